@@ -1,0 +1,127 @@
+// Store: what is durable. An interface of a few verbs over compare-and-set transitions of one record per global
+// transaction.
+//
+// The laws that every implementation keeps (conformance_suite.h tests them):
+//
+//  S1. A transition is atomic: all of its record or none of it, also after a crash at any moment.
+//  S2. A transition applies only if the stored revision is the expected one; of two transitions with one expectation at
+//      most one is ever APPLIED, whoever asks, in whatever process.
+//  S3. `done` runs after the transition is visible to every reader and durable as asked: kForced survives the loss of
+//      power; kLazy survives the death of the process (kill -9), and may be lost with the machine. What is lost with
+//      the machine is always a suffix: if a transition survives, so does every one that was APPLIED before it.
+//  S4. UNKNOWN means exactly that: it may or may not come to be applied. Nobody is told an outcome until Settle has
+//      answered. NOT_APPLIED means it never will be.
+//  S5. Work is grouped: whatever waits is written together, and a group is forced once if any member asks for it.
+//
+// Thread-safe. Records are the public messages themselves (assent/v1): what is stored is what is shown.
+#ifndef ASSENT_STORE_STORE_H_
+#define ASSENT_STORE_STORE_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "assent/v1/global.pb.h"
+#include "assent/v1/resource_service.pb.h"
+
+namespace assent {
+
+// Immutable once shared, so that a snapshot costs nothing and no lock. Null: no record.
+using GlobalPtr = std::shared_ptr<const v1::Global>;
+
+enum class Durability { kLazy, kForced };
+
+struct Transition {
+  // The record after the transition; its revision is expected_revision + 1. Its gtrid names the row.
+  GlobalPtr next;
+  // The revision the stored record must have; 0: there must be no record with this gtrid, nor one with the same
+  // non-empty request_id (a request id names at most one record of the store).
+  int64_t expected_revision = 0;
+  Durability durability = Durability::kLazy;
+};
+
+struct TransitionResult {
+  enum class Code {
+    kApplied,     // Stored, as durable as asked for.
+    kConflict,    // Not stored: another record or revision is there (`current`).
+    kNotApplied,  // Not stored and never will be (`status` says why).
+    kUnknown,     // Nobody knows yet (`status` says why): ask Settle before telling anybody anything.
+  };
+  Code code = Code::kApplied;
+  // kConflict: the record in the way; null if the row is gone. With expected_revision 0 it may have another gtrid: the
+  // one that holds the same request id.
+  GlobalPtr current;
+  // OK for kApplied and kConflict; else STORE_UNAVAILABLE, STORE_FULL or OVERLOADED (the queue is full).
+  absl::Status status;
+};
+
+struct ListQuery {
+  int page_size = 100;                    // 1..1000
+  std::string page_token;                 // Opaque; empty: the first page.
+  std::vector<v1::Global::State> states;  // Empty: all.
+};
+
+struct ListPage {
+  std::vector<GlobalPtr> globals;  // Newest first. May be fewer than page_size although more follow.
+  std::string next_page_token;     // Empty: the last page.
+};
+
+// Counters since the store was opened; for metrics, benchmarks and the tests that count forced writes.
+struct StoreStats {
+  int64_t transitions = 0;       // Applied.
+  int64_t groups = 0;            // Store transactions.
+  int64_t forced_groups = 0;     // Of them, those that were forced to disk.
+  int64_t checkpoint_syncs = 0;  // Forced writes of housekeeping, not in any transaction's way.
+};
+
+class Store {
+ public:
+  using Done = std::function<void(TransitionResult)>;
+
+  // Waits for what was submitted (every `done` has run afterwards), then closes.
+  virtual ~Store() = default;
+
+  // Queues the transition and returns at once. `done` runs exactly once, on a thread of the store with no lock held; it
+  // must not block and may Submit again. Transitions on the same gtrid take effect in the order of Submit.
+  virtual void Submit(Transition transition, Done done) = 0;
+
+  // After UNKNOWN: makes sure that whatever was in flight for this gtrid is now either visible or impossible, and
+  // answers what is there (null: no record), forced to disk. May be called again after an error (STORE_UNAVAILABLE).
+  // Blocks.
+  virtual absl::StatusOr<GlobalPtr> Settle(absl::string_view gtrid) = 0;
+
+  // The record of a gtrid; null if there is none. Sees everything whose `done` has run. Blocks.
+  virtual absl::StatusOr<GlobalPtr> Read(absl::string_view gtrid) = 0;
+
+  // A page of records. INVALID_PAGE_TOKEN for a token that is not ours. The work per call is bounded. Blocks.
+  virtual absl::StatusOr<ListPage> List(const ListQuery& query) = 0;
+
+  // The unfinished records (ACTIVE, COMMITTING, ROLLING_BACK, HEURISTIC) in order of gtrid, `limit` at a time,
+  // beginning behind `after`. Costs nothing for finished ones. Blocks.
+  virtual absl::StatusOr<std::vector<GlobalPtr>> ReadOpen(absl::string_view after, int limit) = 0;
+
+  // The registry of resources. Forced. Put inserts or replaces. Block.
+  virtual absl::Status PutResource(const v1::Resource& resource) = 0;
+  virtual absl::Status RemoveResource(absl::string_view name) = 0;
+  virtual absl::StatusOr<std::vector<v1::Resource>> ReadResources() = 0;
+
+  // True if lazy transitions that were APPLIED before this store was opened may have been lost (the machine restarted
+  // since they were written, or nobody can tell).
+  virtual bool MayHaveLostLazyWrites() const = 0;
+
+  virtual StoreStats Stats() const = 0;
+};
+
+// True for COMMITTED and ROLLED_BACK: nothing is left to do, for anybody.
+inline bool IsFinished(v1::Global::State state) {
+  return state == v1::Global::STATE_COMMITTED || state == v1::Global::STATE_ROLLED_BACK;
+}
+
+}  // namespace assent
+
+#endif  // ASSENT_STORE_STORE_H_
