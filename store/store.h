@@ -37,7 +37,7 @@ using GlobalPtr = std::shared_ptr<const v1::Global>;
 enum class Durability { kLazy, kForced };
 
 struct Transition {
-  // The record after the transition; its revision is expected_revision + 1. Its gtrid names the row.
+  // The record after the transition; its revision is greater than expected_revision. Its gtrid names the row.
   GlobalPtr next;
   // The revision the stored record must have; 0: there must be no record with this gtrid, nor one with the same
   // non-empty request_id (a request id names at most one record of the store).

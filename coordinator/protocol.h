@@ -1,0 +1,128 @@
+// The protocol of a global transaction as a pure function: (state, event) -> (state', answer, actions).
+//
+// No locks, no clock, no I/O: the engine (engine.h) feeds it, stores what it says and then acts. RuleFor is the one
+// switch over every state and every event; docs/protocol.md prints it, protocol_test.cc tries every pair.
+#ifndef ASSENT_COORDINATOR_PROTOCOL_H_
+#define ASSENT_COORDINATOR_PROTOCOL_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "assent/v1/coordinator_service.pb.h"
+#include "assent/v1/global.pb.h"
+#include "store/store.h"
+
+namespace assent {
+
+// More than this in one transaction is refused (TOO_MANY_BRANCHES).
+constexpr int kMaxBranches = 1000;
+
+// v1::Global::State, with "there is no record" spelt out.
+enum class State { kAbsent, kActive, kCommitting, kCommitted, kRollingBack, kRolledBack, kHeuristic };
+constexpr State kAllStates[] = {State::kAbsent,      State::kActive,     State::kCommitting, State::kCommitted,
+                                State::kRollingBack, State::kRolledBack, State::kHeuristic};
+
+enum class EventKind { kCreate, kAddBranches, kVote, kFinalize, kComplete, kDeadline, kPresumeAbort };
+constexpr EventKind kAllEvents[] = {EventKind::kCreate,      EventKind::kAddBranches, EventKind::kVote,
+                                    EventKind::kFinalize,    EventKind::kComplete,    EventKind::kDeadline,
+                                    EventKind::kPresumeAbort};
+
+// What a state does with an event.
+enum class Rule {
+  kCreate,             // Make the record, ACTIVE.
+  kNotFound,           // Refuse: GLOBAL_NOT_FOUND.
+  kRepeatCreate,       // Same content: the same answer. Else REQUEST_ID_REUSED or GTRID_IN_USE.
+  kAddBranches,        // Add them, or answer the same for a repetition.
+  kRepeatAddBranches,  // Answer the same for a repetition, else GLOBAL_ROLLED_BACK or GLOBAL_COMMITTED.
+  kCountVotes,         // Count them; a FAILED vote decides ROLLBACK; the policy may decide COMMIT.
+  kLateVotes,          // After the decision: repetitions get the decision; a new PREPARED gets GLOBAL_ROLLED_BACK.
+  kDecide,             // COMMIT if every branch is prepared, else BRANCHES_NOT_PREPARED; ROLLBACK always.
+  kCompareDecision,    // The same decision: the same answer. The other one: GLOBAL_ROLLED_BACK or GLOBAL_COMMITTED.
+  kEarlyCompletion,    // Rolled back before the decision: decides ROLLBACK. Committed: GLOBAL_NOT_DECIDED.
+  kRecordCompletion,   // Record the proof; the last one finishes; a contradiction makes HEURISTIC.
+  kRollBackIfExpired,  // Decide ROLLBACK if it is past its expire_time.
+  kPresumeAbort,       // Decide ROLLBACK: what led here may have been lost.
+  kIgnore,             // Nothing.
+};
+
+// The legality table.
+Rule RuleFor(State state, EventKind event);
+
+// A branch to be created, its resource already looked up.
+struct NewBranch {
+  std::string bqual;  // Valid, or empty: the protocol chooses one that is free.
+  std::string resource;
+  std::string witness_table;
+};
+
+// Something that happens to a global transaction. Which fields count depends on `kind`; ids and sizes are validated.
+struct Event {
+  EventKind kind = EventKind::kDeadline;
+  absl::Time now;     // When the coordinator saw it.
+  std::string actor;  // Who: a peer address; empty for the coordinator itself.
+
+  // kCreate
+  std::string gtrid;
+  absl::Duration timeout;
+  v1::DecisionPolicy policy = v1::DECISION_POLICY_ON_FINALIZE;
+  int expected_branches = 0;
+  // kCreate, kAddBranches. With kAddBranches it is not empty if any bqual is.
+  std::string request_id;
+  std::vector<NewBranch> branches;
+  // kVote, kFinalize
+  std::vector<v1::Vote> votes;
+  // kFinalize
+  v1::Decision decision = v1::DECISION_UNSPECIFIED;
+  std::string reason;
+  // kComplete
+  std::string bqual;
+  v1::Completion::Result result = v1::Completion::RESULT_UNSPECIFIED;
+};
+
+// What the engine does once the new state is stored.
+enum class Action {
+  kArmDeadline,     // It became ACTIVE: expire it at expire_time.
+  kDisarmDeadline,  // It is decided.
+  kAnswerDecided,   // Answer everybody who waits for the decision.
+  kAnswerApplied,   // Answer everybody who waits for the end.
+  kRetire,          // Nothing is left to do: forget it in memory.
+};
+
+struct Step {
+  // What the caller is told: OK (with the state that stands), or a refusal. A refusal changes nothing.
+  absl::Status answer;
+  // The new record, its revision counted up; null if nothing changes.
+  GlobalPtr next;
+  // kForced for a decision to COMMIT that some prepared branch rests on; nothing else needs forcing (presumed abort).
+  Durability durability = Durability::kLazy;
+  // In order, after `next` is stored.
+  std::vector<Action> actions;
+};
+
+// The protocol. `current`: the record as stored, or null. Pure.
+Step Apply(const v1::Global* current, const Event& event);
+
+State StateOf(const v1::Global* current);
+// The outcome as far as it is proven.
+v1::Outcome OutcomeOf(const v1::Global& global);
+v1::GlobalStatus StatusOf(const v1::Global& global);
+// True once nothing more will happen without an operator: COMMITTED, ROLLED_BACK, HEURISTIC.
+bool IsSettled(const v1::Global& global);
+// The branches that a kAddBranches event made or found, in the order of the event.
+std::vector<v1::Branch> BranchesOf(const v1::Global& global, const Event& event);
+
+absl::string_view Name(State state);
+absl::string_view Name(EventKind event);
+absl::string_view Name(Rule rule);
+// One line of what the rule does, as in docs/protocol.md.
+absl::string_view Describe(Rule rule);
+// docs/protocol.md's table, from RuleFor.
+std::string ProtocolTableMarkdown();
+
+}  // namespace assent
+
+#endif  // ASSENT_COORDINATOR_PROTOCOL_H_

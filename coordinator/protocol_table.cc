@@ -1,0 +1,197 @@
+// The legality table of the protocol, its names, and its printed form. What each rule does is in protocol.cc.
+#include "absl/strings/str_cat.h"
+#include "coordinator/protocol.h"
+
+namespace assent {
+
+// Every state and every event is spelt out; a new one does not compile until it has its line here.
+Rule RuleFor(State state, EventKind event) {
+  switch (event) {
+    case EventKind::kCreate:
+      switch (state) {
+        case State::kAbsent: return Rule::kCreate;
+        case State::kActive: return Rule::kRepeatCreate;
+        case State::kCommitting: return Rule::kRepeatCreate;
+        case State::kCommitted: return Rule::kRepeatCreate;
+        case State::kRollingBack: return Rule::kRepeatCreate;
+        case State::kRolledBack: return Rule::kRepeatCreate;
+        case State::kHeuristic: return Rule::kRepeatCreate;
+      }
+      break;
+    case EventKind::kAddBranches:
+      switch (state) {
+        case State::kAbsent: return Rule::kNotFound;
+        case State::kActive: return Rule::kAddBranches;
+        case State::kCommitting: return Rule::kRepeatAddBranches;
+        case State::kCommitted: return Rule::kRepeatAddBranches;
+        case State::kRollingBack: return Rule::kRepeatAddBranches;
+        case State::kRolledBack: return Rule::kRepeatAddBranches;
+        case State::kHeuristic: return Rule::kRepeatAddBranches;
+      }
+      break;
+    case EventKind::kVote:
+      switch (state) {
+        case State::kAbsent: return Rule::kNotFound;
+        case State::kActive: return Rule::kCountVotes;
+        case State::kCommitting: return Rule::kLateVotes;
+        case State::kCommitted: return Rule::kLateVotes;
+        case State::kRollingBack: return Rule::kLateVotes;
+        case State::kRolledBack: return Rule::kLateVotes;
+        case State::kHeuristic: return Rule::kLateVotes;
+      }
+      break;
+    case EventKind::kFinalize:
+      switch (state) {
+        case State::kAbsent: return Rule::kNotFound;
+        case State::kActive: return Rule::kDecide;
+        case State::kCommitting: return Rule::kCompareDecision;
+        case State::kCommitted: return Rule::kCompareDecision;
+        case State::kRollingBack: return Rule::kCompareDecision;
+        case State::kRolledBack: return Rule::kCompareDecision;
+        case State::kHeuristic: return Rule::kCompareDecision;
+      }
+      break;
+    case EventKind::kComplete:
+      switch (state) {
+        case State::kAbsent: return Rule::kNotFound;
+        case State::kActive: return Rule::kEarlyCompletion;
+        case State::kCommitting: return Rule::kRecordCompletion;
+        case State::kCommitted: return Rule::kRecordCompletion;
+        case State::kRollingBack: return Rule::kRecordCompletion;
+        case State::kRolledBack: return Rule::kRecordCompletion;
+        case State::kHeuristic: return Rule::kRecordCompletion;
+      }
+      break;
+    case EventKind::kDeadline:
+      switch (state) {
+        case State::kAbsent: return Rule::kIgnore;
+        case State::kActive: return Rule::kRollBackIfExpired;
+        case State::kCommitting: return Rule::kIgnore;
+        case State::kCommitted: return Rule::kIgnore;
+        case State::kRollingBack: return Rule::kIgnore;
+        case State::kRolledBack: return Rule::kIgnore;
+        case State::kHeuristic: return Rule::kIgnore;
+      }
+      break;
+    case EventKind::kPresumeAbort:
+      switch (state) {
+        case State::kAbsent: return Rule::kIgnore;
+        case State::kActive: return Rule::kPresumeAbort;
+        case State::kCommitting: return Rule::kIgnore;
+        case State::kCommitted: return Rule::kIgnore;
+        case State::kRollingBack: return Rule::kIgnore;
+        case State::kRolledBack: return Rule::kIgnore;
+        case State::kHeuristic: return Rule::kIgnore;
+      }
+      break;
+  }
+  __builtin_unreachable();
+}
+
+absl::string_view Name(State state) {
+  switch (state) {
+    case State::kAbsent: return "ABSENT";
+    case State::kActive: return "ACTIVE";
+    case State::kCommitting: return "COMMITTING";
+    case State::kCommitted: return "COMMITTED";
+    case State::kRollingBack: return "ROLLING_BACK";
+    case State::kRolledBack: return "ROLLED_BACK";
+    case State::kHeuristic: return "HEURISTIC";
+  }
+  __builtin_unreachable();
+}
+
+absl::string_view Name(EventKind event) {
+  switch (event) {
+    case EventKind::kCreate: return "Create";
+    case EventKind::kAddBranches: return "AddBranches";
+    case EventKind::kVote: return "Vote";
+    case EventKind::kFinalize: return "Finalize";
+    case EventKind::kComplete: return "Complete";
+    case EventKind::kDeadline: return "Deadline";
+    case EventKind::kPresumeAbort: return "PresumeAbort";
+  }
+  __builtin_unreachable();
+}
+
+absl::string_view Name(Rule rule) {
+  switch (rule) {
+    case Rule::kCreate: return "create";
+    case Rule::kNotFound: return "not found";
+    case Rule::kRepeatCreate: return "repeat create";
+    case Rule::kAddBranches: return "add branches";
+    case Rule::kRepeatAddBranches: return "repeat add";
+    case Rule::kCountVotes: return "count votes";
+    case Rule::kLateVotes: return "late votes";
+    case Rule::kDecide: return "decide";
+    case Rule::kCompareDecision: return "compare decision";
+    case Rule::kEarlyCompletion: return "early completion";
+    case Rule::kRecordCompletion: return "record completion";
+    case Rule::kRollBackIfExpired: return "roll back if expired";
+    case Rule::kPresumeAbort: return "presume abort";
+    case Rule::kIgnore: return "ignore";
+  }
+  __builtin_unreachable();
+}
+
+absl::string_view Describe(Rule rule) {
+  switch (rule) {
+    case Rule::kCreate: return "Makes the record: ACTIVE, its deadline armed.";
+    case Rule::kNotFound:
+      return "Refuses with GLOBAL_NOT_FOUND: without a record it has not been decided COMMIT (presumed abort).";
+    case Rule::kRepeatCreate:
+      return "Same content and request id: the same answer. Otherwise REQUEST_ID_REUSED (names the field) or "
+             "GTRID_IN_USE.";
+    case Rule::kAddBranches:
+      return "Adds all branches or none; a repetition gets the same branches. BRANCH_EXISTS, REQUEST_ID_REUSED, "
+             "TOO_MANY_BRANCHES.";
+    case Rule::kRepeatAddBranches:
+      return "A repetition gets the same branches; new ones get GLOBAL_ROLLED_BACK or GLOBAL_COMMITTED.";
+    case Rule::kCountVotes:
+      return "Counts all votes of the call or none. A FAILED vote decides ROLLBACK at once; with WHEN_ALL_PREPARED the "
+             "last vote decides "
+             "COMMIT. BRANCH_NOT_FOUND, VOTE_CHANGED.";
+    case Rule::kLateVotes:
+      return "A repeated vote gets the decision; READ_ONLY and FAILED are recorded as proof; a new PREPARED gets "
+             "GLOBAL_ROLLED_BACK.";
+    case Rule::kDecide:
+      return "COMMIT if every created (and expected) branch voted PREPARED or READ_ONLY, else BRANCHES_NOT_PREPARED "
+             "and nothing changes. "
+             "ROLLBACK always.";
+    case Rule::kCompareDecision:
+      return "The decision that stands, asked for again: the same answer. The other one: GLOBAL_ROLLED_BACK or "
+             "GLOBAL_COMMITTED.";
+    case Rule::kEarlyCompletion:
+      return "Rolled back before any decision: decides ROLLBACK. Committed before any decision: refused with "
+             "GLOBAL_NOT_DECIDED.";
+    case Rule::kRecordCompletion:
+      return "Records the proof; with the last one the transaction is finished. Proof against the decision makes it "
+             "HEURISTIC. A second, "
+             "different proof gets COMPLETION_CHANGED.";
+    case Rule::kRollBackIfExpired: return "Decides ROLLBACK if now >= expire_time.";
+    case Rule::kPresumeAbort:
+      return "Decides ROLLBACK: unforced writes that led here may have been lost with the machine.";
+    case Rule::kIgnore: return "Nothing.";
+  }
+  __builtin_unreachable();
+}
+
+std::string ProtocolTableMarkdown() {
+  std::string out = "| state |";
+  for (const EventKind event : kAllEvents) absl::StrAppend(&out, " ", Name(event), " |");
+  absl::StrAppend(&out, "\n|---|");
+  for (size_t i = 0; i < std::size(kAllEvents); ++i) absl::StrAppend(&out, "---|");
+  absl::StrAppend(&out, "\n");
+  for (const State state : kAllStates) {
+    absl::StrAppend(&out, "| **", Name(state), "** |");
+    for (const EventKind event : kAllEvents) absl::StrAppend(&out, " ", Name(RuleFor(state, event)), " |");
+    absl::StrAppend(&out, "\n");
+  }
+  absl::StrAppend(&out, "\n| rule | what it does |\n|---|---|\n");
+  for (int i = 0; i <= static_cast<int>(Rule::kIgnore); ++i) {
+    absl::StrAppend(&out, "| ", Name(static_cast<Rule>(i)), " | ", Describe(static_cast<Rule>(i)), " |\n");
+  }
+  return out;
+}
+
+}  // namespace assent
