@@ -54,7 +54,6 @@ class Draft {
   }
 
   bool changed() const { return after_ != nullptr; }
-  void Do(Action action) { actions_.push_back(action); }
 
   // Takes the decision, which the caller has found to be allowed.
   void Decide(v1::Decision decision, v1::DecisionCause cause, absl::string_view detail) {
@@ -70,8 +69,6 @@ class Draft {
                     [](const Branch& branch) { return branch.state() == Branch::STATE_PREPARED; })) {
       durability_ = Durability::kForced;
     }
-    Do(Action::kDisarmDeadline);
-    Do(Action::kAnswerDecided);
     FinishIfProven();
   }
 
@@ -86,21 +83,16 @@ class Draft {
     }
     global->set_state(committing ? Global::STATE_COMMITTED : Global::STATE_ROLLED_BACK);
     SetTime(event_.now, global->mutable_end_time());
-    Do(Action::kAnswerApplied);
-    Do(Action::kRetire);
   }
 
   // Evidence contradicts the decision: only an operator closes this. The other branches still finish.
-  void Contradict() {
-    edit()->set_state(Global::STATE_HEURISTIC);
-    Do(Action::kAnswerApplied);
-  }
+  void Contradict() { edit()->set_state(Global::STATE_HEURISTIC); }
 
   Step Done() {
     Step step;
     step.next = std::move(after_);
     step.durability = durability_;
-    step.actions = std::move(actions_);
+    if (step.next) step.actions = ActionsOf(*step.next);
     return step;
   }
 
@@ -109,7 +101,6 @@ class Draft {
   const Event& event_;
   std::shared_ptr<Global> after_;
   Durability durability_ = Durability::kLazy;
-  std::vector<Action> actions_;
 };
 
 Step Refuse(absl::Status why) {
@@ -224,7 +215,6 @@ Step Create(const Event& event) {
   SetTime(event.now + event.timeout, global->mutable_expire_time());
   if (absl::Status status = AppendBranches(event, "", global); !status.ok()) return Refuse(std::move(status));
   global->set_created_with(global->branches_size());
-  draft.Do(Action::kArmDeadline);
   return draft.Done();
 }
 
@@ -503,6 +493,20 @@ Step Apply(const Global* current, const Event& event) {
       return RollBack(*current, event, v1::DECISION_CAUSE_PRESUMED_ABORT,
                       "undecided when the coordinator started again after its machine went down");
     case Rule::kIgnore: return Step();
+  }
+  __builtin_unreachable();
+}
+
+std::vector<Action> ActionsOf(const Global& global) {
+  switch (StateOf(&global)) {
+    case State::kAbsent: return {};
+    case State::kActive: return {Action::kArmDeadline};
+    case State::kCommitting:
+    case State::kRollingBack: return {Action::kDisarmDeadline, Action::kAnswerDecided};
+    case State::kHeuristic: return {Action::kDisarmDeadline, Action::kAnswerDecided, Action::kAnswerApplied};
+    case State::kCommitted:
+    case State::kRolledBack:
+      return {Action::kDisarmDeadline, Action::kAnswerDecided, Action::kAnswerApplied, Action::kRetire};
   }
   __builtin_unreachable();
 }

@@ -83,14 +83,16 @@ struct Event {
   v1::Completion::Result result = v1::Completion::RESULT_UNSPECIFIED;
 };
 
-// What the engine does once the new state is stored.
+// What a stored state asks of the engine. Level-triggered and idempotent: they follow from the state alone, so that a
+// state that was read (at start, after a conflict) asks for the same as one that was just written.
 enum class Action {
-  kArmDeadline,     // It became ACTIVE: expire it at expire_time.
+  kArmDeadline,     // ACTIVE: expire it at expire_time.
   kDisarmDeadline,  // It is decided.
   kAnswerDecided,   // Answer everybody who waits for the decision.
   kAnswerApplied,   // Answer everybody who waits for the end.
   kRetire,          // Nothing is left to do: forget it in memory.
 };
+std::vector<Action> ActionsOf(const v1::Global& global);
 
 struct Step {
   // What the caller is told: OK (with the state that stands), or a refusal. A refusal changes nothing.
@@ -99,7 +101,7 @@ struct Step {
   GlobalPtr next;
   // kForced for a decision to COMMIT that some prepared branch rests on; nothing else needs forcing (presumed abort).
   Durability durability = Durability::kLazy;
-  // In order, after `next` is stored.
+  // ActionsOf(*next): what to do once `next` is stored.
   std::vector<Action> actions;
 };
 

@@ -1,0 +1,512 @@
+#include "coordinator/engine.h"
+
+#include <glog/logging.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/hash/hash.h"
+#include "absl/strings/str_cat.h"
+#include "base/errors.h"
+#include "base/timestamp.h"
+
+namespace assent {
+
+constexpr absl::Duration Engine::kRetryDelay;
+
+// One call on its way through: queued, then in flight with a write, then perhaps waiting.
+struct Engine::Call {
+  std::string gtrid;
+  absl::optional<Event> event;  // None: only reads.
+  v1::Wait wait = v1::WAIT_NONE;
+  absl::Time give_up;
+  Reply reply;
+  absl::optional<Timer::Id> give_up_timer;  // Guarded by the shard's mutex.
+};
+
+// An unfinished (or just asked for) transaction. Guarded by its shard's mutex.
+struct Engine::Live {
+  enum class Busy {
+    kIdle,
+    kReading,   // Its record is being read; calls queue.
+    kWriting,   // A transition is in flight; calls queue.
+    kSettling,  // The last write's fate is unknown; calls are refused until it is known.
+  };
+  struct InFlight {
+    CallPtr call;
+    absl::Status answer;
+  };
+
+  explicit Live(std::string id) : gtrid(std::move(id)) {}
+
+  const std::string gtrid;
+  GlobalPtr record;  // As stored; null: no record.
+  Busy busy = Busy::kIdle;
+  std::deque<CallPtr> queue;
+  std::vector<InFlight> in_flight;
+  GlobalPtr next;  // What the write in flight stores.
+  std::vector<CallPtr> waiters;
+  absl::optional<Timer::Id> deadline;
+};
+
+// What is to be done once the lock is released.
+struct Engine::Effects {
+  struct Answer {
+    CallPtr call;
+    absl::Status status;
+    GlobalPtr record;
+  };
+  std::vector<Answer> answers;
+  absl::optional<Transition> write;
+  std::string write_gtrid;
+  std::string read_gtrid;  // Read its record.
+  bool settle = false;     // …after the fate of everything in flight is known.
+  std::vector<Timer::Id> cancelled_timers;
+};
+
+namespace {
+
+bool IsSatisfied(v1::Wait wait, const GlobalPtr& record) {
+  if (record == nullptr) return true;
+  switch (wait) {
+    case v1::WAIT_DECIDED: return record->decision() != v1::DECISION_UNSPECIFIED;
+    case v1::WAIT_APPLIED: return IsSettled(*record);
+    default: return true;
+  }
+}
+
+absl::Status ShuttingDown() {
+  return MakeError(Reason::SHUTTING_DOWN,
+                   "the coordinator is shutting down; repeat the call, it will be answered after the restart");
+}
+
+absl::Status FateUnknown() {
+  return MakeError(Reason::STORE_UNAVAILABLE,
+                   "the store did not confirm a write, so it is not known yet whether it happened; repeat the call");
+}
+
+}  // namespace
+
+Engine::Engine(Store* store, Clock* clock, Timer* timer, Executor* executor, EngineOptions options)
+    : store_(store), clock_(clock), timer_(timer), executor_(executor), options_(std::move(options)) {}
+
+Engine::~Engine() = default;
+
+Engine::Shard& Engine::ShardOf(absl::string_view gtrid) {
+  return shards_[absl::Hash<absl::string_view>()(gtrid) % kShards];
+}
+
+absl::Status Engine::Start() {
+  constexpr int kPage = 1000;
+  const bool presume_abort = store_->MayHaveLostLazyWrites();
+  std::vector<std::string> undecided;
+  for (std::string after;;) {
+    absl::StatusOr<std::vector<GlobalPtr>> page = store_->ReadOpen(after, kPage);
+    if (!page.ok()) return page.status();
+    for (GlobalPtr& record : *page) {
+      after = record->gtrid();
+      if (presume_abort && record->state() == v1::Global::STATE_ACTIVE) undecided.push_back(after);
+      Effects effects;
+      {
+        Shard& shard = ShardOf(after);
+        MutexLock lock(&shard.mutex);
+        std::unique_ptr<Live>& live = shard.lives[after];
+        live = std::make_unique<Live>(after);
+        ++open_;
+        Adopt(std::move(record), live.get(), &effects);
+      }
+      Run(&effects);
+    }
+    if (page->size() < kPage) break;
+  }
+  for (const std::string& gtrid : undecided) {
+    Event event;
+    event.kind = EventKind::kPresumeAbort;
+    event.gtrid = gtrid;
+    event.now = clock_->Now();
+    // If the store refuses, its deadline rolls it back; until then a caller could still decide it, so nothing may be
+    // served before this is done: an error here is an error of Start.
+    Submit(std::move(event), v1::WAIT_NONE, absl::InfiniteFuture(),
+           [gtrid](const absl::Status& status, const GlobalPtr&) {
+             LOG_IF(FATAL, !status.ok()) << "gtrid=" << gtrid << " cannot be rolled back at start: " << status;
+           });
+  }
+  LOG(INFO) << "open_globals=" << open_ << " presumed_aborted=" << undecided.size();
+  return absl::OkStatus();
+}
+
+Engine::CallPtr Engine::Submit(Event event, v1::Wait wait, absl::Time give_up, Reply reply) {
+  auto call = std::make_shared<Call>();
+  call->gtrid = event.gtrid;
+  call->event = std::move(event);
+  call->wait = wait;
+  call->give_up = give_up;
+  call->reply = std::move(reply);
+  Effects effects;
+  {
+    Shard& shard = ShardOf(call->gtrid);
+    MutexLock lock(&shard.mutex);
+    Enqueue(&shard, call, &effects);
+  }
+  Run(&effects);
+  return call;
+}
+
+void Engine::Read(const std::string& gtrid, Reply reply) {
+  auto call = std::make_shared<Call>();
+  call->gtrid = gtrid;
+  call->reply = std::move(reply);
+  Effects effects;
+  {
+    Shard& shard = ShardOf(gtrid);
+    MutexLock lock(&shard.mutex);
+    Enqueue(&shard, call, &effects);
+  }
+  Run(&effects);
+}
+
+void Engine::Enqueue(Shard* shard, const CallPtr& call, Effects* effects) {
+  if (draining_) {
+    effects->answers.push_back({call, ShuttingDown(), nullptr});
+    return;
+  }
+  auto it = shard->lives.find(call->gtrid);
+  if (it == shard->lives.end()) {
+    const bool creates = call->event && call->event->kind == EventKind::kCreate;
+    if (creates && open_ >= options_.max_open_globals) {
+      const std::string limit = absl::StrCat(options_.max_open_globals);
+      effects->answers.push_back(
+          {call,
+           MakeError(
+               Reason::TOO_MANY_OPEN_GLOBALS,
+               absl::StrCat(limit, " global transactions are unfinished, which is the limit (--max-open-globals)"),
+               {{"limit", limit}}),
+           nullptr});
+      return;
+    }
+    it = shard->lives.emplace(call->gtrid, std::make_unique<Live>(call->gtrid)).first;
+    ++open_;
+    if (!creates) {
+      it->second->busy = Live::Busy::kReading;
+      effects->read_gtrid = call->gtrid;
+    }
+  }
+  Live* live = it->second.get();
+  if (live->busy == Live::Busy::kSettling) {
+    effects->answers.push_back({call, FateUnknown(), nullptr});
+    return;
+  }
+  live->queue.push_back(call);
+  Pump(live, effects);
+  Settle(shard, live, effects);
+}
+
+// Folds what is queued into one write, or answers it at once if nothing changes.
+void Engine::Pump(Live* live, Effects* effects) {
+  while (live->busy == Live::Busy::kIdle && !live->queue.empty()) {
+    GlobalPtr folded = live->record;
+    Durability durability = Durability::kLazy;
+    for (size_t i = 0; i < kMaxFold && !live->queue.empty(); ++i) {
+      CallPtr call = std::move(live->queue.front());
+      live->queue.pop_front();
+      absl::Status answer;
+      if (call->event) {
+        Step step = Apply(folded.get(), *call->event);
+        answer = std::move(step.answer);
+        if (step.next != nullptr) {
+          folded = std::move(step.next);
+          if (step.durability == Durability::kForced) durability = Durability::kForced;
+        }
+      }
+      live->in_flight.push_back({std::move(call), std::move(answer)});
+    }
+    if (folded == live->record) {
+      std::vector<Live::InFlight> answered;
+      answered.swap(live->in_flight);
+      for (Live::InFlight& done : answered) Deliver(done.call, done.answer, live, effects);
+      continue;
+    }
+    live->next = folded;
+    live->busy = Live::Busy::kWriting;
+    effects->write = Transition{std::move(folded), live->record ? live->record->revision() : 0, durability};
+    effects->write_gtrid = live->gtrid;
+  }
+}
+
+// Takes over a stored record and does what its state asks for.
+void Engine::Adopt(GlobalPtr record, Live* live, Effects* effects) {
+  live->record = std::move(record);
+  if (live->record == nullptr) return;
+  for (const Action action : ActionsOf(*live->record)) {
+    switch (action) {
+      case Action::kArmDeadline:
+        if (!live->deadline) {
+          live->deadline = timer_->Schedule(GetTime(live->record->expire_time()),
+                                            [this, gtrid = live->gtrid] { OnDeadline(gtrid); });
+        }
+        break;
+      case Action::kDisarmDeadline:
+        if (live->deadline) effects->cancelled_timers.push_back(*live->deadline);
+        live->deadline.reset();
+        break;
+      case Action::kAnswerDecided:
+      case Action::kAnswerApplied: {
+        const auto first =
+            std::stable_partition(live->waiters.begin(), live->waiters.end(),
+                                  [live](const CallPtr& call) { return !IsSatisfied(call->wait, live->record); });
+        for (auto it = first; it != live->waiters.end(); ++it) {
+          if ((*it)->give_up_timer) effects->cancelled_timers.push_back(*(*it)->give_up_timer);
+          effects->answers.push_back({*it, absl::OkStatus(), live->record});
+        }
+        live->waiters.erase(first, live->waiters.end());
+        break;
+      }
+      case Action::kRetire: break;  // Settle does, once nobody is in the middle of it.
+    }
+  }
+}
+
+// Answers a call whose part is done, or lets it wait.
+void Engine::Deliver(const CallPtr& call, const absl::Status& answer, Live* live, Effects* effects) {
+  if (!answer.ok() || IsSatisfied(call->wait, live->record)) {
+    effects->answers.push_back({call, answer, live->record});
+  } else if (draining_) {
+    effects->answers.push_back({call, ShuttingDown(), nullptr});
+  } else {
+    live->waiters.push_back(call);
+    call->give_up_timer = timer_->Schedule(call->give_up, [this, call] { GiveUp(call, absl::OkStatus()); });
+  }
+}
+
+// Forgets the transaction if there is nothing left to do for it.
+void Engine::Settle(Shard* shard, Live* live, Effects* effects) {
+  if (live->busy != Live::Busy::kIdle || !live->queue.empty() || !live->waiters.empty()) return;
+  if (live->record != nullptr && !IsFinished(live->record->state())) return;
+  if (live->deadline) effects->cancelled_timers.push_back(*live->deadline);
+  shard->lives.erase(live->gtrid);
+  --open_;
+}
+
+void Engine::Run(Effects* effects) {
+  for (const Timer::Id& id : effects->cancelled_timers) timer_->Cancel(id);
+  if (effects->write) {
+    store_->Submit(std::move(*effects->write), [this, gtrid = effects->write_gtrid](TransitionResult result) {
+      OnWritten(gtrid, std::move(result));
+    });
+  }
+  if (!effects->read_gtrid.empty()) StartRead(effects->read_gtrid, effects->settle);
+  for (Effects::Answer& answer : effects->answers) {
+    answer.call->reply(answer.status, answer.record);
+    answer.call->reply = nullptr;  // Whatever it holds is released now, even if a timer still knows the call.
+  }
+}
+
+void Engine::OnWritten(const std::string& gtrid, TransitionResult result) {
+  ReportStore(result.status);
+  Effects effects;
+  {
+    Shard& shard = ShardOf(gtrid);
+    MutexLock lock(&shard.mutex);
+    Live* live = shard.lives.at(gtrid).get();
+    HandleWritten(live, std::move(result), &effects);
+    Pump(live, &effects);
+    Settle(&shard, live, &effects);
+  }
+  Run(&effects);
+}
+
+void Engine::HandleWritten(Live* live, TransitionResult result, Effects* effects) {
+  live->busy = Live::Busy::kIdle;
+  GlobalPtr next = std::move(live->next);
+  switch (result.code) {
+    case TransitionResult::Code::kApplied: {
+      if (next->decision() != v1::DECISION_UNSPECIFIED &&
+          (!live->record || live->record->decision() == v1::DECISION_UNSPECIFIED)) {
+        VLOG(1) << "gtrid=" << live->gtrid << " decision=" << v1::Decision_Name(next->decision())
+                << " cause=" << v1::DecisionCause_Name(next->cause()) << " detail=\"" << next->cause_detail() << "\"";
+      }
+      LOG_IF(ERROR,
+             next->state() == v1::Global::STATE_HEURISTIC && live->record->state() != v1::Global::STATE_HEURISTIC)
+          << "gtrid=" << live->gtrid << " HEURISTIC: evidence contradicts the decision "
+          << v1::Decision_Name(next->decision());
+      Adopt(std::move(next), live, effects);
+      std::vector<Live::InFlight> done;
+      done.swap(live->in_flight);
+      for (Live::InFlight& each : done) Deliver(each.call, each.answer, live, effects);
+      return;
+    }
+    case TransitionResult::Code::kConflict: HandleConflict(live, std::move(result.current), effects); return;
+    case TransitionResult::Code::kNotApplied: {
+      for (Live::InFlight& each : live->in_flight) effects->answers.push_back({each.call, result.status, nullptr});
+      live->in_flight.clear();
+      return;
+    }
+    case TransitionResult::Code::kUnknown: {
+      LOG(WARNING) << "gtrid=" << live->gtrid << " fate of a write unknown: " << result.status;
+      live->busy = Live::Busy::kSettling;
+      for (Live::InFlight& each : live->in_flight) effects->answers.push_back({each.call, FateUnknown(), nullptr});
+      for (CallPtr& call : live->queue) effects->answers.push_back({call, FateUnknown(), nullptr});
+      live->in_flight.clear();
+      live->queue.clear();
+      effects->read_gtrid = live->gtrid;
+      effects->settle = true;
+      return;
+    }
+  }
+}
+
+void Engine::HandleConflict(Live* live, GlobalPtr current, Effects* effects) {
+  std::vector<Live::InFlight> again;
+  again.swap(live->in_flight);
+  if (current != nullptr && current->gtrid() != live->gtrid) {
+    // The request id belongs to another transaction: whoever creates gets that one, and this one never was.
+    for (Live::InFlight& each : again) {
+      const bool creates = each.call->event && each.call->event->kind == EventKind::kCreate;
+      const absl::Status answer =
+          each.call->event ? Apply(creates ? current.get() : nullptr, *each.call->event).answer : absl::OkStatus();
+      effects->answers.push_back({each.call, answer, creates ? current : nullptr});
+    }
+    return;
+  }
+  Adopt(std::move(current), live, effects);
+  for (auto it = again.rbegin(); it != again.rend(); ++it) live->queue.push_front(std::move(it->call));
+}
+
+void Engine::StartRead(const std::string& gtrid, bool settle) {
+  const bool accepted = executor_->Run(
+      [this, gtrid, settle] { OnRead(gtrid, settle, settle ? store_->Settle(gtrid) : store_->Read(gtrid)); });
+  if (!accepted)
+    OnRead(gtrid, settle, MakeError(Reason::OVERLOADED, "too many reads of the store are waiting; repeat the call"));
+}
+
+void Engine::OnRead(const std::string& gtrid, bool settle, absl::StatusOr<GlobalPtr> record) {
+  if (settle && !record.ok()) {
+    LOG(WARNING) << "gtrid=" << gtrid << " fate of a write still unknown: " << record.status();
+    timer_->Schedule(clock_->Now() + kRetryDelay, [this, gtrid] { StartRead(gtrid, true); });
+    return;
+  }
+  if (record.ok()) ReportStore(absl::OkStatus());
+  Effects effects;
+  {
+    Shard& shard = ShardOf(gtrid);
+    MutexLock lock(&shard.mutex);
+    Live* live = shard.lives.at(gtrid).get();
+    live->busy = Live::Busy::kIdle;
+    if (record.ok()) {
+      Adopt(std::move(*record), live, &effects);
+      if (live->record == nullptr) {  // A write that turned out not to have been: whoever waited for it learns that.
+        for (CallPtr& call : live->waiters) live->queue.push_back(std::move(call));
+        live->waiters.clear();
+      }
+      Pump(live, &effects);
+    } else {
+      for (CallPtr& call : live->queue) effects.answers.push_back({call, record.status(), nullptr});
+      live->queue.clear();
+    }
+    Settle(&shard, live, &effects);
+  }
+  Run(&effects);
+}
+
+void Engine::OnDeadline(const std::string& gtrid) {
+  Event event;
+  event.kind = EventKind::kDeadline;
+  event.gtrid = gtrid;
+  event.now = clock_->Now();
+  Submit(std::move(event), v1::WAIT_NONE, absl::InfiniteFuture(),
+         [this, gtrid](const absl::Status& status, const GlobalPtr& record) {
+           // Not stored, or the clock went back: again.
+           if (!status.ok() || (record != nullptr && record->state() == v1::Global::STATE_ACTIVE)) RearmDeadline(gtrid);
+         });
+}
+
+void Engine::RearmDeadline(const std::string& gtrid) {
+  if (draining_) return;
+  Shard& shard = ShardOf(gtrid);
+  MutexLock lock(&shard.mutex);
+  const auto it = shard.lives.find(gtrid);
+  if (it == shard.lives.end() || !it->second->deadline) return;
+  const GlobalPtr& record = it->second->record;
+  absl::Time when = clock_->Now() + kRetryDelay;
+  if (record != nullptr) when = std::max(when, GetTime(record->expire_time()));
+  it->second->deadline = timer_->Schedule(when, [this, gtrid] { OnDeadline(gtrid); });
+}
+
+void Engine::GiveUp(const CallPtr& call, const absl::Status& status) {
+  Effects effects;
+  {
+    Shard& shard = ShardOf(call->gtrid);
+    MutexLock lock(&shard.mutex);
+    const auto it = shard.lives.find(call->gtrid);
+    if (it == shard.lives.end()) return;
+    Live* live = it->second.get();
+    const auto waiter = std::find(live->waiters.begin(), live->waiters.end(), call);
+    if (waiter == live->waiters.end()) return;
+    if (call->give_up_timer) effects.cancelled_timers.push_back(*call->give_up_timer);
+    effects.answers.push_back({call, live->record != nullptr ? status : FateUnknown(), live->record});
+    live->waiters.erase(waiter);
+    Settle(&shard, live, &effects);
+  }
+  Run(&effects);
+}
+
+void Engine::Cancel(const CallPtr& call) { GiveUp(call, absl::CancelledError("the caller has gone")); }
+
+void Engine::Drain() {
+  draining_ = true;
+  for (Shard& shard : shards_) {
+    Effects effects;
+    {
+      MutexLock lock(&shard.mutex);
+      for (auto& entry : shard.lives) {
+        for (CallPtr& call : entry.second->waiters) {
+          if (call->give_up_timer) effects.cancelled_timers.push_back(*call->give_up_timer);
+          effects.answers.push_back({std::move(call), ShuttingDown(), nullptr});
+        }
+        entry.second->waiters.clear();
+      }
+    }
+    Run(&effects);
+  }
+}
+
+bool Engine::UsesResource(absl::string_view resource) {
+  for (Shard& shard : shards_) {
+    MutexLock lock(&shard.mutex);
+    for (const auto& entry : shard.lives) {
+      for (const GlobalPtr& record : {entry.second->record, entry.second->next}) {
+        if (record == nullptr || IsFinished(record->state())) continue;
+        for (const v1::Branch& branch : record->branches()) {
+          if (branch.resource() == resource) return true;
+        }
+      }
+    }
+  }
+  return false;
+}
+
+void Engine::ReportStore(const absl::Status& status) {
+  const absl::optional<Reason> reason = ReasonOf(status);
+  if (!status.ok() && reason == Reason::OVERLOADED) return;  // Busy is not lost.
+  const bool healthy = status.ok();
+  if (store_healthy_.exchange(healthy) == healthy) return;
+  if (healthy) {
+    LOG(INFO) << "the store is back";
+  } else {
+    LOG(ERROR) << "the store is lost: " << status;
+    timer_->Schedule(clock_->Now() + kRetryDelay, [this] { ProbeStore(); });
+  }
+  options_.on_store_health(healthy);
+}
+
+// Until the store is back somebody has to ask: a server that is not serving gets no calls.
+void Engine::ProbeStore() {
+  if (store_healthy_ || draining_) return;
+  executor_->Run([this] {
+    const absl::Status status = store_->Settle("probe").status();
+    if (status.ok()) ReportStore(status);
+  });
+  timer_->Schedule(clock_->Now() + kRetryDelay, [this] { ProbeStore(); });
+}
+
+}  // namespace assent

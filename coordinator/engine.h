@@ -1,0 +1,116 @@
+// Engine: carries events through the protocol, stores what it says, and then acts. There is this one way for every RPC.
+//
+// For each unfinished global transaction it keeps the record as stored, and at most one write is in flight. Events that
+// arrive meanwhile queue up and are folded into the next write. Memory changes only after the store has the new record,
+// and every answer waits for what it rests on (persist, then change memory, then act). Nothing calls out with a lock
+// held.
+#ifndef ASSENT_COORDINATOR_ENGINE_H_
+#define ASSENT_COORDINATOR_ENGINE_H_
+
+#include <array>
+#include <atomic>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "absl/types/optional.h"
+#include "assent/v1/coordinator_service.pb.h"
+#include "base/clock.h"
+#include "base/executor.h"
+#include "base/mutex.h"
+#include "base/timer.h"
+#include "coordinator/protocol.h"
+#include "store/store.h"
+
+namespace assent {
+
+struct EngineOptions {
+  // Unfinished transactions in memory; more are refused with TOO_MANY_OPEN_GLOBALS.
+  int64_t max_open_globals = 1000000;
+  // Called when the store is lost (false) and when it is back (true), from any thread.
+  std::function<void(bool)> on_store_health = [](bool) {};
+};
+
+// Thread-safe. Store, clock, timer and executor must outlive it; the timer and the executor must have stopped before it
+// is destroyed (they call back into it).
+class Engine {
+ public:
+  // OK: the state that stands, at least as far as was waited for or could be waited. Otherwise why not; then the record
+  // may be null. Runs exactly once, on any thread, and must not block.
+  using Reply = std::function<void(const absl::Status& status, const GlobalPtr& record)>;
+  struct Call;
+  using CallPtr = std::shared_ptr<Call>;
+
+  Engine(Store* store, Clock* clock, Timer* timer, Executor* executor, EngineOptions options);
+  ~Engine();
+
+  // Takes up what the store holds unfinished. If the store may have lost unforced writes, everything undecided is
+  // rolled back (presumed abort). Call once, before anything else. Blocks.
+  absl::Status Start();
+
+  // Carries one event through. `wait`: what to wait for, at most until `give_up`; then the answer is OK and says how
+  // far it got. The event's gtrid names the transaction.
+  CallPtr Submit(Event event, v1::Wait wait, absl::Time give_up, Reply reply);
+  // Reads the record as stored; null if there is none.
+  void Read(const std::string& gtrid, Reply reply);
+  // Whoever asked has gone: if the call only waits, it is answered with CANCELLED now. What it did stays done.
+  void Cancel(const CallPtr& call);
+
+  // Answers everybody who waits with SHUTTING_DOWN, and everybody who comes from now on.
+  void Drain();
+
+  // True if an unfinished transaction has a branch on the resource.
+  bool UsesResource(absl::string_view resource);
+  int64_t OpenGlobals() const { return open_; }
+
+ private:
+  static constexpr size_t kShards = 64;
+  static constexpr size_t kMaxFold = 1024;  // Events in one write.
+  static constexpr absl::Duration kRetryDelay = absl::Seconds(1);
+
+  struct Live;
+  struct Effects;
+  struct Shard {
+    Mutex mutex;
+    std::unordered_map<std::string, std::unique_ptr<Live>> lives ABSL_GUARDED_BY(mutex);
+  };
+
+  Shard& ShardOf(absl::string_view gtrid);
+  // Locked parts: they change the shard and collect effects.
+  void Enqueue(Shard* shard, const CallPtr& call, Effects* effects) ABSL_EXCLUSIVE_LOCKS_REQUIRED(shard->mutex);
+  void Pump(Live* live, Effects* effects);
+  void Adopt(GlobalPtr record, Live* live, Effects* effects);
+  void Deliver(const CallPtr& call, const absl::Status& answer, Live* live, Effects* effects);
+  void Settle(Shard* shard, Live* live, Effects* effects) ABSL_EXCLUSIVE_LOCKS_REQUIRED(shard->mutex);
+  void HandleWritten(Live* live, TransitionResult result, Effects* effects);
+  void HandleConflict(Live* live, GlobalPtr current, Effects* effects);
+  // Unlocked parts.
+  void Run(Effects* effects);
+  void OnWritten(const std::string& gtrid, TransitionResult result);
+  void StartRead(const std::string& gtrid, bool settle);
+  void OnRead(const std::string& gtrid, bool settle, absl::StatusOr<GlobalPtr> record);
+  void OnDeadline(const std::string& gtrid);
+  void RearmDeadline(const std::string& gtrid);
+  void GiveUp(const CallPtr& call, const absl::Status& status);
+  void ReportStore(const absl::Status& status);
+  void ProbeStore();
+
+  Store* const store_;
+  Clock* const clock_;
+  Timer* const timer_;
+  Executor* const executor_;
+  const EngineOptions options_;
+  std::atomic<bool> draining_{false};
+  std::atomic<bool> store_healthy_{true};
+  std::atomic<int64_t> open_{0};
+  std::array<Shard, kShards> shards_;
+};
+
+}  // namespace assent
+
+#endif  // ASSENT_COORDINATOR_ENGINE_H_

@@ -1,0 +1,192 @@
+#include "coordinator/requests.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "base/errors.h"
+#include "base/timestamp.h"
+#include "base/xid.h"
+
+namespace assent {
+namespace {
+
+constexpr size_t kMaxRequestIdBytes = 36;
+constexpr size_t kMaxReasonBytes = 1000;
+constexpr absl::Duration kMinTimeout = absl::Milliseconds(1);
+
+absl::Status InvalidField(absl::string_view field, absl::string_view problem) {
+  return MakeError(Reason::INVALID_FIELD, absl::StrCat(field, " ", problem), {{"field", std::string(field)}});
+}
+
+absl::Status ValidateRequestId(absl::string_view request_id) {
+  if (request_id.size() <= kMaxRequestIdBytes &&
+      std::all_of(request_id.begin(), request_id.end(), absl::ascii_isprint)) {
+    return absl::OkStatus();
+  }
+  return InvalidField("request_id", "must be at most 36 printable ASCII characters");
+}
+
+absl::Status ValidateCount(int count, absl::string_view field) {
+  if (count <= kMaxItemsPerCall) return absl::OkStatus();
+  return MakeError(Reason::TOO_MANY_ITEMS,
+                   absl::StrCat(count, " ", field, " in one call; at most ", kMaxItemsPerCall, " are accepted"),
+                   {{"field", std::string(field)}, {"limit", absl::StrCat(kMaxItemsPerCall)}});
+}
+
+// Compares seconds first: an absurd value must not overflow on the way.
+absl::StatusOr<absl::Duration> Timeout(const v1::CreateGlobalRequest& message, const RequestLimits& limits) {
+  if (!message.has_timeout()) return limits.default_timeout;
+  const google::protobuf::Duration& asked = message.timeout();
+  const absl::Duration timeout = GetDuration(asked);
+  if (asked.nanos() <= -1000000000 || asked.nanos() >= 1000000000 || timeout < kMinTimeout ||
+      timeout > limits.max_timeout) {
+    return MakeError(Reason::INVALID_TIMEOUT,
+                     absl::StrCat("timeout ", absl::FormatDuration(timeout), " is out of range; it must be 1ms to ",
+                                  absl::FormatDuration(limits.max_timeout)),
+                     {{"timeout", absl::FormatDuration(timeout)}, {"max", absl::FormatDuration(limits.max_timeout)}});
+  }
+  return timeout;
+}
+
+absl::Status AddBranches(const google::protobuf::RepeatedPtrField<v1::BranchSpec>& specs, ResourceRegistry* registry,
+                         Request* out) {
+  if (specs.size() > kMaxBranches) {
+    return MakeError(Reason::TOO_MANY_BRANCHES, absl::StrCat(specs.size(), " branches; the limit is ", kMaxBranches),
+                     {{"branches", absl::StrCat(specs.size())}, {"limit", absl::StrCat(kMaxBranches)}});
+  }
+  for (const v1::BranchSpec& spec : specs) {
+    if (spec.bqual().empty()) continue;
+    if (absl::Status status = ValidateBqual(spec.bqual()); !status.ok()) return status;
+  }
+  for (const v1::BranchSpec& spec : specs) {
+    absl::StatusOr<ResourcePtr> resource = registry->Find(spec.resource());
+    if (!resource.ok()) return resource.status();
+    NewBranch branch;
+    branch.bqual = spec.bqual();
+    branch.resource = spec.resource();
+    if ((*resource)->witness() == v1::WITNESS_ENABLED)
+      branch.witness_table = absl::StrCat((*resource)->witness_schema(), ".witness");
+    out->event.branches.push_back(std::move(branch));
+    out->pinned.push_back(*std::move(resource));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status AddVotes(const google::protobuf::RepeatedPtrField<v1::Vote>& votes, Event* event) {
+  if (absl::Status status = ValidateCount(votes.size(), "votes"); !status.ok()) return status;
+  for (const v1::Vote& vote : votes) {
+    if (absl::Status status = ValidateBqual(vote.bqual()); !status.ok()) return status;
+    if (vote.kind() == v1::VOTE_KIND_UNSPECIFIED || !v1::VoteKind_IsValid(vote.kind())) {
+      return InvalidField("votes.kind", "must be PREPARED, READ_ONLY or FAILED");
+    }
+    if (vote.kind() != v1::VOTE_KIND_FAILED && (vote.has_failure() || vote.rolled_back())) {
+      return InvalidField("votes.failure", "and votes.rolled_back belong to a FAILED vote only");
+    }
+    if (vote.failure().sqlstate().size() > 5) return InvalidField("votes.failure.sqlstate", "has five characters");
+    event->votes.push_back(vote);
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<v1::Wait> WaitOr(v1::Wait asked, v1::Wait default_wait) {
+  if (!v1::Wait_IsValid(asked)) return InvalidField("wait", "has an unknown value");
+  return asked == v1::WAIT_UNSPECIFIED ? default_wait : asked;
+}
+
+Request Begin(EventKind kind, const std::string& gtrid, absl::Time now, const std::string& actor) {
+  Request request;
+  request.event.kind = kind;
+  request.event.gtrid = gtrid;
+  request.event.now = now;
+  request.event.actor = actor;
+  return request;
+}
+
+}  // namespace
+
+absl::StatusOr<Request> ToRequest(const v1::CreateGlobalRequest& message, const RequestLimits& limits,
+                                  ResourceRegistry* registry, absl::Time now, const std::string& actor) {
+  if (!message.gtrid().empty()) {
+    if (absl::Status status = ValidateGtrid(message.gtrid()); !status.ok()) return status;
+  }
+  if (absl::Status status = ValidateRequestId(message.request_id()); !status.ok()) return status;
+  absl::StatusOr<absl::Duration> timeout = Timeout(message, limits);
+  if (!timeout.ok()) return timeout.status();
+  if (!v1::DecisionPolicy_IsValid(message.policy())) return InvalidField("policy", "has an unknown value");
+  if (message.expected_branches() < 0 || message.expected_branches() > kMaxBranches) {
+    return InvalidField("expected_branches", absl::StrCat("must be 0 to ", kMaxBranches));
+  }
+  const bool when_all_prepared = message.policy() == v1::DECISION_POLICY_WHEN_ALL_PREPARED;
+  if (when_all_prepared && message.expected_branches() == 0) {
+    return InvalidField("expected_branches", "is required with DECISION_POLICY_WHEN_ALL_PREPARED");
+  }
+  Request request =
+      Begin(EventKind::kCreate, message.gtrid().empty() ? NewGtrid(limits.cluster, now) : message.gtrid(), now, actor);
+  request.event.request_id = message.request_id();
+  request.event.timeout = *timeout;
+  request.event.policy = when_all_prepared ? message.policy() : v1::DECISION_POLICY_ON_FINALIZE;
+  request.event.expected_branches = message.expected_branches();
+  if (absl::Status status = AddBranches(message.branches(), registry, &request); !status.ok()) return status;
+  return request;
+}
+
+absl::StatusOr<Request> ToRequest(const v1::CreateBranchesRequest& message, ResourceRegistry* registry, absl::Time now,
+                                  const std::string& actor) {
+  if (absl::Status status = ValidateGtrid(message.gtrid()); !status.ok()) return status;
+  if (absl::Status status = ValidateRequestId(message.request_id()); !status.ok()) return status;
+  if (message.branches().empty()) return InvalidField("branches", "is empty");
+  Request request = Begin(EventKind::kAddBranches, message.gtrid(), now, actor);
+  request.event.request_id = message.request_id();
+  if (absl::Status status = AddBranches(message.branches(), registry, &request); !status.ok()) return status;
+  const bool chosen_by_us = std::any_of(request.event.branches.begin(), request.event.branches.end(),
+                                        [](const NewBranch& branch) { return branch.bqual.empty(); });
+  if (chosen_by_us && request.event.request_id.empty()) request.event.request_id = NewRequestId();
+  return request;
+}
+
+absl::StatusOr<Request> ToRequest(const v1::PreparedRequest& message, absl::Time now, const std::string& actor) {
+  if (absl::Status status = ValidateGtrid(message.gtrid()); !status.ok()) return status;
+  Request request = Begin(EventKind::kVote, message.gtrid(), now, actor);
+  if (absl::Status status = AddVotes(message.votes(), &request.event); !status.ok()) return status;
+  absl::StatusOr<v1::Wait> wait = WaitOr(message.wait(), v1::WAIT_DECIDED);
+  if (!wait.ok()) return wait.status();
+  request.wait = *wait;
+  return request;
+}
+
+absl::StatusOr<Request> ToRequest(const v1::FinalizeRequest& message, absl::Time now, const std::string& actor) {
+  if (absl::Status status = ValidateGtrid(message.gtrid()); !status.ok()) return status;
+  if (message.decision() != v1::DECISION_COMMIT && message.decision() != v1::DECISION_ROLLBACK) {
+    return InvalidField("decision", "must be COMMIT or ROLLBACK");
+  }
+  if (message.reason().size() > kMaxReasonBytes) return InvalidField("reason", "is longer than 1,000 bytes");
+  Request request = Begin(EventKind::kFinalize, message.gtrid(), now, actor);
+  if (absl::Status status = AddVotes(message.votes(), &request.event); !status.ok()) return status;
+  absl::StatusOr<v1::Wait> wait = WaitOr(message.wait(), v1::WAIT_APPLIED);
+  if (!wait.ok()) return wait.status();
+  request.wait = *wait;
+  request.event.decision = message.decision();
+  request.event.reason = message.reason();
+  return request;
+}
+
+absl::StatusOr<Request> ToRequest(const v1::Completion& message, absl::Time now, const std::string& actor) {
+  if (absl::Status status = ValidateGtrid(message.gtrid()); !status.ok()) return status;
+  if (absl::Status status = ValidateBqual(message.bqual()); !status.ok()) return status;
+  if (message.result() == v1::Completion::RESULT_UNSPECIFIED || !v1::Completion::Result_IsValid(message.result())) {
+    return InvalidField("completions.result", "must be COMMITTED or ROLLED_BACK");
+  }
+  Request request = Begin(EventKind::kComplete, message.gtrid(), now, actor);
+  request.event.bqual = message.bqual();
+  request.event.result = message.result();
+  return request;
+}
+
+absl::StatusOr<int> PageSize(int asked) {
+  if (asked < 0) return MakeError(Reason::INVALID_PAGE_SIZE, "page_size must not be negative");
+  return asked == 0 ? 100 : std::min(asked, 1000);
+}
+
+}  // namespace assent

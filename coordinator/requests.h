@@ -1,0 +1,47 @@
+// Requests: from the messages of the API to events of the protocol. Everything that can be refused by looking at a
+// request alone is refused here, before anything is looked up or stored.
+#ifndef ASSENT_COORDINATOR_REQUESTS_H_
+#define ASSENT_COORDINATOR_REQUESTS_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "assent/v1/coordinator_service.pb.h"
+#include "coordinator/protocol.h"
+#include "coordinator/resource_registry.h"
+
+namespace assent {
+
+// Votes, branches and completions in one call.
+constexpr int kMaxItemsPerCall = 1000;
+
+struct RequestLimits {
+  std::string cluster;  // The prefix of generated gtrids.
+  absl::Duration default_timeout = absl::Seconds(60);
+  absl::Duration max_timeout = absl::Hours(24);
+};
+
+// An event, and the resources that must not be removed until it is stored.
+struct Request {
+  Event event;
+  v1::Wait wait = v1::WAIT_NONE;
+  std::vector<ResourcePtr> pinned;
+};
+
+// `now` and `actor` go into the event.
+absl::StatusOr<Request> ToRequest(const v1::CreateGlobalRequest& message, const RequestLimits& limits,
+                                  ResourceRegistry* registry, absl::Time now, const std::string& actor);
+absl::StatusOr<Request> ToRequest(const v1::CreateBranchesRequest& message, ResourceRegistry* registry, absl::Time now,
+                                  const std::string& actor);
+absl::StatusOr<Request> ToRequest(const v1::PreparedRequest& message, absl::Time now, const std::string& actor);
+absl::StatusOr<Request> ToRequest(const v1::FinalizeRequest& message, absl::Time now, const std::string& actor);
+absl::StatusOr<Request> ToRequest(const v1::Completion& message, absl::Time now, const std::string& actor);
+
+// The size of a page that was asked for: 0 means 100, more than 1,000 means 1,000. INVALID_PAGE_SIZE if negative.
+absl::StatusOr<int> PageSize(int asked);
+
+}  // namespace assent
+
+#endif  // ASSENT_COORDINATOR_REQUESTS_H_

@@ -1,0 +1,59 @@
+// ResourceRegistry: the database servers that branches may be created on, in memory and in the store.
+#ifndef ASSENT_COORDINATOR_RESOURCE_REGISTRY_H_
+#define ASSENT_COORDINATOR_RESOURCE_REGISTRY_H_
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "assent/v1/resource_service.pb.h"
+#include "base/clock.h"
+#include "base/mutex.h"
+#include "store/store.h"
+
+namespace assent {
+
+constexpr size_t kMaxResources = 1000;
+
+using ResourcePtr = std::shared_ptr<const v1::Resource>;
+
+// Thread-safe. Put and Remove block on the store; Find and List never do.
+class ResourceRegistry {
+ public:
+  // Both must outlive it.
+  ResourceRegistry(Store* store, Clock* clock);
+
+  // Reads the store. Call once, before anything else.
+  absl::Status Load();
+
+  // RESOURCE_NOT_FOUND if there is none. Whoever creates branches keeps the pointer until they are stored: it keeps the
+  // resource from being removed meanwhile.
+  absl::StatusOr<ResourcePtr> Find(absl::string_view name);
+  // In order of name.
+  std::vector<ResourcePtr> List();
+
+  // INVALID_RESOURCE, or what the content of a registration would be answered with: RESOURCE_EXISTS if there is another
+  // one of this name and `replace` is false; else OK. Fills in defaults.
+  absl::Status Validate(bool replace, v1::Resource* resource);
+  // Stores it (Validate first) and answers what is registered now.
+  absl::StatusOr<ResourcePtr> Put(bool replace, v1::Resource resource);
+  // RESOURCE_NOT_FOUND, or RESOURCE_IN_USE if somebody is creating a branch on it or `in_use` says so.
+  absl::Status Remove(const std::string& name, const std::function<bool()>& in_use);
+
+ private:
+  absl::Status CheckReplace(bool replace, const v1::Resource& resource) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  Store* const store_;
+  Clock* const clock_;
+  Mutex change_mutex_;  // One change at a time; taken before mutex_.
+  Mutex mutex_;
+  std::map<std::string, ResourcePtr, std::less<>> resources_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace assent
+
+#endif  // ASSENT_COORDINATOR_RESOURCE_REGISTRY_H_
