@@ -1,0 +1,435 @@
+#include "coordinator/protocol.h"
+
+#include <fstream>
+#include <random>
+#include <sstream>
+
+#include "base/errors.h"
+#include "base/timestamp.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace assent {
+namespace {
+
+using ::testing::HasSubstr;
+using Branch = v1::Branch;
+using Global = v1::Global;
+
+const absl::Time kNow = absl::FromUnixSeconds(1700000000);
+
+Event NewEvent(EventKind kind) {
+  Event event;
+  event.kind = kind;
+  event.gtrid = "g";
+  event.now = kNow;
+  event.actor = "tester";
+  return event;
+}
+
+Event CreateWith(std::vector<std::string> bquals) {
+  Event event = NewEvent(EventKind::kCreate);
+  event.timeout = absl::Seconds(60);
+  for (const std::string& bqual : bquals) event.branches.push_back({bqual, "db-" + bqual, "assent.witness"});
+  return event;
+}
+
+v1::Vote MakeVote(const std::string& bqual, v1::VoteKind kind, bool rolled_back = false) {
+  v1::Vote vote;
+  vote.set_bqual(bqual);
+  vote.set_kind(kind);
+  vote.set_rolled_back(rolled_back);
+  if (kind == v1::VOTE_KIND_FAILED) {
+    vote.mutable_failure()->set_error_code(1213);
+    vote.mutable_failure()->set_sqlstate("40001");
+    vote.mutable_failure()->set_message("Deadlock found");
+  }
+  return vote;
+}
+
+Event VoteFor(const std::string& bqual, v1::VoteKind kind, bool rolled_back = false) {
+  Event event = NewEvent(EventKind::kVote);
+  event.votes = {MakeVote(bqual, kind, rolled_back)};
+  return event;
+}
+
+Event FinalizeTo(v1::Decision decision) {
+  Event event = NewEvent(EventKind::kFinalize);
+  event.decision = decision;
+  return event;
+}
+
+Event CompleteAs(const std::string& bqual, v1::Completion::Result result) {
+  Event event = NewEvent(EventKind::kComplete);
+  event.bqual = bqual;
+  event.result = result;
+  return event;
+}
+
+constexpr auto kPrepared = v1::VOTE_KIND_PREPARED;
+constexpr auto kReadOnly = v1::VOTE_KIND_READ_ONLY;
+constexpr auto kFailed = v1::VOTE_KIND_FAILED;
+constexpr auto kCommittedResult = v1::Completion::RESULT_COMMITTED;
+constexpr auto kRolledBackResult = v1::Completion::RESULT_ROLLED_BACK;
+
+// Carries events through, each of which must be accepted.
+GlobalPtr After(std::vector<Event> events) {
+  GlobalPtr record;
+  for (const Event& event : events) {
+    Step step = Apply(record.get(), event);
+    EXPECT_TRUE(step.answer.ok()) << step.answer;
+    if (step.next) record = step.next;
+  }
+  return record;
+}
+
+// A record of two branches in each state.
+GlobalPtr Sample(State state) {
+  const Event create = CreateWith({"a", "b"});
+  const Event a = VoteFor("a", kPrepared), b = VoteFor("b", kPrepared);
+  const Event commit = FinalizeTo(v1::DECISION_COMMIT), rollback = FinalizeTo(v1::DECISION_ROLLBACK);
+  switch (state) {
+    case State::kAbsent: return nullptr;
+    case State::kActive: return After({create, a});
+    case State::kCommitting: return After({create, a, b, commit});
+    case State::kCommitted:
+      return After({create, a, b, commit, CompleteAs("a", kCommittedResult), CompleteAs("b", kCommittedResult)});
+    case State::kRollingBack: return After({create, a, rollback});
+    case State::kRolledBack:
+      return After({create, a, rollback, CompleteAs("a", kRolledBackResult), CompleteAs("b", kRolledBackResult)});
+    case State::kHeuristic: return After({create, a, b, commit, CompleteAs("a", kRolledBackResult)});
+  }
+  return nullptr;
+}
+
+std::vector<Event> SampleEvents(EventKind kind) {
+  std::vector<Event> events;
+  switch (kind) {
+    case EventKind::kCreate: {
+      events = {CreateWith({"a", "b"}), CreateWith({"a"}), CreateWith({})};
+      Event other = CreateWith({"a", "b"});
+      other.request_id = "r";
+      events.push_back(other);
+      return events;
+    }
+    case EventKind::kAddBranches: {
+      Event event = NewEvent(kind);
+      event.request_id = "add";
+      event.branches = {{"", "db-x", ""}};
+      events.push_back(event);
+      event.request_id = "";
+      event.branches = {{"a", "db-a", ""}};
+      events.push_back(event);
+      return events;
+    }
+    case EventKind::kVote:
+      for (const std::string bqual : {"a", "b", "nobody"}) {
+        for (const auto vote : {kPrepared, kReadOnly, kFailed}) events.push_back(VoteFor(bqual, vote));
+      }
+      events.push_back(VoteFor("b", kFailed, true));
+      events.push_back(NewEvent(kind));
+      return events;
+    case EventKind::kFinalize:
+      events = {FinalizeTo(v1::DECISION_COMMIT), FinalizeTo(v1::DECISION_ROLLBACK)};
+      for (Event event : {events[0], events[1]}) {
+        event.votes = {MakeVote("b", kPrepared)};
+        events.push_back(event);
+        event.votes = {MakeVote("b", kFailed, true)};
+        events.push_back(event);
+      }
+      return events;
+    case EventKind::kComplete:
+      for (const std::string bqual : {"a", "b", "nobody"}) {
+        for (const auto result : {kCommittedResult, kRolledBackResult}) events.push_back(CompleteAs(bqual, result));
+      }
+      return events;
+    case EventKind::kDeadline: {
+      events = {NewEvent(kind), NewEvent(kind)};
+      events[1].now = kNow + absl::Seconds(60);
+      return events;
+    }
+    case EventKind::kPresumeAbort: return {NewEvent(kind)};
+  }
+  return events;
+}
+
+// What holds for every step, whatever it is.
+void CheckLaws(const Global* before, const Event& event, const Step& step) {
+  SCOPED_TRACE(std::string(Name(StateOf(before))) + " x " + std::string(Name(event.kind)) + " -> " +
+               step.answer.ToString() + (step.next ? step.next->ShortDebugString() : ""));
+  if (!step.answer.ok()) {
+    EXPECT_EQ(step.next, nullptr) << "a refusal changes nothing";
+    EXPECT_TRUE(ReasonOf(step.answer).has_value()) << "every refusal has a reason";
+    return;
+  }
+  if (step.next == nullptr) return;
+  const Global& after = *step.next;
+  EXPECT_EQ(after.revision(), (before ? before->revision() : 0) + 1);
+  EXPECT_EQ(step.actions, ActionsOf(after));
+  const v1::Decision decided = before ? before->decision() : v1::DECISION_UNSPECIFIED;
+  if (decided != v1::DECISION_UNSPECIFIED) {
+    EXPECT_EQ(after.decision(), decided) << "a decision never changes";
+    EXPECT_EQ(step.durability, Durability::kLazy) << "one forced write per commit";
+  } else if (after.decision() == v1::DECISION_COMMIT) {
+    bool any_prepared = false;
+    for (const Branch& branch : after.branches()) {
+      EXPECT_TRUE(branch.vote() == kPrepared || branch.vote() == kReadOnly) << "COMMIT only when all have voted for it";
+      any_prepared |= branch.vote() == kPrepared;
+    }
+    EXPECT_EQ(step.durability == Durability::kForced, any_prepared);
+    EXPECT_FALSE(after.expected_branches() > 0 && after.branches_size() != after.expected_branches());
+  } else {
+    EXPECT_EQ(step.durability, Durability::kLazy) << "presumed abort: nothing but COMMIT is forced";
+  }
+  if (after.state() == Global::STATE_COMMITTED) {
+    for (const Branch& branch : after.branches()) {
+      EXPECT_TRUE(branch.state() == Branch::STATE_COMMITTED || branch.state() == Branch::STATE_READ_ONLY);
+    }
+  }
+  if (after.state() == Global::STATE_ROLLED_BACK) {
+    for (const Branch& branch : after.branches()) {
+      EXPECT_TRUE(branch.state() == Branch::STATE_ROLLED_BACK || branch.state() == Branch::STATE_READ_ONLY);
+    }
+  }
+  EXPECT_EQ(after.has_decide_time(), after.decision() != v1::DECISION_UNSPECIFIED);
+  EXPECT_EQ(after.has_end_time(), IsFinished(after.state()));
+  if (before != nullptr && IsFinished(before->state())) {
+    EXPECT_EQ(after.state(), before->state()) << "what is finished stays finished";
+  }
+  // The same event again: the same answer, and nothing changes any more.
+  const Step again = Apply(&after, event);
+  EXPECT_TRUE(again.answer.ok()) << again.answer;
+  EXPECT_EQ(again.next, nullptr) << "every event is idempotent";
+}
+
+TEST(ProtocolTest, SamplesAreWhatTheySay) {
+  for (const State state : kAllStates) EXPECT_EQ(StateOf(Sample(state).get()), state) << Name(state);
+}
+
+TEST(ProtocolTest, EveryStateWithEveryEventKeepsTheLaws) {
+  for (const State state : kAllStates) {
+    for (const EventKind kind : kAllEvents) {
+      const GlobalPtr record = Sample(state);
+      for (const Event& event : SampleEvents(kind)) {
+        const Step step = Apply(record.get(), event);
+        CheckLaws(record.get(), event, step);
+        if (RuleFor(state, kind) == Rule::kNotFound) {
+          EXPECT_EQ(ReasonOf(step.answer), Reason::GLOBAL_NOT_FOUND);
+        }
+        if (RuleFor(state, kind) == Rule::kIgnore) {
+          EXPECT_TRUE(step.answer.ok());
+          EXPECT_EQ(step.next, nullptr);
+        }
+      }
+    }
+  }
+}
+
+// What exactly each pair does to the state and answers, for the first sample event of each kind that says most about
+// it.
+TEST(ProtocolTest, DecidedStatesAnswerTheDecision) {
+  for (const State state : {State::kCommitting, State::kCommitted, State::kHeuristic}) {
+    const GlobalPtr record = Sample(state);
+    EXPECT_EQ(ReasonOf(Apply(record.get(), FinalizeTo(v1::DECISION_ROLLBACK)).answer), Reason::GLOBAL_COMMITTED)
+        << Name(state);
+    EXPECT_TRUE(Apply(record.get(), FinalizeTo(v1::DECISION_COMMIT)).answer.ok()) << Name(state);
+    EXPECT_TRUE(Apply(record.get(), VoteFor("b", kPrepared)).answer.ok()) << Name(state);
+    EXPECT_EQ(ReasonOf(Apply(record.get(), SampleEvents(EventKind::kAddBranches)[0]).answer), Reason::GLOBAL_COMMITTED);
+  }
+  for (const State state : {State::kRollingBack, State::kRolledBack}) {
+    const GlobalPtr record = Sample(state);
+    EXPECT_EQ(ReasonOf(Apply(record.get(), FinalizeTo(v1::DECISION_COMMIT)).answer), Reason::GLOBAL_ROLLED_BACK)
+        << Name(state);
+    EXPECT_TRUE(Apply(record.get(), FinalizeTo(v1::DECISION_ROLLBACK)).answer.ok()) << Name(state);
+    EXPECT_TRUE(Apply(record.get(), VoteFor("a", kPrepared)).answer.ok()) << "a repeated vote learns the decision";
+    EXPECT_EQ(ReasonOf(Apply(record.get(), SampleEvents(EventKind::kAddBranches)[0]).answer),
+              Reason::GLOBAL_ROLLED_BACK);
+  }
+}
+
+// A random walk over events: the laws hold on every path, and a decision that was taken stands to the end.
+TEST(ProtocolTest, RandomWalksKeepTheLaws) {
+  std::vector<Event> all;
+  for (const EventKind kind : kAllEvents) {
+    for (Event& event : SampleEvents(kind)) all.push_back(std::move(event));
+  }
+  for (const v1::DecisionPolicy policy : {v1::DECISION_POLICY_ON_FINALIZE, v1::DECISION_POLICY_WHEN_ALL_PREPARED}) {
+    Event create = CreateWith({"a", "b"});
+    create.policy = policy;
+    create.expected_branches = policy == v1::DECISION_POLICY_WHEN_ALL_PREPARED ? 2 : 0;
+    for (int seed = 0; seed < 3000; ++seed) {
+      SCOPED_TRACE(seed);
+      std::mt19937 random(seed);
+      GlobalPtr record = Apply(nullptr, create).next;
+      for (int i = 0; i < 12; ++i) {
+        const Event& event = all[random() % all.size()];
+        const Step step = Apply(record.get(), event);
+        CheckLaws(record.get(), event, step);
+        if (HasFailure()) return;
+        if (step.next) record = step.next;
+      }
+    }
+  }
+}
+
+TEST(ProtocolTest, CommitNamesTheMissingBranches) {
+  const GlobalPtr record = After({CreateWith({"a", "b", "c"}), VoteFor("b", kPrepared)});
+  const Step step = Apply(record.get(), FinalizeTo(v1::DECISION_COMMIT));
+  EXPECT_EQ(ReasonOf(step.answer), Reason::BRANCHES_NOT_PREPARED);
+  EXPECT_EQ(MetadataOf(step.answer)["missing"], "a,c");
+  EXPECT_EQ(MetadataOf(step.answer)["branches"], "3");
+}
+
+TEST(ProtocolTest, CommitWaitsForTheExpectedNumberOfBranches) {
+  Event create = CreateWith({"a"});
+  create.expected_branches = 2;
+  const GlobalPtr record = After({create, VoteFor("a", kPrepared)});
+  EXPECT_EQ(ReasonOf(Apply(record.get(), FinalizeTo(v1::DECISION_COMMIT)).answer), Reason::BRANCHES_NOT_PREPARED);
+  Event two_more = NewEvent(EventKind::kAddBranches);
+  two_more.branches = {{"b", "db", ""}, {"c", "db", ""}};
+  EXPECT_EQ(ReasonOf(Apply(record.get(), two_more).answer), Reason::TOO_MANY_BRANCHES);
+}
+
+TEST(ProtocolTest, LastVoteDecidesByPolicy) {
+  Event create = CreateWith({"a", "b"});
+  create.policy = v1::DECISION_POLICY_WHEN_ALL_PREPARED;
+  create.expected_branches = 2;
+  GlobalPtr record = After({create, VoteFor("a", kPrepared)});
+  EXPECT_EQ(record->state(), Global::STATE_ACTIVE);
+  const Step last = Apply(record.get(), VoteFor("b", kReadOnly));
+  EXPECT_EQ(last.next->state(), Global::STATE_COMMITTING);
+  EXPECT_EQ(last.next->cause(), v1::DECISION_CAUSE_ALL_PREPARED);
+  EXPECT_EQ(last.durability, Durability::kForced);
+}
+
+TEST(ProtocolTest, ReadOnlyTransactionEndsAtOnceAndUnforced) {
+  const GlobalPtr record = After({CreateWith({"a", "b"}), VoteFor("a", kReadOnly), VoteFor("b", kReadOnly)});
+  const Step step = Apply(record.get(), FinalizeTo(v1::DECISION_COMMIT));
+  EXPECT_EQ(step.next->state(), Global::STATE_COMMITTED);
+  EXPECT_EQ(step.durability, Durability::kLazy);
+}
+
+TEST(ProtocolTest, FailedVoteRollsBackAtOnceAndSaysWhy) {
+  const GlobalPtr record = After({CreateWith({"a", "b"}), VoteFor("a", kPrepared), VoteFor("b", kFailed, true)});
+  EXPECT_EQ(record->state(), Global::STATE_ROLLING_BACK);
+  EXPECT_EQ(record->cause(), v1::DECISION_CAUSE_BRANCH_FAILED);
+  EXPECT_THAT(record->cause_detail(), HasSubstr("branch 'b' on 'db-b' voted FAILED: 1213 (40001) Deadlock found"));
+  EXPECT_EQ(record->branches(1).state(), Branch::STATE_ROLLED_BACK);
+  EXPECT_EQ(After({CreateWith({"b"}), VoteFor("b", kFailed, true)})->state(), Global::STATE_ROLLED_BACK);
+}
+
+TEST(ProtocolTest, VoteAfterRollbackIsAbortedWithTheReason) {
+  Event late = NewEvent(EventKind::kDeadline);
+  late.now = kNow + absl::Seconds(61);
+  const GlobalPtr record = After({CreateWith({"a", "b"}), late});
+  const Step step = Apply(record.get(), VoteFor("a", kPrepared));
+  EXPECT_EQ(ReasonOf(step.answer), Reason::GLOBAL_ROLLED_BACK);
+  EXPECT_TRUE(absl::IsAborted(step.answer));
+  EXPECT_THAT(std::string(step.answer.message()), HasSubstr("undecided after its timeout of 1m"));
+}
+
+TEST(ProtocolTest, ContradictionIsHeuristicAndTheOthersStillFinish) {
+  GlobalPtr record =
+      After({CreateWith({"a", "b"}), VoteFor("a", kPrepared), VoteFor("b", kPrepared), FinalizeTo(v1::DECISION_COMMIT),
+             CompleteAs("b", kRolledBackResult), CompleteAs("a", kCommittedResult)});
+  EXPECT_EQ(record->state(), Global::STATE_HEURISTIC);
+  EXPECT_EQ(record->branches(0).state(), Branch::STATE_COMMITTED);
+  EXPECT_EQ(record->branches(1).state(), Branch::STATE_HEURISTIC_ROLLED_BACK);
+  EXPECT_EQ(OutcomeOf(*record), v1::OUTCOME_IN_DOUBT);
+  EXPECT_EQ(ReasonOf(Apply(record.get(), CompleteAs("a", kRolledBackResult)).answer), Reason::COMPLETION_CHANGED);
+}
+
+TEST(ProtocolTest, CompletionBeforeTheDecision) {
+  const GlobalPtr record = After({CreateWith({"a", "b"}), VoteFor("a", kPrepared)});
+  EXPECT_EQ(ReasonOf(Apply(record.get(), CompleteAs("a", kCommittedResult)).answer), Reason::GLOBAL_NOT_DECIDED);
+  const Step gone = Apply(record.get(), CompleteAs("b", kRolledBackResult));
+  EXPECT_EQ(gone.next->state(), Global::STATE_ROLLING_BACK);
+}
+
+TEST(ProtocolTest, RepeatedCreateNamesTheFieldThatDiffers) {
+  Event create = CreateWith({"a", "b"});
+  create.request_id = "r1";
+  const GlobalPtr record = After({create});
+  EXPECT_TRUE(Apply(record.get(), create).answer.ok());
+  auto differs = [&](Event event) {
+    const absl::Status answer = Apply(record.get(), event).answer;
+    EXPECT_EQ(ReasonOf(answer), Reason::REQUEST_ID_REUSED) << answer;
+    return MetadataOf(answer)["field"];
+  };
+  Event other = create;
+  other.timeout = absl::Seconds(5);
+  EXPECT_EQ(differs(other), "timeout");
+  other = create;
+  other.policy = v1::DECISION_POLICY_WHEN_ALL_PREPARED;
+  EXPECT_EQ(differs(other), "policy");
+  other = create;
+  other.expected_branches = 7;
+  EXPECT_EQ(differs(other), "expected_branches");
+  other = create;
+  other.branches.pop_back();
+  EXPECT_EQ(differs(other), "number of branches");
+  other = create;
+  other.branches[1].resource = "elsewhere";
+  EXPECT_EQ(differs(other), "branches.resource");
+  other = create;
+  other.branches[1].bqual = "z";
+  EXPECT_EQ(differs(other), "branches.bqual");
+  other = create;
+  other.request_id = "r2";
+  EXPECT_EQ(ReasonOf(Apply(record.get(), other).answer), Reason::GTRID_IN_USE);
+}
+
+TEST(ProtocolTest, ChosenBqualsAreFreeAndRepeatable) {
+  const GlobalPtr record = After({CreateWith({"b2"})});
+  Event add = NewEvent(EventKind::kAddBranches);
+  add.request_id = "r";
+  add.branches = {{"", "x", ""}, {"", "y", ""}};
+  const Step step = Apply(record.get(), add);
+  const std::vector<Branch> made = BranchesOf(*step.next, add);
+  ASSERT_EQ(made.size(), 2u);
+  EXPECT_EQ(made[0].bqual(), "b3") << "b2 is taken";
+  EXPECT_EQ(made[1].bqual(), "b4");
+  add.branches[1].resource = "z";
+  EXPECT_EQ(ReasonOf(Apply(step.next.get(), add).answer), Reason::REQUEST_ID_REUSED);
+  Event other = NewEvent(EventKind::kAddBranches);
+  other.request_id = "other worker";
+  other.branches = {{"b3", "x", ""}};
+  EXPECT_EQ(ReasonOf(Apply(step.next.get(), other).answer), Reason::BRANCH_EXISTS)
+      << "two workers never share a branch";
+}
+
+TEST(ProtocolTest, AllVotesOfACallCountOrNone) {
+  const GlobalPtr record = After({CreateWith({"a", "b"})});
+  Event votes = NewEvent(EventKind::kVote);
+  votes.votes = {MakeVote("a", kPrepared), MakeVote("nobody", kPrepared)};
+  const Step step = Apply(record.get(), votes);
+  EXPECT_EQ(ReasonOf(step.answer), Reason::BRANCH_NOT_FOUND);
+  EXPECT_EQ(step.next, nullptr);
+}
+
+TEST(ProtocolTest, VoteCannotChange) {
+  const GlobalPtr record = After({CreateWith({"a", "b"}), VoteFor("a", kPrepared)});
+  EXPECT_EQ(ReasonOf(Apply(record.get(), VoteFor("a", kFailed)).answer), Reason::VOTE_CHANGED);
+}
+
+TEST(ProtocolTest, ThousandBranchesAreTheLimit) {
+  Event create = CreateWith({});
+  for (int i = 0; i < kMaxBranches; ++i) create.branches.push_back({"", "db", ""});
+  const Step step = Apply(nullptr, create);
+  ASSERT_TRUE(step.answer.ok());
+  Event add = NewEvent(EventKind::kAddBranches);
+  add.request_id = "one more";
+  add.branches = {{"", "db", ""}};
+  EXPECT_EQ(ReasonOf(Apply(step.next.get(), add).answer), Reason::TOO_MANY_BRANCHES);
+}
+
+TEST(ProtocolTest, DocumentationShowsThisTable) {
+  std::ifstream file("docs/protocol.md");
+  std::stringstream text;
+  text << file.rdbuf();
+  EXPECT_THAT(text.str(), HasSubstr(ProtocolTableMarkdown()))
+      << "docs/protocol.md must hold the output of `bazel run //coordinator:print_protocol_table`";
+}
+
+}  // namespace
+}  // namespace assent
