@@ -56,7 +56,8 @@ struct TransitionResult {
   // kConflict: the record in the way; null if the row is gone. With expected_revision 0 it may have another gtrid: the
   // one that holds the same request id.
   GlobalPtr current;
-  // OK for kApplied and kConflict; else STORE_UNAVAILABLE, STORE_FULL or OVERLOADED (the queue is full).
+  // OK for kApplied and kConflict; else STORE_UNAVAILABLE, STORE_FULL, STORE_CORRUPT (what is stored cannot be read) or
+  // OVERLOADED (the queue is full).
   absl::Status status;
 };
 
@@ -111,7 +112,8 @@ class Store {
   virtual absl::StatusOr<std::vector<v1::Resource>> ReadResources() = 0;
 
   // True if lazy transitions that were APPLIED before this store was opened may have been lost (the machine restarted
-  // since they were written, or nobody can tell).
+  // since they were written, or nobody can tell) and this has not been dealt with: it stays true, from open to open, as
+  // long as a record that was ACTIVE at that moment still is. All that can be read when the store is open is forced.
   virtual bool MayHaveLostLazyWrites() const = 0;
 
   virtual StoreStats Stats() const = 0;
