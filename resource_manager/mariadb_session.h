@@ -1,0 +1,272 @@
+// MariaDbSession: one connection to a MariaDB server, and the branch that it runs.
+//
+// Each verb is there twice: whole, and split into Send… and Receive…, so that one thread can send PREPARE or COMMIT to
+// many sessions at once and then collect the answers:
+//
+//   for (MariaDbSession* s : sessions) s->SendCommit(xid_of[s]);
+//   while (!waiting.empty()) for (MariaDbSession* s : MariaDbSession::WaitAny(waiting, timeout)) … s->Receive() …
+//
+// After a Send the answer is due: the matching Receive must be next (anything else is a programming error and dies). A
+// Send never fails and never waits for the server; what goes wrong is in the answer.
+//
+// What must never happen to a session while its branch is prepared: mysql_reset_connection, mysql_change_user, or a
+// silent close. The first two make MariaDB forget the branch although its locks stay (a later XA COMMIT elsewhere
+// answers OK and commits nothing); the last makes it detached. Hence holds_branch(), Close() and Abandon(). There is no
+// automatic reconnect: a new connection would not have the branch.
+#ifndef ASSENT_RESOURCE_MANAGER_MARIADB_SESSION_H_
+#define ASSENT_RESOURCE_MANAGER_MARIADB_SESSION_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "absl/types/optional.h"
+#include "absl/types/span.h"
+#include "base/xid.h"
+#include "resource_manager/address.h"
+#include "resource_manager/witness_table.h"
+#include "resource_manager/xa_outcome.h"
+
+struct st_mysql;  // Connector/C's MYSQL.
+
+namespace assent {
+
+struct ConnectOptions {
+  Address address;
+  std::string user;
+  std::string password;  // Never logged, never part of a message.
+  std::string database;  // May be empty.
+  absl::Duration connect_timeout = absl::Seconds(10);
+  // How long a read may wait for the server before the connection counts as lost; also bounds every statement of the
+  // application, so it is generous. Whole seconds, at least one.
+  absl::Duration read_timeout = absl::Minutes(10);
+  absl::Duration write_timeout = absl::Seconds(30);
+  // Session variable lock_wait_timeout, in whole seconds: how long XA PREPARE and COMMIT (and DDL locks) wait for a
+  // backup or FLUSH TABLES WITH READ LOCK. The server's default is a day.
+  absl::Duration lock_wait_timeout = absl::Seconds(50);
+};
+
+// What one statement answered. All rows are in memory.
+struct ResultSet {
+  std::vector<std::string> columns;                            // Empty: the statement has no rows to answer.
+  std::vector<std::vector<absl::optional<std::string>>> rows;  // nullopt: SQL NULL. Bytes as they came.
+  uint64_t affected_rows = 0;                                  // Of a statement without columns.
+  uint64_t last_insert_id = 0;
+  unsigned int warnings = 0;
+};
+
+struct QueryResult {
+  DbError error;  // Of the statement that failed; the ones behind it did not run.
+  // Of the statements that succeeded, in order: one for a plain statement, more for a procedure or several statements.
+  std::vector<ResultSet> results;
+
+  bool ok() const { return error.ok(); }
+  // The rows of the first result that has columns; none if there is none.
+  const std::vector<std::vector<absl::optional<std::string>>>& rows() const;
+  // The rows changed by the last statement without columns; 0 if there is none.
+  uint64_t affected_rows() const;
+};
+
+// Where the branch of a session stands.
+enum class BranchState {
+  kNone,          // There is no branch.
+  kActive,        // Between XA START and XA END.
+  kEnded,         // After XA END.
+  kRollbackOnly,  // The database has marked it (deadlock victim): only Rollback is possible.
+  kPrepared,
+  kUnknown,  // The connection is lost; see XaOutcome::kConnectionLost for what that leaves.
+};
+absl::string_view ToString(BranchState state);
+
+// The answer to a verb or to a batch of verbs.
+struct XaResult {
+  // The part of a batch that failed; what came before it was done, what comes after it did not run.
+  enum class Step { kNone, kRefused, kStart, kWitness, kEnd, kPrepare, kCommit, kRollback };
+
+  // Of the failed step, or kOk. A failed witness INSERT is kError (or kConnectionLost). kRefused: nothing was sent (an
+  // invalid xid is kInvalid).
+  XaOutcome outcome = XaOutcome::kOk;
+  Step failed_step = Step::kNone;
+  DbError error;
+  // The state of this session's branch now.
+  BranchState branch = BranchState::kNone;
+
+  bool ok() const { return outcome == XaOutcome::kOk; }
+};
+absl::string_view ToString(XaResult::Step step);
+
+struct StartResult {
+  XaResult xa;
+  // What the first statement answered; nullopt if none was given or XA START failed (then it did not run).
+  absl::optional<QueryResult> first;
+};
+
+// A prepared branch as XA RECOVER lists it. Raw bytes: it may be anybody's.
+struct RecoveredXid {
+  int64_t format_id = 0;
+  std::string gtrid;
+  std::string bqual;
+};
+
+// Names the server and this life of it.
+struct ServerIdentity {
+  std::string host_and_port;  // @@hostname:@@port
+  std::string version;        // e.g. "10.11.6-MariaDB-log"
+  absl::Time start_time;      // To the second, by the server's clock; moves when it restarts.
+};
+
+// Thread-compatible: one thread at a time.
+class MariaDbSession {
+ public:
+  // Connects and prepares the session (multi-statements, the write detector, lock_wait_timeout). DATABASE_UNREACHABLE
+  // or, if the server refuses, DATABASE_ERROR with its error.
+  static absl::StatusOr<std::unique_ptr<MariaDbSession>> Connect(const ConnectOptions& options);
+  // Uses a connection of the application's, which stays its owner and must keep it open, unused and unchanged while the
+  // session lives. Switches on multi-statements and the write detector on it (two round trips) and leaves both on.
+  static absl::StatusOr<std::unique_ptr<MariaDbSession>> Adopt(st_mysql* handle);
+
+  // Closes an owned connection, an adopted one stays open. If a branch is held, that is logged: use Close or Abandon.
+  ~MariaDbSession();
+  MariaDbSession(const MariaDbSession&) = delete;
+  MariaDbSession& operator=(const MariaDbSession&) = delete;
+
+  // The server's id of this connection, as in its process list.
+  uint64_t connection_id() const { return connection_id_; }
+  BranchState branch_state() const { return branch_state_; }
+  // The branch; meaningful unless branch_state() is kNone.
+  const Xid& branch_xid() const { return branch_xid_; }
+  // True from the moment PREPARE is sent until the branch is known to be finished: the connection must not be handed
+  // back, reset, reused or closed.
+  bool holds_branch() const;
+  // True once the connection cannot be used any more. All later verbs answer kConnectionLost.
+  bool lost() const { return lost_; }
+  // True between a Send and its Receive.
+  bool answer_due() const { return due_ != Due::kNothing; }
+
+  // XA START; `first_sql`, if not empty, rides in the same round trip and runs only if XA START succeeded.
+  void SendStart(const Xid& xid, absl::string_view first_sql = {});
+  StartResult ReceiveStart();
+  StartResult Start(const Xid& xid, absl::string_view first_sql = {});
+
+  // Any statement, or several, of the application. While a branch is active an error leaves it active (except
+  // deadlocks: kRollbackOnly): whether that poisons the branch is the caller's decision. After a lost connection the
+  // error code is Connector/C's.
+  void SendQuery(absl::string_view sql);
+  QueryResult ReceiveQuery();
+  QueryResult Query(absl::string_view sql);
+
+  // True if the server has reported that the branch wrote, or tried to (a no-op UPDATE counts, and SELECT … FOR
+  // UPDATE). False proves nothing: the server does not report with answers that have rows, nor with errors.
+  bool has_written() const { return written_; }
+  // The proof: asks the server (one round trip; none if has_written()). False: the branch has certainly not written and
+  // needs no PREPARE. What the server does not tell, for whatever reason, counts as written.
+  void SendProbe();
+  bool ReceiveProbe();
+  bool MayHaveWritten();
+
+  // The verbs of this session's own branch. All that a verb needs first rides in the same round trip; the batch stops
+  // at the first error, of which XaResult tells the step. A null `witness` leaves none.
+  void SendEnd(const Xid& xid);
+  void SendPrepare(const Xid& xid, const WitnessTable* witness);         // Witness row, XA END, XA PREPARE.
+  void SendCommitOnePhase(const Xid& xid, const WitnessTable* witness);  // Witness row, XA END, XA COMMIT ONE PHASE.
+  // With a witness both are refused (kWrongState) unless the branch is active: outside of it the row would be false
+  // evidence.
+  // XA COMMIT of a prepared branch: this session's or, if it has none, a detached one (see XaOutcome for what that
+  // proves).
+  void SendCommit(const Xid& xid);
+  // XA ROLLBACK, with XA END first if the branch is active. Works in every state; of a detached branch if this session
+  // has none.
+  void SendRollback(const Xid& xid);
+  // The answer to any of these.
+  XaResult Receive();
+
+  XaResult End(const Xid& xid);
+  XaResult EndAndPrepare(const Xid& xid, const WitnessTable* witness);
+  XaResult CommitOnePhase(const Xid& xid, const WitnessTable* witness);
+  XaResult Commit(const Xid& xid);
+  XaResult Rollback(const Xid& xid);
+
+  // Everything that XA RECOVER lists on the server, whoever's. DATABASE_ERROR if an answer cannot be read: a partial
+  // list proves nothing.
+  absl::StatusOr<std::vector<RecoveredXid>> Recover();
+  absl::StatusOr<ServerIdentity> Identity();
+
+  // Waits until at least one of the sessions has an answer (or its end) to receive, at most `timeout`; returns all that
+  // have, none after the timeout. Sessions whose Receive would not block at all (nothing sent, lost) count as ready.
+  static std::vector<MariaDbSession*> WaitAny(absl::Span<MariaDbSession* const> sessions, absl::Duration timeout);
+
+  // Closes an owned connection or lets go of an adopted one; lost() from then on. SESSION_HOLDS_BRANCH, and nothing
+  // happens, while a branch is held or an answer is due.
+  absl::Status Close();
+  // The same without asking: a held branch becomes detached, and only the coordinator can finish it. An adopted
+  // connection stays open (its owner must close it).
+  void Abandon();
+
+  // For what Query cannot do (Connector/C's prepared statements, streaming): runs on the connection beside this
+  // object's knowledge. Null while an answer is due, a branch is prepared or the connection is lost. The caller must
+  // read all its results, and must not change the connection's transaction, user or options.
+  st_mysql* BorrowHandle();
+
+ private:
+  enum class Due { kNothing, kStart, kQuery, kProbe, kXa };
+  // How far a batch came, before it is read as an answer to anything.
+  struct Batch {
+    DbError error;
+    std::vector<ResultSet> results;
+  };
+
+  MariaDbSession(st_mysql* mysql, bool owned);
+
+  // Switches on what every session needs. `lock_wait_timeout`: nullopt leaves it alone.
+  DbError SetUp(absl::optional<absl::Duration> lock_wait_timeout);
+  void Send(Due due, absl::string_view sql);
+  void SendXa(XaVerb verb, const Xid& xid, const WitnessTable* witness, std::vector<XaResult::Step> steps);
+  // Reads everything that was sent for. Leaves the connection ready for the next batch.
+  Batch ReceiveBatch(Due due);
+  // Reads one statement's answer; false on error (in *error).
+  bool ReceiveOne(ResultSet* result, DbError* error);
+  bool InTransaction() const;
+  // Reads the server's report on the transaction after an answer without rows.
+  void ObserveState();
+  DbError TakeError();
+  void MarkLost();
+  bool IsOwn(const Xid& xid) const { return branch_state_ != BranchState::kNone && branch_xid_ == xid; }
+  // An answer is due without anything having been sent.
+  void Refuse(Due due, DbError refusal);
+  XaResult ReceiveXa();
+  // What a step that succeeded or failed means for the branch.
+  void StepDone(XaResult::Step step);
+  void StepFailed(XaResult::Step step, XaOutcome outcome, int code);
+
+  st_mysql* mysql_;
+  const bool owned_;
+  uint64_t connection_id_ = 0;
+  bool lost_ = false;
+
+  Due due_ = Due::kNothing;
+  bool sent_ = false;  // False: nothing is on the wire; refusal_ or lost_ says why.
+  DbError refusal_;    // Why nothing was sent, although the connection is good.
+  XaOutcome refusal_outcome_ = XaOutcome::kInvalid;
+  bool with_first_ = false;  // kStart: a first statement was sent along.
+  XaVerb due_verb_ = XaVerb::kStart;
+  Xid due_xid_;
+  std::vector<XaResult::Step> due_steps_;
+
+  BranchState branch_state_ = BranchState::kNone;
+  Xid branch_xid_;
+  bool prepare_sent_ = false;  // PREPARE is on the wire.
+  bool written_ = false;
+  // The last report of the server on the branch that arrived: in a branch and nothing written; an unsafe statement ran.
+  bool reported_clean_ = false;
+  bool reported_unsafe_ = false;
+  bool report_arrived_ = false;  // Since the last SendProbe.
+};
+
+}  // namespace assent
+
+#endif  // ASSENT_RESOURCE_MANAGER_MARIADB_SESSION_H_

@@ -1,0 +1,79 @@
+// What the tests of this folder share: one private server per test program, and short ways to talk to it.
+#ifndef ASSENT_RESOURCE_MANAGER_TEST_SERVER_H_
+#define ASSENT_RESOURCE_MANAGER_TEST_SERVER_H_
+
+#include <atomic>
+#include <cstdlib>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "glog/logging.h"
+#include "gtest/gtest.h"
+#include "resource_manager/mariadb_session.h"
+#include "tests/fixtures/private_mariadb.h"
+
+namespace assent {
+
+// Started by the first call, gone when the program ends. Tests that stop or reconfigure a server start their own.
+inline PrivateMariaDb& SharedServer() {
+  static PrivateMariaDb* const server = [] {
+    auto started = PrivateMariaDb::Start();
+    CHECK(started.ok()) << started.status();
+    static std::unique_ptr<PrivateMariaDb> owner = *std::move(started);
+    std::atexit([] { owner.reset(); });
+    return owner.get();
+  }();
+  return *server;
+}
+
+inline ConnectOptions OptionsFor(const PrivateMariaDb& server) {
+  ConnectOptions options;
+  options.address.socket = server.socket();
+  options.user = server.user();
+  options.password = server.password();
+  return options;
+}
+
+inline std::unique_ptr<MariaDbSession> MustConnect(const ConnectOptions& options) {
+  auto session = MariaDbSession::Connect(options);
+  CHECK(session.ok()) << session.status();
+  return *std::move(session);
+}
+
+inline std::unique_ptr<MariaDbSession> MustConnect(const PrivateMariaDb& server = SharedServer()) {
+  return MustConnect(OptionsFor(server));
+}
+
+inline QueryResult MustQuery(MariaDbSession* session, absl::string_view sql) {
+  QueryResult result = session->Query(sql);
+  EXPECT_TRUE(result.ok()) << sql << ": " << result.error.code << " " << result.error.message;
+  return result;
+}
+
+// The first value of the first row; "NULL" for none.
+inline std::string One(MariaDbSession* session, absl::string_view sql) {
+  const QueryResult result = MustQuery(session, sql);
+  if (result.rows().empty() || !result.rows()[0][0]) return "NULL";
+  return *result.rows()[0][0];
+}
+
+inline Xid NewXid() {
+  static std::atomic<int> next{0};
+  return Xid{NewGtrid("test", absl::Now()), absl::StrCat("b", ++next)};
+}
+
+inline bool IsListed(MariaDbSession* session, const Xid& xid) {
+  const auto xids = session->Recover();
+  EXPECT_TRUE(xids.ok()) << xids.status();
+  for (const RecoveredXid& listed : *xids) {
+    if (listed.gtrid == xid.gtrid && listed.bqual == xid.bqual && listed.format_id == kFormatId) return true;
+  }
+  return false;
+}
+
+}  // namespace assent
+
+#endif  // ASSENT_RESOURCE_MANAGER_TEST_SERVER_H_

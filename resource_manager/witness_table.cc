@@ -1,0 +1,51 @@
+#include "resource_manager/witness_table.h"
+
+#include <algorithm>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "base/errors.h"
+
+namespace assent {
+namespace {
+
+constexpr size_t kMaxIdentifierBytes = 64;
+
+bool IsIdentifier(absl::string_view text) {
+  return !text.empty() && text.size() <= kMaxIdentifierBytes && std::all_of(text.begin(), text.end(), [](char c) {
+    return absl::ascii_isalnum(c) || c == '_' || c == '$' || c == '-';
+  });
+}
+
+}  // namespace
+
+absl::StatusOr<WitnessTable> WitnessTable::Parse(absl::string_view name) {
+  const size_t dot = name.find('.');
+  if (dot == absl::string_view::npos || !IsIdentifier(name.substr(0, dot)) || !IsIdentifier(name.substr(dot + 1))) {
+    return MakeError(Reason::INVALID_FIELD,
+                     "witness_table must be schema.table, each part 1 to 64 bytes of [A-Za-z0-9_$-]",
+                     {{"field", "witness_table"}});
+  }
+  return WitnessTable(name.substr(0, dot), name.substr(dot + 1));
+}
+
+absl::StatusOr<WitnessTable> WitnessTable::OfSchema(absl::string_view schema) {
+  if (schema.empty()) schema = kDefaultWitnessSchema;
+  if (!IsIdentifier(schema)) {
+    return MakeError(Reason::INVALID_FIELD, "witness_schema must be 1 to 64 bytes of [A-Za-z0-9_$-]",
+                     {{"field", "witness_schema"}});
+  }
+  return WitnessTable(schema, kWitnessTableName);
+}
+
+std::string WitnessTable::name() const { return absl::StrCat(schema_, ".", table_); }
+
+std::string WitnessTable::quoted() const { return absl::StrCat("`", schema_, "`.`", table_, "`"); }
+
+std::string WitnessTable::InsertSql(const Xid& xid) const {
+  return absl::StrCat("INSERT INTO ", quoted(), " (gtrid, bqual) VALUES (X'", absl::BytesToHexString(xid.gtrid),
+                      "', X'", absl::BytesToHexString(xid.bqual), "')");
+}
+
+}  // namespace assent

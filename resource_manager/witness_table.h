@@ -1,0 +1,47 @@
+// WitnessTable: the name of a witness table, read once and then safe to put into SQL.
+//
+// The witness is one row (gtrid, bqual) that a branch inserts into a table on its own server before XA PREPARE: visible
+// exactly when the branch committed. It is the one proof of a commit that outlives the session (witness.h).
+#ifndef ASSENT_RESOURCE_MANAGER_WITNESS_TABLE_H_
+#define ASSENT_RESOURCE_MANAGER_WITNESS_TABLE_H_
+
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "base/xid.h"
+
+namespace assent {
+
+constexpr absl::string_view kDefaultWitnessSchema = "assent";
+constexpr absl::string_view kWitnessTableName = "witness";
+
+// A value.
+class WitnessTable {
+ public:
+  // Reads `schema.table` (Branch.witness_table); each part 1 to 64 bytes of [A-Za-z0-9_$-]. INVALID_FIELD, metadata
+  // `field` = `witness_table`.
+  static absl::StatusOr<WitnessTable> Parse(absl::string_view name);
+  // The witness table of a schema (Resource.witness_schema; empty: the default). INVALID_FIELD, metadata `field` =
+  // `witness_schema`.
+  static absl::StatusOr<WitnessTable> OfSchema(absl::string_view schema);
+
+  const std::string& schema() const { return schema_; }
+  const std::string& table() const { return table_; }
+  // `schema.table`: what Parse reads.
+  std::string name() const;
+  // Quoted for SQL.
+  std::string quoted() const;
+  // The statement that leaves the witness of a valid xid.
+  std::string InsertSql(const Xid& xid) const;
+
+ private:
+  WitnessTable(absl::string_view schema, absl::string_view table) : schema_(schema), table_(table) {}
+
+  std::string schema_;
+  std::string table_;
+};
+
+}  // namespace assent
+
+#endif  // ASSENT_RESOURCE_MANAGER_WITNESS_TABLE_H_
