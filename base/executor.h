@@ -16,12 +16,15 @@ namespace assent {
 class Executor {
  public:
   Executor(int threads, size_t queue_limit);
-  // Runs everything that was accepted, then returns.
+  // Stops.
   ~Executor();
   Executor(const Executor&) = delete;
   Executor& operator=(const Executor&) = delete;
 
-  // False, and `fn` is dropped, if the queue is full.
+  // Runs everything that was accepted, then returns. From then on nothing is accepted. May be repeated, by one thread.
+  void Stop();
+
+  // False, and `fn` is dropped, if the queue is full or the executor has stopped.
   bool Run(std::function<void()> fn);
 
  private:

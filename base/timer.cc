@@ -9,7 +9,10 @@ constexpr absl::Duration Timer::kMaxSleep;
 
 Timer::Timer(Clock* clock) : clock_(clock), thread_([this] { Run(); }) {}
 
-Timer::~Timer() {
+Timer::~Timer() { Stop(); }
+
+void Timer::Stop() {
+  if (!thread_.joinable()) return;
   {
     MutexLock lock(&mutex_);
     stopping_ = true;

@@ -22,7 +22,7 @@ class Timer {
 
   // `clock` must outlive the timer.
   explicit Timer(Clock* clock);
-  // Waits for the function that is running; those that are not due are dropped.
+  // Stops.
   ~Timer();
   Timer(const Timer&) = delete;
   Timer& operator=(const Timer&) = delete;
@@ -32,6 +32,9 @@ class Timer {
   Id Schedule(absl::Time when, std::function<void()> fn);
   // The function will not start any more, unless it has already started. Unknown or finished ids are ignored.
   void Cancel(const Id& id);
+  // Waits for the function that is running. From then on nothing runs, and Schedule does nothing. May be repeated, by
+  // one thread.
+  void Stop();
   // Looks at the clock now. For tests that move a FakeClock.
   void Poke();
 

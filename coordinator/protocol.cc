@@ -544,6 +544,7 @@ v1::GlobalStatus StatusOf(const Global& global) {
   status.set_outcome(OutcomeOf(global));
   status.set_cause(global.cause());
   status.set_cause_detail(global.cause_detail());
+  status.set_branches(global.branches_size());
   return status;
 }
 

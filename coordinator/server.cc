@@ -1,0 +1,166 @@
+#include "coordinator/server.h"
+
+#include <glog/logging.h>
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/health_check_service_interface.h>
+
+#include <chrono>
+#include <fstream>
+#include <sstream>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "base/clock.h"
+#include "base/errors.h"
+#include "base/executor.h"
+#include "base/timer.h"
+#include "coordinator/coordinator_service.h"
+#include "coordinator/resource_registry.h"
+#include "coordinator/resource_service.h"
+
+namespace assent {
+namespace {
+
+// What may block: reads of the store, checks of resources.
+constexpr int kBlockingThreads = 4;
+constexpr size_t kBlockingQueue = 10000;
+constexpr int kMaxMessageBytes = 4 * 1024 * 1024;
+
+absl::StatusOr<std::string> ReadFile(const std::string& path) {
+  std::ifstream file(path);
+  std::stringstream text;
+  text << file.rdbuf();
+  if (file && !text.str().empty()) return text.str();
+  return MakeError(Reason::INVALID_FIELD, absl::StrCat("cannot read ", path, " (or it is empty)"), {{"field", path}});
+}
+
+absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> Credentials(const TlsOptions& tls) {
+  if (tls.cert_file.empty()) return grpc::InsecureServerCredentials();
+  grpc::SslServerCredentialsOptions::PemKeyCertPair pair;
+  grpc::SslServerCredentialsOptions options;
+  for (const auto& part :
+       {std::make_pair(&tls.cert_file, &pair.cert_chain), std::make_pair(&tls.key_file, &pair.private_key),
+        std::make_pair(&tls.client_ca_file, &options.pem_root_certs)}) {
+    if (part.first->empty()) continue;
+    absl::StatusOr<std::string> text = ReadFile(*part.first);
+    if (!text.ok()) return text.status();
+    *part.second = *std::move(text);
+  }
+  options.pem_key_cert_pairs.push_back(std::move(pair));
+  if (!tls.client_ca_file.empty()) {
+    options.client_certificate_request = GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY;
+  }
+  return grpc::SslServerCredentials(options);
+}
+
+}  // namespace
+
+class CoordinatorServer::Impl {
+ public:
+  Impl(std::unique_ptr<Store> store, const ServerOptions& options)
+      : store_(std::move(store)),
+        timer_(Clock::Real()),
+        executor_(kBlockingThreads, kBlockingQueue),
+        registry_(store_.get(), Clock::Real()),
+        engine_(store_.get(), Clock::Real(), &timer_, &executor_, EngineOptionsOf(options)),
+        coordinator_(&engine_, store_.get(), &registry_, &executor_, Clock::Real(), options.limits),
+        resources_(&registry_, &engine_, &executor_) {}
+
+  absl::Status Start(const ServerOptions& options) {
+    if (absl::Status status = registry_.Load(); !status.ok()) return status;
+    if (absl::Status status = engine_.Start(); !status.ok()) return status;
+    absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> credentials = Credentials(options.tls);
+    if (!credentials.ok()) return credentials.status();
+    grpc::EnableDefaultHealthCheckService(true);
+    grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+    grpc::ServerBuilder builder;
+    // Without SO_REUSEPORT two coordinators on one port are an error of the second, not a lottery for the callers.
+    builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+    builder.AddListeningPort(options.listen, *credentials, &port_);
+    builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
+    builder.RegisterService(&coordinator_);
+    builder.RegisterService(&resources_);
+    server_ = builder.BuildAndStart();
+    if (server_ == nullptr || port_ == 0) {
+      return MakeError(
+          Reason::INVALID_FIELD,
+          absl::StrCat("cannot listen on ", options.listen, ": the address is in use or not one of this machine's"),
+          {{"field", "listen"}});
+    }
+    SetServing(true);
+    return absl::OkStatus();
+  }
+
+  void Shutdown(absl::Duration grace) {
+    if (server_ != nullptr) {
+      server_->GetHealthCheckService()->Shutdown();
+      engine_.Drain();
+      server_->Shutdown(std::chrono::system_clock::now() + absl::ToChronoNanoseconds(grace));
+      server_->Wait();
+      server_.reset();
+    }
+    // The engine takes no more calls. First what calls into the store ends, then the store ends what is on its way.
+    timer_.Stop();
+    executor_.Stop();
+    store_.reset();
+  }
+
+  int port() const { return port_; }
+  Store* store() { return store_.get(); }
+
+ private:
+  EngineOptions EngineOptionsOf(const ServerOptions& options) {
+    EngineOptions engine;
+    engine.max_open_globals = options.max_open_globals;
+    engine.on_store_health = [this](bool healthy) { SetServing(healthy); };
+    return engine;
+  }
+
+  void SetServing(bool serving) {
+    if (server_ == nullptr) return;
+    grpc::HealthCheckServiceInterface* health = server_->GetHealthCheckService();
+    health->SetServingStatus("", serving);
+    health->SetServingStatus(v1::CoordinatorService::service_full_name(), serving);
+    health->SetServingStatus(v1::ResourceService::service_full_name(), serving);
+  }
+
+  std::unique_ptr<Store> store_;
+  Timer timer_;
+  Executor executor_;
+  ResourceRegistry registry_;
+  Engine engine_;
+  CoordinatorServiceImpl coordinator_;
+  ResourceServiceImpl resources_;
+  std::unique_ptr<grpc::Server> server_;
+  int port_ = 0;
+};
+
+absl::StatusOr<std::unique_ptr<CoordinatorServer>> CoordinatorServer::Start(std::unique_ptr<Store> store,
+                                                                            const ServerOptions& options) {
+  auto impl = std::make_unique<Impl>(std::move(store), options);
+  if (absl::Status status = impl->Start(options); !status.ok()) {
+    impl->Shutdown(absl::ZeroDuration());
+    return status;
+  }
+  return std::unique_ptr<CoordinatorServer>(new CoordinatorServer(std::move(impl)));
+}
+
+CoordinatorServer::CoordinatorServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+CoordinatorServer::~CoordinatorServer() {
+  if (impl_ != nullptr) Shutdown(absl::ZeroDuration());
+}
+
+int CoordinatorServer::port() const { return impl_->port(); }
+
+Store* CoordinatorServer::store() { return impl_->store(); }
+
+void CoordinatorServer::Shutdown(absl::Duration grace) {
+  if (impl_ == nullptr) return;
+  impl_->Shutdown(grace);
+  impl_.reset();
+}
+
+}  // namespace assent

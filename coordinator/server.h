@@ -1,0 +1,55 @@
+// CoordinatorServer: everything that assentd is, put together: store, engine, gRPC services, health, reflection.
+#ifndef ASSENT_COORDINATOR_SERVER_H_
+#define ASSENT_COORDINATOR_SERVER_H_
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "coordinator/engine.h"
+#include "coordinator/requests.h"
+#include "store/store.h"
+
+namespace assent {
+
+struct TlsOptions {
+  // Paths of PEM files. The certificate and key of the server; both or none.
+  std::string cert_file;
+  std::string key_file;
+  // If set, clients must show a certificate that this CA has signed.
+  std::string client_ca_file;
+};
+
+struct ServerOptions {
+  std::string listen = "127.0.0.1:7411";  // host:port; port 0 takes a free one.
+  RequestLimits limits;
+  int64_t max_open_globals = 1000000;
+  TlsOptions tls;
+};
+
+class CoordinatorServer {
+ public:
+  // Takes up what the store holds, then serves. Blocks until calls are accepted. Errors of the store, or INVALID_FIELD
+  // (the address cannot be used, a certificate cannot be read).
+  static absl::StatusOr<std::unique_ptr<CoordinatorServer>> Start(std::unique_ptr<Store> store,
+                                                                  const ServerOptions& options);
+  // As Shutdown with no grace.
+  ~CoordinatorServer();
+
+  int port() const;
+  Store* store();
+
+  // Turns NOT_SERVING, answers whoever waits with SHUTTING_DOWN, lets running calls end for up to `grace`, stores what
+  // is on its way, and stops. Once.
+  void Shutdown(absl::Duration grace);
+
+ private:
+  class Impl;
+  explicit CoordinatorServer(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace assent
+
+#endif  // ASSENT_COORDINATOR_SERVER_H_

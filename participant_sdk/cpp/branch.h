@@ -1,0 +1,83 @@
+// Branch: one database's part of a global transaction, run over a session of the application's.
+#ifndef ASSENT_PARTICIPANT_SDK_CPP_BRANCH_H_
+#define ASSENT_PARTICIPANT_SDK_CPP_BRANCH_H_
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/optional.h"
+#include "assent/v1/coordinator_service.pb.h"
+#include "base/xid.h"
+#include "resource_manager/mariadb_session.h"
+
+namespace assent {
+
+struct ExecuteOptions {
+  // Database errors (e.g. 1062, duplicate key) that the application is ready for: they are answered and do not poison
+  // the branch. The statement itself had no effect then.
+  std::vector<int> expected_errors;
+};
+
+// Thread-compatible; branches of one transaction may be used by different threads at the same time. Owned by its
+// GlobalTransaction.
+class Branch {
+ public:
+  // `session` must outlive the branch and carry no other one. `witness`: where to leave the witness row, if anywhere.
+  Branch(Xid xid, std::string resource, absl::optional<WitnessTable> witness, MariaDbSession* session);
+  Branch(const Branch&) = delete;
+  Branch& operator=(const Branch&) = delete;
+
+  // Runs the application's SQL inside the branch. The first statement starts the branch, in the same round trip.
+  //
+  // Any error poisons the branch: it will vote FAILED, because MariaDB would still prepare what is left of it after a
+  // lock wait timeout, a killed query or a duplicate key. Errors: DATABASE_ERROR (metadata error_code, sqlstate) for
+  // the database's own, also the expected ones; DATABASE_UNREACHABLE; SESSION_IN_TRANSACTION if the session has an open
+  // local transaction (finish it with COMMIT or ROLLBACK first; the statement did not run and the branch can be used
+  // afterwards); XA_NOT_SUPPORTED; BRANCH_POISONED after an earlier error; BRANCH_ENDED after prepare, commit or
+  // rollback.
+  absl::StatusOr<QueryResult> Execute(absl::string_view sql, const ExecuteOptions& options = {});
+
+  // Runs `fn` with the connection's own handle, for what Execute cannot do (prepared statements, streaming). The branch
+  // has been started. If `fn` answers an error the branch is poisoned. The branch counts as one that has written. `fn`
+  // must read all its results and must not change the connection's transaction, user or options.
+  absl::Status Run(const std::function<absl::Status(st_mysql*)>& fn);
+
+  const Xid& xid() const { return xid_; }
+  const std::string& resource() const { return resource_; }
+  const MariaDbSession* session() const { return session_; }
+  // The error that poisoned it; OK if none has.
+  const absl::Status& poison() const { return poison_; }
+
+ private:
+  friend class TwoPhase;
+
+  enum class Stage {
+    kIdle,      // No statement yet: the database knows nothing of it.
+    kActive,    // XA START answered OK.
+    kPrepared,  // XA PREPARE answered OK.
+    kInDoubt,   // The session was lost with PREPARE or the finishing statement on its way.
+    kFinished,  // Proven finished, or ended without having written.
+  };
+
+  absl::Status CheckUsable() const;
+  // Records the error of a statement as the reason for a FAILED vote.
+  absl::Status Poison(absl::Status why);
+
+  const Xid xid_;
+  const std::string resource_;
+  const absl::optional<WitnessTable> witness_;
+  MariaDbSession* const session_;
+  Stage stage_ = Stage::kIdle;
+  bool counts_as_written_ = false;
+  absl::Status poison_;
+  bool voted_ = false;  // The coordinator may count on its vote: only the decision finishes it.
+  absl::optional<v1::Vote> vote_;
+};
+
+}  // namespace assent
+
+#endif  // ASSENT_PARTICIPANT_SDK_CPP_BRANCH_H_

@@ -1,0 +1,38 @@
+#include "participant_sdk/cpp/client.h"
+
+#include <utility>
+
+#include "absl/time/clock.h"
+#include "base/timestamp.h"
+#include "base/xid.h"
+#include "participant_sdk/cpp/global_transaction.h"
+
+namespace assent {
+
+Client::Client(const std::string& address, const ClientOptions& options)
+    : state_(std::make_shared<ClientState>(address, options)) {}
+
+absl::StatusOr<GlobalTransaction> Client::Begin(const BeginOptions& options) {
+  v1::CreateGlobalRequest request;
+  request.set_gtrid(options.gtrid);
+  request.set_request_id(NewRequestId());
+  if (options.timeout != absl::ZeroDuration()) SetDuration(options.timeout, request.mutable_timeout());
+  request.set_policy(options.policy);
+  request.set_expected_branches(options.expected_branches);
+  for (const std::string& resource : options.resources) request.add_branches()->set_resource(resource);
+  absl::StatusOr<v1::Global> global =
+      state_->connection.CreateGlobal(request, absl::Now() + state_->options.call_patience);
+  if (!global.ok()) return global.status();
+  GlobalTransaction transaction(state_, global->gtrid(), global->policy(), /*joined=*/false);
+  transaction.created_.assign(global->branches().begin(), global->branches().end());
+  return transaction;
+}
+
+absl::StatusOr<GlobalTransaction> Client::Join(const std::string& gtrid) {
+  if (absl::Status status = ValidateGtrid(gtrid); !status.ok()) return status;
+  return GlobalTransaction(state_, gtrid, v1::DECISION_POLICY_UNSPECIFIED, /*joined=*/true);
+}
+
+bool Client::Flush(absl::Duration patience) { return state_->reporter.Flush(absl::Now() + patience); }
+
+}  // namespace assent

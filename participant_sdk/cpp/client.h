@@ -1,0 +1,47 @@
+// Client: the way in. Holds the connection to the coordinator.
+#ifndef ASSENT_PARTICIPANT_SDK_CPP_CLIENT_H_
+#define ASSENT_PARTICIPANT_SDK_CPP_CLIENT_H_
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "participant_sdk/cpp/completion_reporter.h"
+#include "participant_sdk/cpp/coordinator_connection.h"
+#include "participant_sdk/cpp/options.h"
+
+namespace assent {
+
+class GlobalTransaction;
+
+// What a client and its transactions share.
+struct ClientState {
+  ClientState(const std::string& address, const ClientOptions& client_options)
+      : options(client_options), connection(address, options), reporter(&connection) {}
+
+  const ClientOptions options;
+  CoordinatorConnection connection;
+  CompletionReporter reporter;
+};
+
+// Thread-safe. A value: copies share the connection, which ends with the last of them and of their transactions.
+class Client {
+ public:
+  // `address`: host:port of assentd. Connects at the first call.
+  explicit Client(const std::string& address, const ClientOptions& options = {});
+
+  // Begins a global transaction. Errors: the coordinator's, or COORDINATOR_UNREACHABLE after options.call_patience.
+  absl::StatusOr<GlobalTransaction> Begin(const BeginOptions& options = {});
+  // Takes part in a transaction that another process began. Asks nobody: the first OpenBranch does. INVALID_GTRID.
+  absl::StatusOr<GlobalTransaction> Join(const std::string& gtrid);
+
+  // Waits until the coordinator has been told how all finished branches ended, at most `patience`; false if not.
+  bool Flush(absl::Duration patience);
+
+ private:
+  std::shared_ptr<ClientState> state_;
+};
+
+}  // namespace assent
+
+#endif  // ASSENT_PARTICIPANT_SDK_CPP_CLIENT_H_

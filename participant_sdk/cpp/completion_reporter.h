@@ -1,0 +1,49 @@
+// CompletionReporter: tells the coordinator how branches ended, in batches and off everybody's way.
+#ifndef ASSENT_PARTICIPANT_SDK_CPP_COMPLETION_REPORTER_H_
+#define ASSENT_PARTICIPANT_SDK_CPP_COMPLETION_REPORTER_H_
+
+#include <deque>
+#include <thread>
+
+#include "absl/time/time.h"
+#include "assent/v1/coordinator_service.pb.h"
+#include "base/mutex.h"
+#include "participant_sdk/cpp/coordinator_connection.h"
+
+namespace assent {
+
+// Thread-safe. A report that is lost (the process dies first) costs the coordinator a look at the database, nothing
+// else.
+class CompletionReporter {
+ public:
+  static constexpr size_t kMaxBatch = 1000;
+  // Reports that may wait while the coordinator is away; Report blocks beyond it.
+  static constexpr size_t kMaxWaiting = 100000;
+
+  // `connection` must outlive it.
+  explicit CompletionReporter(CoordinatorConnection* connection);
+  // Flushes for up to kFlushPatience.
+  ~CompletionReporter();
+
+  void Report(v1::Completion completion);
+  // Waits until everything reported so far has been answered, or `give_up`; then false.
+  bool Flush(absl::Time give_up);
+
+ private:
+  static constexpr absl::Duration kFlushPatience = absl::Seconds(5);
+
+  void Run();
+
+  CoordinatorConnection* const connection_;
+  Mutex mutex_;
+  CondVar changed_;
+  std::deque<v1::Completion> waiting_ ABSL_GUARDED_BY(mutex_);
+  uint64_t reported_ ABSL_GUARDED_BY(mutex_) = 0;  // Ever passed to Report.
+  uint64_t answered_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  std::thread thread_;
+};
+
+}  // namespace assent
+
+#endif  // ASSENT_PARTICIPANT_SDK_CPP_COMPLETION_REPORTER_H_

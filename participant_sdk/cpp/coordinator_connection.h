@@ -1,0 +1,50 @@
+// CoordinatorConnection: calls to the coordinator, repeated while it is away. Every call of the API is idempotent, so a
+// repetition is always safe.
+#ifndef ASSENT_PARTICIPANT_SDK_CPP_COORDINATOR_CONNECTION_H_
+#define ASSENT_PARTICIPANT_SDK_CPP_COORDINATOR_CONNECTION_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "assent/v1/coordinator_service.grpc.pb.h"
+#include "participant_sdk/cpp/options.h"
+
+namespace assent {
+
+// Thread-safe. All calls block.
+//
+// Errors are the coordinator's own (base/errors.h), or COORDINATOR_UNREACHABLE once `give_up` has passed without an
+// answer; then it is not known whether the call had its effect.
+class CoordinatorConnection {
+ public:
+  // `address`: host:port. Connects lazily.
+  CoordinatorConnection(const std::string& address, const ClientOptions& options);
+
+  absl::StatusOr<v1::Global> CreateGlobal(const v1::CreateGlobalRequest& request, absl::Time give_up);
+  absl::StatusOr<v1::CreateBranchesResponse> CreateBranches(const v1::CreateBranchesRequest& request,
+                                                            absl::Time give_up);
+  // Both go on until what request.wait() asks for has come, or `give_up`: then OK with the state that stands.
+  absl::StatusOr<v1::GlobalStatus> Prepared(const v1::PreparedRequest& request, absl::Time give_up);
+  absl::StatusOr<v1::GlobalStatus> Finalize(const v1::FinalizeRequest& request, absl::Time give_up);
+  absl::StatusOr<v1::CompletedResponse> Completed(const v1::CompletedRequest& request, absl::Time give_up);
+
+ private:
+  template <typename Request, typename Response>
+  using Method = grpc::Status (v1::CoordinatorService::Stub::*)(grpc::ClientContext*, const Request&, Response*);
+  template <typename Request, typename Response>
+  absl::StatusOr<Response> Call(Method<Request, Response> method, const Request& request, absl::Time give_up);
+  template <typename Request, typename Response>
+  absl::StatusOr<v1::GlobalStatus> CallAndWait(Method<Request, Response> method, const Request& request,
+                                               absl::Time give_up);
+
+  const std::string address_;
+  std::unique_ptr<v1::CoordinatorService::Stub> stub_;
+};
+
+}  // namespace assent
+
+#endif  // ASSENT_PARTICIPANT_SDK_CPP_COORDINATOR_CONNECTION_H_

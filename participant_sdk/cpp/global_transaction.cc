@@ -1,0 +1,280 @@
+#include "participant_sdk/cpp/global_transaction.h"
+
+#include <glog/logging.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/types/optional.h"
+#include "base/errors.h"
+#include "base/xid.h"
+#include "participant_sdk/cpp/two_phase.h"
+
+namespace assent {
+namespace {
+
+// A destructor does not wait for long: what it could not tell the coordinator ends by its deadline.
+constexpr absl::Duration kScopePatience = absl::Seconds(5);
+
+}  // namespace
+
+GlobalTransaction::GlobalTransaction(std::shared_ptr<ClientState> client, std::string gtrid, v1::DecisionPolicy policy,
+                                     bool joined)
+    : client_(std::move(client)),
+      gtrid_(std::move(gtrid)),
+      policy_(policy),
+      joined_(joined),
+      rollback_patience_(client_->options.call_patience) {}
+
+GlobalTransaction::~GlobalTransaction() {
+  if (client_ == nullptr) return;  // Moved from.
+  const std::vector<Branch*> branches = Branches();
+  if (!concluded_ && !TwoPhase::AwaitsDecision(branches)) {
+    if (left_ || (joined_ && branches.empty())) {
+      Report(RollBackUnvoted());
+    } else {
+      rollback_patience_ = kScopePatience;
+      const absl::Status status = Rollback("left its scope without a decision");
+      LOG_IF(WARNING, !status.ok()) << "gtrid=" << gtrid_ << " rollback at the end of scope: " << status;
+    }
+  }
+  TwoPhase::Abandon(branches);
+}
+
+std::vector<Branch*> GlobalTransaction::Branches() const {
+  std::vector<Branch*> branches;
+  for (const std::unique_ptr<Branch>& branch : branches_) branches.push_back(branch.get());
+  return branches;
+}
+
+absl::StatusOr<Branch*> GlobalTransaction::OpenBranch(absl::string_view resource, MariaDbSession* session) {
+  if (ended_) {
+    return MakeError(Reason::BRANCH_ENDED,
+                     absl::StrCat("global transaction '", gtrid_, "' has ended here; begin a new one"),
+                     {{"gtrid", gtrid_}});
+  }
+  const bool taken = std::any_of(branches_.begin(), branches_.end(),
+                                 [session](const auto& branch) { return branch->session() == session; });
+  if (taken || session->branch_state() != BranchState::kNone) {
+    return MakeError(Reason::SESSION_HOLDS_BRANCH,
+                     "the session carries a branch already: a session runs one branch at a time, and must not be "
+                     "reused before that one is finished",
+                     {{"gtrid", session->branch_xid().gtrid}, {"bqual", session->branch_xid().bqual}});
+  }
+  v1::Branch made;
+  const auto it = std::find_if(created_.begin(), created_.end(),
+                               [resource](const v1::Branch& branch) { return branch.resource() == resource; });
+  if (it != created_.end()) {
+    made = std::move(*it);
+    created_.erase(it);
+  } else {
+    v1::CreateBranchesRequest request;
+    request.set_gtrid(gtrid_);
+    request.set_request_id(NewRequestId());
+    request.add_branches()->set_resource(std::string(resource));
+    absl::StatusOr<v1::CreateBranchesResponse> response =
+        client_->connection.CreateBranches(request, absl::Now() + client_->options.call_patience);
+    if (!response.ok()) return response.status();
+    made = std::move(*response->mutable_branches(0));
+  }
+  absl::optional<WitnessTable> witness;
+  if (!made.witness_table().empty()) {
+    absl::StatusOr<WitnessTable> parsed = WitnessTable::Parse(made.witness_table());
+    if (!parsed.ok()) return parsed.status();
+    witness = *std::move(parsed);
+  }
+  branches_.push_back(
+      std::make_unique<Branch>(Xid{gtrid_, made.bqual()}, made.resource(), std::move(witness), session));
+  return branches_.back().get();
+}
+
+absl::Status GlobalTransaction::Commit() {
+  return Decide(/*finalize=*/policy_ != v1::DECISION_POLICY_WHEN_ALL_PREPARED, Scope::kAllBranches);
+}
+
+absl::Status GlobalTransaction::Prepare() { return Decide(/*finalize=*/false, Scope::kOwnBranches); }
+
+absl::Status GlobalTransaction::Decide(bool finalize, Scope scope) {
+  if (concluded_) return result_;
+  ended_ = true;
+  const std::vector<Branch*> branches = Branches();
+  std::vector<v1::Vote> votes = TwoPhase::Prepare(branches);
+  for (const v1::Branch& unused : created_) {  // Nobody opened them: they have done nothing.
+    v1::Vote vote;
+    vote.set_bqual(unused.bqual());
+    vote.set_kind(v1::VOTE_KIND_READ_ONLY);
+    votes.push_back(std::move(vote));
+  }
+  const bool failed =
+      std::any_of(votes.begin(), votes.end(), [](const v1::Vote& vote) { return vote.kind() == v1::VOTE_KIND_FAILED; });
+  if (failed) return FailedToPrepare(votes);
+  TwoPhase::MarkVoted(branches);
+  const absl::Time give_up = absl::Now() + client_->options.decision_patience;
+  if (!finalize) {
+    v1::PreparedRequest request;
+    request.set_gtrid(gtrid_);
+    *request.mutable_votes() = {votes.begin(), votes.end()};
+    request.set_wait(v1::WAIT_DECIDED);
+    return Conclude(VerdictOf(client_->connection.Prepared(request, give_up)), scope);
+  }
+  v1::FinalizeRequest request;
+  request.set_gtrid(gtrid_);
+  request.set_decision(v1::DECISION_COMMIT);
+  *request.mutable_votes() = {votes.begin(), votes.end()};
+  request.set_wait(v1::WAIT_DECIDED);
+  const absl::StatusOr<v1::GlobalStatus> answer = client_->connection.Finalize(request, give_up);
+  if (ReasonOf(answer.status()) == Reason::BRANCHES_NOT_PREPARED) {
+    TwoPhase::UnmarkVoted(branches);  // Nothing of the call was counted: it may be repeated, or rolled back.
+    return answer.status();
+  }
+  return Conclude(VerdictOf(answer), scope);
+}
+
+absl::Status GlobalTransaction::FailedToPrepare(const std::vector<v1::Vote>& votes) {
+  // COMMIT cannot be decided without our votes, so the locks of the others go first.
+  const std::vector<v1::Completion> completions = RollBackUnvoted();
+  v1::PreparedRequest request;
+  request.set_gtrid(gtrid_);
+  request.set_wait(v1::WAIT_NONE);
+  for (const v1::Vote& vote : votes) {
+    if (vote.kind() == v1::VOTE_KIND_FAILED) *request.add_votes() = vote;
+  }
+  const absl::StatusOr<v1::GlobalStatus> told = client_->connection.Prepared(request, absl::Now() + rollback_patience_);
+  LOG_IF(WARNING, !told.ok()) << "gtrid=" << gtrid_
+                              << " FAILED vote not counted, its deadline will roll it back: " << told.status();
+  Report(completions);
+  for (const std::unique_ptr<Branch>& branch : branches_) {
+    if (result_.ok()) result_ = branch->poison();
+  }
+  // Whatever the database's error was: the transaction is rolled back, and may be tried again as a whole.
+  if (!absl::IsAborted(result_)) {
+    result_ =
+        MakeError(Reason::GLOBAL_ROLLED_BACK, absl::StrCat("rolled back: ", result_.message()), MetadataOf(result_));
+  }
+  concluded_ = true;
+  outcome_ = TwoPhase::AllFinished(Branches()) ? v1::OUTCOME_ROLLED_BACK : v1::OUTCOME_IN_DOUBT;
+  return result_;
+}
+
+absl::Status GlobalTransaction::Rollback(absl::string_view reason) {
+  if (concluded_) return outcome_ == v1::OUTCOME_ROLLED_BACK ? absl::OkStatus() : result_;
+  ended_ = true;
+  const std::vector<v1::Completion> completions = RollBackUnvoted();
+  v1::FinalizeRequest request;
+  request.set_gtrid(gtrid_);
+  request.set_decision(v1::DECISION_ROLLBACK);
+  request.set_reason(reason.empty() ? "rolled back by the application" : std::string(reason));
+  request.set_wait(v1::WAIT_DECIDED);
+  const absl::StatusOr<v1::GlobalStatus> answer =
+      client_->connection.Finalize(request, absl::Now() + rollback_patience_);
+  const Verdict verdict = VerdictOf(answer);
+  if (verdict.decision == v1::DECISION_UNSPECIFIED) return verdict.why;  // May be called again.
+  Report(completions);
+  const absl::Status concluded = Conclude(verdict, Scope::kOwnBranches);
+  if (verdict.decision == v1::DECISION_COMMIT) return verdict.why;
+  return absl::IsUnknown(concluded) ? concluded : absl::OkStatus();
+}
+
+GlobalTransaction::Verdict GlobalTransaction::VerdictOf(const absl::StatusOr<v1::GlobalStatus>& answer) {
+  Verdict verdict;
+  if (answer.ok()) {
+    verdict.decision = answer->decision();
+    verdict.branches = answer->branches();
+    if (verdict.decision == v1::DECISION_ROLLBACK) {
+      const std::string detail =
+          answer->cause_detail().empty() ? v1::DecisionCause_Name(answer->cause()) : answer->cause_detail();
+      verdict.why = MakeError(Reason::GLOBAL_ROLLED_BACK,
+                              absl::StrCat("global transaction '", answer->gtrid(), "' was rolled back: ", detail),
+                              {{"gtrid", answer->gtrid()},
+                               {"cause", v1::DecisionCause_Name(answer->cause())},
+                               {"detail", answer->cause_detail()}});
+    } else if (verdict.decision == v1::DECISION_UNSPECIFIED) {
+      verdict.why = MakeError(Reason::OUTCOME_IN_DOUBT, "no decision came in time", {{"gtrid", answer->gtrid()}});
+    }
+    return verdict;
+  }
+  verdict.why = answer.status();
+  const absl::optional<Reason> reason = ReasonOf(answer.status());
+  if (reason == Reason::GLOBAL_COMMITTED) verdict.decision = v1::DECISION_COMMIT;
+  if (reason == Reason::GLOBAL_ROLLED_BACK) verdict.decision = v1::DECISION_ROLLBACK;
+  if (reason == Reason::GLOBAL_NOT_FOUND) {  // Presumed abort: without a record there is no decision to COMMIT.
+    verdict.decision = v1::DECISION_ROLLBACK;
+    verdict.why = MakeError(Reason::GLOBAL_ROLLED_BACK, answer.status().message(), MetadataOf(answer.status()));
+  }
+  return verdict;
+}
+
+absl::Status GlobalTransaction::Conclude(const Verdict& verdict, Scope scope) {
+  if (verdict.decision == v1::DECISION_UNSPECIFIED) return InDoubt(verdict.why.message());
+  const std::vector<Branch*> branches = Branches();
+  const absl::Time give_up = absl::Now() + client_->options.decision_patience;
+  const std::vector<v1::Completion> completions = TwoPhase::Finish(branches, verdict.decision, give_up);
+  Report(completions);
+  concluded_ = true;
+  if (verdict.decision == v1::DECISION_COMMIT) {
+    result_ = ConcludeCommit(completions, verdict.branches, scope);
+  } else if (TwoPhase::AllFinished(branches)) {
+    outcome_ = v1::OUTCOME_ROLLED_BACK;
+    result_ = verdict.why;
+  } else {
+    result_ = InDoubt("decided ROLLBACK, but the answer of a database was lost; the coordinator goes on with it");
+  }
+  return result_;
+}
+
+absl::Status GlobalTransaction::ConcludeCommit(const std::vector<v1::Completion>& completions, int all_branches,
+                                               Scope scope) {
+  for (const v1::Completion& completion : completions) {
+    if (completion.result() == v1::Completion::RESULT_COMMITTED) continue;
+    return InDoubt(absl::StrCat("decided COMMIT, but branch '", completion.bqual(),
+                                "' was found rolled back: somebody finished it by hand"));
+  }
+  if (!TwoPhase::AllFinished(Branches())) {
+    return InDoubt("decided COMMIT, but the answer of a database was lost; the coordinator goes on with it");
+  }
+  const size_t own = branches_.size() + created_.size();
+  if (scope == Scope::kAllBranches && static_cast<size_t>(all_branches) != own) {
+    // Other processes have a part in it: their completions are what proves the rest.
+    v1::PreparedRequest wait;
+    wait.set_gtrid(gtrid_);
+    wait.set_wait(v1::WAIT_APPLIED);
+    const absl::StatusOr<v1::GlobalStatus> applied =
+        client_->connection.Prepared(wait, absl::Now() + client_->options.decision_patience);
+    if (!applied.ok())
+      return InDoubt(absl::StrCat("decided COMMIT; not known whether every branch is: ", applied.status().message()));
+    if (applied->outcome() != v1::OUTCOME_COMMITTED) {
+      return InDoubt(
+          absl::StrCat("decided COMMIT, but not proven on every branch: ", v1::Global::State_Name(applied->state())));
+    }
+  }
+  outcome_ = v1::OUTCOME_COMMITTED;
+  return absl::OkStatus();
+}
+
+absl::Status GlobalTransaction::InDoubt(absl::string_view what) {
+  outcome_ = v1::OUTCOME_IN_DOUBT;
+  return MakeError(Reason::OUTCOME_IN_DOUBT,
+                   absl::StrCat("the outcome of global transaction '", gtrid_, "' is in doubt: ", what,
+                                "; ask with `assentctl globals get ", gtrid_, "`"),
+                   {{"gtrid", gtrid_}});
+}
+
+std::vector<v1::Completion> GlobalTransaction::RollBackUnvoted() {
+  std::vector<v1::Completion> completions = TwoPhase::RollBackUnvoted(Branches());
+  for (const v1::Branch& unused : created_) {
+    v1::Completion completion;
+    completion.set_gtrid(gtrid_);
+    completion.set_bqual(unused.bqual());
+    completion.set_result(v1::Completion::RESULT_ROLLED_BACK);
+    completions.push_back(std::move(completion));
+  }
+  return completions;
+}
+
+void GlobalTransaction::Report(const std::vector<v1::Completion>& completions) {
+  for (const v1::Completion& completion : completions) client_->reporter.Report(completion);
+}
+
+}  // namespace assent

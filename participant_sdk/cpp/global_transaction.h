@@ -1,0 +1,113 @@
+// GlobalTransaction: the unit that is atomic, as one process sees it.
+//
+// One process that owns all connections: Begin, OpenBranch for each database, Execute, Commit.
+// Many processes: Begin here and hand gtrid() to the workers over any channel; each worker calls Client::Join,
+// OpenBranch, Execute, Prepare. Prepare votes, waits for the decision and finishes on the same sessions.
+//
+// There are three outcomes, and no fourth:
+//   OK                          committed, proven on every branch
+//   ABORTED                     rolled back (reason GLOBAL_ROLLED_BACK, or why a branch could not go on): do it all
+//   again UNKNOWN (OUTCOME_IN_DOUBT)  decided or perhaps decided, not proven; the coordinator goes on with it
+// Every other error comes before any decision; the transaction is still open, and is rolled back when it leaves scope.
+#ifndef ASSENT_PARTICIPANT_SDK_CPP_GLOBAL_TRANSACTION_H_
+#define ASSENT_PARTICIPANT_SDK_CPP_GLOBAL_TRANSACTION_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "assent/v1/global.pb.h"
+#include "participant_sdk/cpp/branch.h"
+#include "participant_sdk/cpp/client.h"
+
+namespace assent {
+
+// Thread-compatible. Movable. Sessions must outlive it. The client may go first.
+class GlobalTransaction {
+ public:
+  GlobalTransaction(GlobalTransaction&&) = default;
+  GlobalTransaction& operator=(GlobalTransaction&&) = delete;
+  // Without a decision: rolls back, which for a joined transaction means its FAILED vote. Branches in doubt are left to
+  // the coordinator and their sessions closed, because a connection with a prepared branch must never be used for
+  // anything else.
+  ~GlobalTransaction();
+
+  const std::string& gtrid() const { return gtrid_; }
+
+  // Makes a branch on a registered resource that runs over `session`. No SQL is sent before the first statement. The
+  // branch belongs to the transaction. Errors: SESSION_HOLDS_BRANCH if the session carries a branch already;
+  // BRANCH_ENDED once Prepare, Commit or Rollback was called; the coordinator's (RESOURCE_NOT_FOUND,
+  // GLOBAL_ROLLED_BACK, …).
+  absl::StatusOr<Branch*> OpenBranch(absl::string_view resource, MariaDbSession* session);
+
+  // Prepares this process's branches in parallel, asks for COMMIT, and commits them in parallel.
+  //
+  // If another process's branch has not voted yet: FAILED_PRECONDITION (BRANCHES_NOT_PREPARED), and Commit may be
+  // called again. After OUTCOME_IN_DOUBT because the coordinator was away it may be called again, too. Otherwise
+  // repeating it answers the same.
+  absl::Status Commit();
+
+  // For a worker that joined: prepares this process's branches, votes, waits for the decision, and finishes them on the
+  // same sessions. OK: decided COMMIT and committed on every branch of this process.
+  absl::Status Prepare();
+
+  // Rolls this process's branches back at once and everybody else's through the coordinator. OK: ROLLBACK is decided.
+  // FAILED_PRECONDITION (GLOBAL_COMMITTED) if COMMIT had been decided before: then the branches have been committed.
+  absl::Status Rollback(absl::string_view reason = "");
+
+  // COMMITTED, ROLLED_BACK or IN_DOUBT as far as this process knows; OUTCOME_UNSPECIFIED before any decision.
+  v1::Outcome outcome() const { return outcome_; }
+
+  // Leaves it as it is: the destructor will not roll back. For an initiator whose workers decide by WHEN_ALL_PREPARED.
+  void Leave() { left_ = true; }
+
+ private:
+  friend class Client;
+
+  enum class Scope {
+    kOwnBranches,  // Done when this process's branches are.
+    kAllBranches,  // Done when every branch is.
+  };
+
+  GlobalTransaction(std::shared_ptr<ClientState> client, std::string gtrid, v1::DecisionPolicy policy, bool joined);
+
+  // What the coordinator's answer to a vote or a Finalize says about the decision.
+  struct Verdict {
+    v1::Decision decision = v1::DECISION_UNSPECIFIED;  // UNSPECIFIED: not known.
+    absl::Status why;  // For ROLLBACK: the error that says why. For UNSPECIFIED: why it is not known.
+    int branches = 0;  // Of the whole transaction; 0: not known.
+  };
+  static Verdict VerdictOf(const absl::StatusOr<v1::GlobalStatus>& answer);
+
+  std::vector<Branch*> Branches() const;
+  absl::Status Decide(bool finalize, Scope scope);
+  // Some vote is FAILED: rolls the others back, tells the coordinator, answers the error behind the failed vote.
+  absl::Status FailedToPrepare(const std::vector<v1::Vote>& votes);
+  // Finishes the branches as decided, reports, and answers the outcome.
+  absl::Status Conclude(const Verdict& verdict, Scope scope);
+  absl::Status ConcludeCommit(const std::vector<v1::Completion>& completions, int all_branches, Scope scope);
+  absl::Status InDoubt(absl::string_view what);
+  // Rolls back what no vote is out for; also counts the branches that Begin made and nobody opened.
+  std::vector<v1::Completion> RollBackUnvoted();
+  void Report(const std::vector<v1::Completion>& completions);
+
+  std::shared_ptr<ClientState> client_;
+  std::string gtrid_;
+  v1::DecisionPolicy policy_;
+  bool joined_;                      // Begun by another process.
+  std::vector<v1::Branch> created_;  // By Begin, not yet opened.
+  std::vector<std::unique_ptr<Branch>> branches_;
+  bool ended_ = false;      // Prepare, Commit or Rollback was called.
+  bool concluded_ = false;  // result_ is final.
+  bool left_ = false;
+  absl::Duration rollback_patience_;
+  absl::Status result_;
+  v1::Outcome outcome_ = v1::OUTCOME_UNSPECIFIED;
+};
+
+}  // namespace assent
+
+#endif  // ASSENT_PARTICIPANT_SDK_CPP_GLOBAL_TRANSACTION_H_

@@ -1,0 +1,210 @@
+#include "participant_sdk/cpp/two_phase.h"
+
+#include <glog/logging.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <string>
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "absl/time/clock.h"
+#include "base/errors.h"
+
+namespace assent {
+namespace {
+
+constexpr size_t kMaxFailureBytes = 1000;
+constexpr absl::Duration kRetryPause = absl::Milliseconds(100);
+
+v1::Vote MakeVote(const Branch& branch, v1::VoteKind kind) {
+  v1::Vote vote;
+  vote.set_bqual(branch.xid().bqual);
+  vote.set_kind(kind);
+  return vote;
+}
+
+v1::Completion MakeCompletion(const Branch& branch, v1::Completion::Result result) {
+  v1::Completion completion;
+  completion.set_gtrid(branch.xid().gtrid);
+  completion.set_bqual(branch.xid().bqual);
+  completion.set_result(result);
+  return completion;
+}
+
+}  // namespace
+
+// What a ROLLBACK's answer proves on the branch's own session.
+bool TwoPhase::ProvesRolledBack(const XaResult& result, bool prepare_was_sent) {
+  switch (result.outcome) {
+    case XaOutcome::kOk:
+    case XaOutcome::kRolledBack:
+    case XaOutcome::kUnknownXid: return true;
+    // The server rolls a branch back that was never prepared when it notices the end of its session; nobody can commit
+    // it.
+    case XaOutcome::kConnectionLost: return !prepare_was_sent;
+    default: return false;
+  }
+}
+
+v1::Vote TwoPhase::Failed(Branch* branch, bool rolled_back) {
+  v1::Vote vote = MakeVote(*branch, v1::VOTE_KIND_FAILED);
+  vote.set_rolled_back(rolled_back);
+  std::map<std::string, std::string> metadata = MetadataOf(branch->poison_);
+  int code = 0;
+  if (absl::SimpleAtoi(metadata["error_code"], &code)) vote.mutable_failure()->set_error_code(code);
+  vote.mutable_failure()->set_sqlstate(metadata["sqlstate"]);
+  vote.mutable_failure()->set_message(std::string(branch->poison_.message().substr(0, kMaxFailureBytes)));
+  branch->stage_ = rolled_back ? Branch::Stage::kFinished : Branch::Stage::kInDoubt;
+  branch->vote_ = vote;
+  return vote;
+}
+
+void TwoPhase::SendPhaseOne(Branch* branch) {
+  const bool wrote = branch->counts_as_written_ || branch->session_->has_written();
+  if (!branch->poison_.ok() || !wrote) {
+    branch->session_->SendRollback(branch->xid_);
+  } else {
+    branch->session_->SendPrepare(branch->xid_, branch->witness_ ? &*branch->witness_ : nullptr);
+  }
+}
+
+v1::Vote TwoPhase::ReceivePhaseOne(Branch* branch) {
+  const bool wrote = branch->counts_as_written_ || branch->session_->has_written();
+  const XaResult result = branch->session_->Receive();
+  if (!branch->poison_.ok()) return Failed(branch, ProvesRolledBack(result, false));
+  if (!wrote) {
+    // It wrote nothing: even if the session broke there is nothing that could be kept or lost.
+    branch->stage_ = Branch::Stage::kFinished;
+    branch->vote_ = MakeVote(*branch, v1::VOTE_KIND_READ_ONLY);
+    return *branch->vote_;
+  }
+  if (result.ok()) {
+    branch->stage_ = Branch::Stage::kPrepared;
+    branch->vote_ = MakeVote(*branch, v1::VOTE_KIND_PREPARED);
+    return *branch->vote_;
+  }
+  branch->poison_ = StatusOf(XaVerb::kPrepare, result.outcome, result.error);
+  if (result.failed_step == XaResult::Step::kWitness)
+    branch->poison_ = StatusOf(result.error, "the witness row could not be written");
+  if (result.outcome == XaOutcome::kConnectionLost) return Failed(branch, /*rolled_back=*/false);
+  return Failed(branch, ProvesRolledBack(branch->session_->Rollback(branch->xid_), /*prepare_was_sent=*/false));
+}
+
+std::vector<v1::Vote> TwoPhase::Prepare(absl::Span<Branch* const> branches) {
+  std::vector<Branch*> unsure;
+  std::vector<Branch*> active;
+  for (Branch* branch : branches) {
+    if (branch->vote_) continue;
+    if (branch->stage_ == Branch::Stage::kIdle) {
+      if (branch->poison_.ok()) {
+        branch->stage_ = Branch::Stage::kFinished;
+        branch->vote_ = MakeVote(*branch, v1::VOTE_KIND_READ_ONLY);
+      } else {
+        Failed(branch, /*rolled_back=*/true);  // XA START itself failed: there never was a branch.
+      }
+      continue;
+    }
+    active.push_back(branch);
+    if (branch->poison_.ok() && !branch->counts_as_written_ && !branch->session_->has_written())
+      unsure.push_back(branch);
+  }
+  for (Branch* branch : unsure) branch->session_->SendProbe();
+  for (Branch* branch : unsure) branch->counts_as_written_ = branch->session_->ReceiveProbe();
+  for (Branch* branch : active) SendPhaseOne(branch);
+  for (Branch* branch : active) ReceivePhaseOne(branch);
+  std::vector<v1::Vote> votes;
+  for (Branch* branch : branches) votes.push_back(*branch->vote_);
+  return votes;
+}
+
+void TwoPhase::MarkVoted(absl::Span<Branch* const> branches) {
+  for (Branch* branch : branches) branch->voted_ = true;
+}
+
+void TwoPhase::UnmarkVoted(absl::Span<Branch* const> branches) {
+  for (Branch* branch : branches) branch->voted_ = false;
+}
+
+bool TwoPhase::AwaitsDecision(absl::Span<Branch* const> branches) {
+  return std::any_of(branches.begin(), branches.end(),
+                     [](Branch* branch) { return branch->stage_ == Branch::Stage::kPrepared && branch->voted_; });
+}
+
+std::vector<v1::Completion> TwoPhase::RollBackUnvoted(absl::Span<Branch* const> branches) {
+  std::vector<Branch*> open;
+  std::vector<v1::Completion> completions;
+  for (Branch* branch : branches) {
+    if (branch->voted_) continue;
+    if (branch->stage_ == Branch::Stage::kIdle) {
+      branch->stage_ = Branch::Stage::kFinished;
+      completions.push_back(MakeCompletion(*branch, v1::Completion::RESULT_ROLLED_BACK));
+    } else if (branch->stage_ == Branch::Stage::kActive || branch->stage_ == Branch::Stage::kPrepared) {
+      open.push_back(branch);
+      branch->session_->SendRollback(branch->xid_);
+    }
+  }
+  for (Branch* branch : open) {
+    const bool prepared = branch->stage_ == Branch::Stage::kPrepared;
+    if (ProvesRolledBack(branch->session_->Receive(), prepared)) {
+      branch->stage_ = Branch::Stage::kFinished;
+      completions.push_back(MakeCompletion(*branch, v1::Completion::RESULT_ROLLED_BACK));
+    } else {
+      branch->stage_ = Branch::Stage::kInDoubt;
+    }
+  }
+  return completions;
+}
+
+std::vector<v1::Completion> TwoPhase::Finish(absl::Span<Branch* const> branches, v1::Decision decision,
+                                             absl::Time give_up) {
+  const bool commit = decision == v1::DECISION_COMMIT;
+  std::vector<Branch*> open;
+  for (Branch* branch : branches) {
+    if (branch->stage_ == Branch::Stage::kPrepared) open.push_back(branch);
+  }
+  std::vector<v1::Completion> completions;
+  while (!open.empty()) {
+    for (Branch* branch : open)
+      commit ? branch->session_->SendCommit(branch->xid_) : branch->session_->SendRollback(branch->xid_);
+    std::vector<Branch*> again;
+    for (Branch* branch : open) {
+      const XaResult result = branch->session_->Receive();
+      absl::optional<v1::Completion::Result> proven;
+      if (commit && result.ok()) proven = v1::Completion::RESULT_COMMITTED;
+      // A branch that wrote answers 1402 only if somebody or something rolled it back.
+      if (commit && result.outcome == XaOutcome::kRolledBack) proven = v1::Completion::RESULT_ROLLED_BACK;
+      if (!commit && ProvesRolledBack(result, /*prepare_was_sent=*/true)) proven = v1::Completion::RESULT_ROLLED_BACK;
+      if (proven) {
+        completions.push_back(MakeCompletion(*branch, *proven));
+        branch->stage_ = Branch::Stage::kFinished;
+      } else if (result.outcome == XaOutcome::kRetryLater && absl::Now() < give_up) {
+        again.push_back(branch);
+      } else {
+        LOG(WARNING) << "gtrid=" << branch->xid_.gtrid << " bqual=" << branch->xid_.bqual
+                     << " resource=" << branch->resource_ << (commit ? " commit" : " rollback")
+                     << " in doubt: " << ToString(result.outcome) << " " << result.error.code;
+        branch->stage_ = Branch::Stage::kInDoubt;
+      }
+    }
+    open = std::move(again);
+    if (!open.empty()) absl::SleepFor(kRetryPause);
+  }
+  return completions;
+}
+
+bool TwoPhase::AllFinished(absl::Span<Branch* const> branches) {
+  return std::all_of(branches.begin(), branches.end(),
+                     [](Branch* branch) { return branch->stage_ == Branch::Stage::kFinished; });
+}
+
+void TwoPhase::Abandon(absl::Span<Branch* const> branches) {
+  for (Branch* branch : branches) {
+    if (branch->stage_ == Branch::Stage::kFinished || branch->stage_ == Branch::Stage::kIdle) continue;
+    LOG(WARNING) << "gtrid=" << branch->xid_.gtrid << " bqual=" << branch->xid_.bqual
+                 << " resource=" << branch->resource_ << " left to the coordinator; its session is closed";
+    branch->session_->Abandon();
+  }
+}
+
+}  // namespace assent
