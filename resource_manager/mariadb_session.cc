@@ -511,11 +511,15 @@ void MariaDbSession::StepFailed(Step step, XaOutcome outcome, int code) {
       break;
     case Step::kEnd:
       // An active branch that cannot be ended has been marked by the database.
-      if (code == kErXaerRmfail || outcome == XaOutcome::kRolledBack) branch_state_ = BranchState::kRollbackOnly;
+      if (branch_state_ == BranchState::kActive && (code == kErXaerRmfail || outcome == XaOutcome::kRolledBack)) {
+        branch_state_ = BranchState::kRollbackOnly;
+      }
       break;
     case Step::kPrepare:
       if (outcome == XaOutcome::kRolledBack) branch_state_ = BranchState::kNone;
-      if (outcome == XaOutcome::kWrongState) branch_state_ = BranchState::kRollbackOnly;
+      if (outcome == XaOutcome::kWrongState && branch_state_ == BranchState::kEnded) {
+        branch_state_ = BranchState::kRollbackOnly;
+      }
       break;
     case Step::kCommit:
       if (outcome == XaOutcome::kRolledBack) branch_state_ = BranchState::kNone;

@@ -117,7 +117,8 @@ struct RecoveredXid {
 struct ServerIdentity {
   std::string host_and_port;  // @@hostname:@@port
   std::string version;        // e.g. "10.11.6-MariaDB-log"
-  absl::Time start_time;      // To the second, by the server's clock; moves when it restarts.
+  // By the server's clock; computed from its uptime, so one second of difference is none. Moves when it restarts.
+  absl::Time start_time;
 };
 
 // Thread-compatible: one thread at a time.

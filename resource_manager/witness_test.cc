@@ -1,0 +1,169 @@
+#include "resource_manager/witness.h"
+
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/errors.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "resource_manager/test_server.h"
+
+namespace assent {
+namespace {
+
+using testing::HasSubstr;
+
+class WitnessTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    admin_ = MustConnect();
+    MustQuery(admin_.get(), "DROP DATABASE IF EXISTS `wit-ness`");
+  }
+
+  std::unique_ptr<MariaDbSession> ConnectAs(const std::string& user, const std::string& grants) {
+    MustQuery(admin_.get(), absl::StrCat("CREATE OR REPLACE USER `", user, "`@localhost IDENTIFIED BY 'p'"));
+    if (!grants.empty()) MustQuery(admin_.get(), absl::StrCat(grants, " TO `", user, "`@localhost"));
+    ConnectOptions options = OptionsFor(SharedServer());
+    options.user = user;
+    options.password = "p";
+    return MustConnect(options);
+  }
+
+  std::unique_ptr<MariaDbSession> admin_;
+  const WitnessTable table_ = *WitnessTable::OfSchema("wit-ness");
+};
+
+TEST_F(WitnessTest, InstallsOnceAndAgain) {
+  EXPECT_EQ(*ReadWitnessVersion(admin_.get(), table_), 0);
+  ASSERT_TRUE(InstallWitness(admin_.get(), table_).ok());
+  EXPECT_EQ(*ReadWitnessVersion(admin_.get(), table_), kWitnessVersion);
+  MustQuery(admin_.get(), table_.InsertSql(Xid{"g", "b"}));
+  ASSERT_TRUE(InstallWitness(admin_.get(), table_).ok());
+  EXPECT_EQ(*HasWitness(admin_.get(), table_, Xid{"g", "b"}), true);
+  // Ids are bytes: neither case nor trailing spaces are the same.
+  EXPECT_EQ(*HasWitness(admin_.get(), table_, Xid{"G", "b"}), false);
+  EXPECT_EQ(*HasWitness(admin_.get(), table_, Xid{"g ", "b"}), false);
+  EXPECT_EQ(One(admin_.get(), "SELECT ABS(TIMESTAMPDIFF(SECOND, created, NOW())) < 60 FROM `wit-ness`.witness"), "1");
+}
+
+TEST_F(WitnessTest, ManyMayInstallAtOnce) {
+  std::vector<std::thread> threads;
+  std::vector<absl::Status> results(8, absl::UnknownError("did not run"));
+  for (absl::Status& result : results) {
+    threads.emplace_back([&result, this] { result = InstallWitness(MustConnect().get(), table_); });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (const absl::Status& result : results) EXPECT_TRUE(result.ok()) << result;
+}
+
+TEST_F(WitnessTest, VisibleExactlyWhenTheBranchCommitted) {
+  ASSERT_TRUE(InstallWitness(admin_.get(), table_).ok());
+  for (const bool commit : {true, false}) {
+    auto session = MustConnect();
+    const Xid xid = NewXid();
+    ASSERT_TRUE(session->Start(xid).xa.ok());
+    EXPECT_FALSE(*HasWitness(admin_.get(), table_, xid));
+    ASSERT_TRUE(session->EndAndPrepare(xid, &table_).ok());
+    EXPECT_FALSE(*HasWitness(admin_.get(), table_, xid));
+    ASSERT_TRUE((commit ? session->Commit(xid) : session->Rollback(xid)).ok());
+    EXPECT_EQ(*HasWitness(admin_.get(), table_, xid), commit);
+  }
+}
+
+TEST_F(WitnessTest, DeletesInBatchesWithoutWaitingForOthers) {
+  ASSERT_TRUE(InstallWitness(admin_.get(), table_).ok());
+  std::vector<Xid> xids;
+  std::string sql;
+  for (int i = 0; i < kMaxWitnessesPerDelete; ++i) {
+    xids.push_back(Xid{"g", absl::StrCat(i)});
+    absl::StrAppend(&sql, table_.InsertSql(xids.back()), ";");
+  }
+  MustQuery(admin_.get(), sql);
+  // Unfinished neighbours, in the middle of the table and at both ends.
+  std::vector<std::unique_ptr<MariaDbSession>> holders;
+  std::vector<Xid> held;
+  for (const char* gtrid : {"a", "g", "z"}) {
+    holders.push_back(MustConnect());
+    held.push_back(Xid{gtrid, "500x"});
+    ASSERT_TRUE(holders.back()->Start(held.back()).xa.ok());
+    ASSERT_TRUE(holders.back()->EndAndPrepare(held.back(), &table_).ok());
+  }
+  MustQuery(admin_.get(), "SET SESSION innodb_lock_wait_timeout = 1");
+  const absl::Status deleted = DeleteWitnesses(admin_.get(), table_, xids);
+  EXPECT_TRUE(deleted.ok()) << deleted;
+  EXPECT_EQ(One(admin_.get(), "SELECT COUNT(*) FROM `wit-ness`.witness"), "0");
+  // Missing ones are no error, and a table that is nearly empty is not scanned either.
+  const absl::Status again = DeleteWitnesses(admin_.get(), table_, absl::MakeSpan(xids).subspan(499, 3));
+  EXPECT_TRUE(again.ok()) << again;
+  for (size_t i = 0; i < held.size(); ++i) EXPECT_TRUE(holders[i]->Commit(held[i]).ok());
+  EXPECT_EQ(One(admin_.get(), "SELECT COUNT(*) FROM `wit-ness`.witness"), "3");
+  EXPECT_TRUE(DeleteWitnesses(admin_.get(), table_, held).ok());
+  EXPECT_EQ(One(admin_.get(), "SELECT COUNT(*) FROM `wit-ness`.witness"), "0");
+  EXPECT_TRUE(DeleteWitnesses(admin_.get(), table_, {}).ok());
+  xids.push_back(Xid{"g", "one-too-many"});
+  EXPECT_EQ(ReasonOf(DeleteWitnesses(admin_.get(), table_, xids)), Reason::INVALID_FIELD);
+}
+
+TEST_F(WitnessTest, DeleteIsAllOrNothing) {
+  ASSERT_TRUE(InstallWitness(admin_.get(), table_).ok());
+  MustQuery(admin_.get(), absl::StrCat(table_.InsertSql(Xid{"g", "1"}), ";", table_.InsertSql(Xid{"g", "2"})));
+  auto other = MustConnect();
+  MustQuery(other.get(), "BEGIN; SELECT * FROM `wit-ness`.witness WHERE gtrid = 'g' AND bqual = '2' FOR UPDATE");
+  MustQuery(admin_.get(), "SET SESSION innodb_lock_wait_timeout = 1");
+  const absl::Status status = DeleteWitnesses(admin_.get(), table_, {Xid{"g", "1"}, Xid{"g", "2"}});
+  EXPECT_EQ(ReasonOf(status), Reason::DATABASE_ERROR);
+  EXPECT_EQ(MetadataOf(status)["error_code"], "1205");
+  EXPECT_TRUE(*HasWitness(other.get(), table_, Xid{"g", "1"}));
+  // The session is out of its transaction again.
+  EXPECT_TRUE(admin_->Start(NewXid()).xa.ok());
+}
+
+TEST_F(WitnessTest, MissingPrivilegesAreNamed) {
+  auto nobody = ConnectAs("no'body", "");
+  absl::Status status = InstallWitness(nobody.get(), table_);
+  EXPECT_EQ(ReasonOf(status), Reason::RESOURCE_UNFIT);
+  EXPECT_EQ(MetadataOf(status)["grant"],
+            "GRANT CREATE, ALTER, SELECT, DELETE ON `wit-ness`.* TO 'no''body'@'localhost'");
+  // The statement that the error names is all it takes.
+  MustQuery(admin_.get(), MetadataOf(status)["grant"]);
+  status = InstallWitness(nobody.get(), table_);
+  EXPECT_TRUE(status.ok()) << status;
+
+  // Who may only look at it cannot sweep it.
+  auto reader = ConnectAs("reader", "GRANT SELECT ON `wit-ness`.*");
+  status = InstallWitness(reader.get(), table_);
+  EXPECT_EQ(ReasonOf(status), Reason::RESOURCE_UNFIT);
+  EXPECT_EQ(MetadataOf(status)["grant"], "GRANT SELECT, DELETE ON `wit-ness`.* TO 'reader'@'localhost'");
+
+  // A table that is there needs no CREATE.
+  auto sweeper = ConnectAs("sweeper", "GRANT SELECT, DELETE ON `wit-ness`.*");
+  EXPECT_TRUE(InstallWitness(sweeper.get(), table_).ok());
+
+  // A branch whose account may not insert fails at its witness, and only there.
+  const Xid xid = NewXid();
+  ASSERT_TRUE(sweeper->Start(xid).xa.ok());
+  const XaResult prepared = sweeper->EndAndPrepare(xid, &table_);
+  EXPECT_EQ(prepared.failed_step, XaResult::Step::kWitness);
+  EXPECT_EQ(prepared.error.code, 1142);
+  EXPECT_EQ(prepared.branch, BranchState::kActive);
+  EXPECT_TRUE(sweeper->Rollback(xid).ok());
+}
+
+TEST_F(WitnessTest, RefusesForeignAndNewerTables) {
+  ASSERT_TRUE(InstallWitness(admin_.get(), table_).ok());
+  MustQuery(admin_.get(), "ALTER TABLE `wit-ness`.witness COMMENT = 'assent witness v2'");
+  absl::Status status = InstallWitness(admin_.get(), table_);
+  EXPECT_EQ(ReasonOf(status), Reason::RESOURCE_UNFIT);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("newer"));
+  for (const char* change : {"COMMENT = ''", "COMMENT = 'assent witness vX'", "COMMENT = 'assent witness v0'",
+                             "COMMENT = 'assent witness v1' ENGINE = MyISAM"}) {
+    MustQuery(admin_.get(), absl::StrCat("ALTER TABLE `wit-ness`.witness ", change));
+    status = InstallWitness(admin_.get(), table_);
+    EXPECT_EQ(ReasonOf(status), Reason::RESOURCE_UNFIT) << change;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("not a witness table")) << change;
+  }
+}
+
+}  // namespace
+}  // namespace assent
