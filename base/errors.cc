@@ -1,6 +1,7 @@
 #include "base/errors.h"
 
 #include "absl/strings/cord.h"
+#include "absl/strings/str_cat.h"
 #include "google/rpc/error_details.pb.h"
 
 namespace assent {
@@ -52,6 +53,13 @@ std::map<std::string, std::string> MetadataOf(const absl::Status& status) {
   const absl::optional<google::rpc::ErrorInfo> details = ErrorInfoOf(status);
   if (!details) return {};
   return {details->metadata().begin(), details->metadata().end()};
+}
+
+std::string ToText(const absl::Status& status) {
+  if (status.ok()) return "OK";
+  const absl::optional<Reason> reason = ReasonOf(status);
+  return absl::StrCat(absl::StatusCodeToString(status.code()), reason ? " " : "", reason ? InfoOf(*reason).name : "",
+                      ": ", status.message());
 }
 
 bool IsRetryable(const absl::Status& status) {

@@ -105,6 +105,8 @@ absl::Status MakeError(Reason reason, absl::string_view message,
 absl::optional<Reason> ReasonOf(const absl::Status& status);
 // The metadata of a status made by MakeError; empty for OK and foreign errors.
 std::map<std::string, std::string> MetadataOf(const absl::Status& status);
+// For logs and people: `CODE REASON: message`, without the payloads' bytes. "OK" if it is.
+std::string ToText(const absl::Status& status);
 // True if repeating the very same call may help: UNAVAILABLE, or a reason whose advice is kSameCall.
 bool IsRetryable(const absl::Status& status);
 

@@ -128,7 +128,7 @@ absl::Status Engine::Start() {
     // served before this is done: an error here is an error of Start.
     Submit(std::move(event), v1::WAIT_NONE, absl::InfiniteFuture(),
            [gtrid](const absl::Status& status, const GlobalPtr&) {
-             LOG_IF(FATAL, !status.ok()) << "gtrid=" << gtrid << " cannot be rolled back at start: " << status;
+             LOG_IF(FATAL, !status.ok()) << "gtrid=" << gtrid << " cannot be rolled back at start: " << ToText(status);
            });
   }
   LOG(INFO) << "open_globals=" << open_ << " presumed_aborted=" << undecided.size();
@@ -160,7 +160,12 @@ void Engine::Read(const std::string& gtrid, Reply reply) {
   {
     Shard& shard = ShardOf(gtrid);
     MutexLock lock(&shard.mutex);
-    Enqueue(&shard, call, &effects);
+    const auto it = shard.lives.find(gtrid);
+    if (it != shard.lives.end() && it->second->busy == Live::Busy::kWriting) {
+      effects.answers.push_back({call, absl::OkStatus(), it->second->record});  // What is stored, not what may come.
+    } else {
+      Enqueue(&shard, call, &effects);
+    }
   }
   Run(&effects);
 }
@@ -342,7 +347,7 @@ void Engine::HandleWritten(Live* live, TransitionResult result, Effects* effects
       return;
     }
     case TransitionResult::Code::kUnknown: {
-      LOG(WARNING) << "gtrid=" << live->gtrid << " fate of a write unknown: " << result.status;
+      LOG(WARNING) << "gtrid=" << live->gtrid << " fate of a write unknown: " << ToText(result.status);
       live->busy = Live::Busy::kSettling;
       for (Live::InFlight& each : live->in_flight) effects->answers.push_back({each.call, FateUnknown(), nullptr});
       for (CallPtr& call : live->queue) effects->answers.push_back({call, FateUnknown(), nullptr});
@@ -381,7 +386,7 @@ void Engine::StartRead(const std::string& gtrid, bool settle) {
 
 void Engine::OnRead(const std::string& gtrid, bool settle, absl::StatusOr<GlobalPtr> record) {
   if (settle && !record.ok()) {
-    LOG(WARNING) << "gtrid=" << gtrid << " fate of a write still unknown: " << record.status();
+    LOG(WARNING) << "gtrid=" << gtrid << " fate of a write still unknown: " << ToText(record.status());
     timer_->Schedule(clock_->Now() + kRetryDelay, [this, gtrid] { StartRead(gtrid, true); });
     return;
   }
@@ -493,7 +498,7 @@ void Engine::ReportStore(const absl::Status& status) {
   if (healthy) {
     LOG(INFO) << "the store is back";
   } else {
-    LOG(ERROR) << "the store is lost: " << status;
+    LOG(ERROR) << "the store is lost: " << ToText(status);
     timer_->Schedule(clock_->Now() + kRetryDelay, [this] { ProbeStore(); });
   }
   options_.on_store_health(healthy);

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/time/clock.h"
+#include "base/errors.h"
 #include "base/grpc_status.h"
 
 namespace assent {
@@ -68,10 +69,10 @@ void CompletionReporter::Run() {
         if (!result.has_error()) continue;
         LOG(ERROR) << "gtrid=" << batch.completions(i).gtrid() << " bqual=" << batch.completions(i).bqual()
                    << " completion " << v1::Completion::Result_Name(batch.completions(i).result())
-                   << " refused: " << FromRpcStatus(result.error());
+                   << " refused: " << ToText(FromRpcStatus(result.error()));
       }
     } else {
-      LOG(WARNING) << batch.completions_size() << " completions not reported yet: " << response.status();
+      LOG(WARNING) << batch.completions_size() << " completions not reported yet: " << ToText(response.status());
     }
     mutex_.Lock();
     // Whatever has an answer is done; without one (the coordinator is away) it is offered again. A batch that is

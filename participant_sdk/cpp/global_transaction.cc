@@ -37,7 +37,7 @@ GlobalTransaction::~GlobalTransaction() {
     } else {
       rollback_patience_ = kScopePatience;
       const absl::Status status = Rollback("left its scope without a decision");
-      LOG_IF(WARNING, !status.ok()) << "gtrid=" << gtrid_ << " rollback at the end of scope: " << status;
+      LOG_IF(WARNING, !status.ok()) << "gtrid=" << gtrid_ << " rollback at the end of scope: " << ToText(status);
     }
   }
   TwoPhase::Abandon(branches);
@@ -143,7 +143,7 @@ absl::Status GlobalTransaction::FailedToPrepare(const std::vector<v1::Vote>& vot
   }
   const absl::StatusOr<v1::GlobalStatus> told = client_->connection.Prepared(request, absl::Now() + rollback_patience_);
   LOG_IF(WARNING, !told.ok()) << "gtrid=" << gtrid_
-                              << " FAILED vote not counted, its deadline will roll it back: " << told.status();
+                              << " FAILED vote not counted, its deadline will roll it back: " << ToText(told.status());
   Report(completions);
   for (const std::unique_ptr<Branch>& branch : branches_) {
     if (result_.ok()) result_ = branch->poison();
