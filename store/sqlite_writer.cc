@@ -20,7 +20,9 @@ constexpr int kCacheKib = 64 * 1024;
 constexpr int kBusyTimeoutMs = 2000;
 // A checkpoint while idle is worth its two syncs from here on.
 constexpr int kIdleCheckpointPages = 1000;
-constexpr int kRewriteChunkBytes = 1 << 20;
+// SQLite's unix VFS cannot write 128 KiB or more at once (it takes the size modulo that, and calls nothing written a
+// full disk).
+constexpr int kRewriteChunkBytes = 64 << 10;
 
 }  // namespace
 

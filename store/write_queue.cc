@@ -43,7 +43,7 @@ void WriteQueue::Submit(Transition transition, Store::Done done) {
     result.code = TransitionResult::Code::kNotApplied;
     result.status = MakeError(Reason::OVERLOADED,
                               absl::StrCat("more than ", limits_.queue, " changes wait for the store: repeat later"));
-    told_.push_back({std::move(item.done), std::move(result)});
+    told_.push_back({std::move(item.done), std::move(result), std::move(item.pending)});
     told_arrived_.NotifyOne();
     return;
   }
@@ -133,7 +133,9 @@ void WriteQueue::WriteGroup(std::vector<Item> items) {
   std::vector<TransitionResult> results = work_.apply(group);
   std::vector<Told> told;
   told.reserve(items.size());
-  for (size_t i = 0; i < items.size(); ++i) told.push_back({std::move(items[i].done), std::move(results[i])});
+  for (size_t i = 0; i < items.size(); ++i) {
+    told.push_back({std::move(items[i].done), std::move(results[i]), std::move(group[i])});
+  }
 
   {
     MutexLock lock(&mu_);
@@ -173,6 +175,7 @@ void WriteQueue::Tell(std::vector<Told> told) {
   for (Told& one : told) {
     one.done(std::move(one.result));
     one.done = nullptr;  // What it holds on to is released with no lock held, and as early as can be.
+    one.pending = {};
   }
 }
 

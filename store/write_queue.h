@@ -54,9 +54,11 @@ class WriteQueue {
     Store::Done done;
     std::function<void()> job;
   };
+  // The record rides along to be freed by the thread that tells: freeing what other threads made is slow.
   struct Told {
     Store::Done done;
     TransitionResult result;
+    PendingTransition pending;
   };
 
   void WriteLoop();
