@@ -1,0 +1,215 @@
+// assentd: the coordinator's daemon. Reads its settings, opens the store, serves until SIGTERM, drains, exits.
+//
+// Exit codes: 0 drained; 1 unexpected; 2 settings; 3 the store cannot be used; 4 the address or certificates cannot be
+// used; 130 a second signal cut the drain short.
+#include <glog/logging.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <iostream>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "base/errors.h"
+#include "base/json_log.h"
+#include "base/settings.h"
+#include "base/version.h"
+#include "base/xid.h"
+#include "coordinator/server.h"
+#include "store/sqlite_store.h"
+
+namespace assent {
+namespace {
+
+constexpr int kExitSettings = 2;
+constexpr int kExitStore = 3;
+constexpr int kExitListen = 4;
+constexpr int kExitSecondSignal = 130;
+
+struct DaemonSettings {
+  std::string store = "assent.db";
+  std::string cluster = "assent";
+  absl::Duration drain_grace = absl::Seconds(10);
+  bool insecure = false;
+  std::string log_level = "info";
+  std::string log_format = "text";
+  std::string port_file;
+  ServerOptions server;
+};
+
+void Declare(DaemonSettings* d, Settings* settings) {
+  ServerOptions& server = d->server;
+  settings->Add("listen", &server.listen, "the address to serve gRPC on, host:port; port 0 takes a free one");
+  settings->Add("store", &d->store, "the store: the path of an SQLite file (or sqlite:PATH); created if missing");
+  settings->Add("cluster", &d->cluster,
+                "this cluster's name, the prefix of generated ids: 1 to 32 of [A-Za-z0-9._:], never changed later");
+  settings->Add("default-timeout", &server.limits.default_timeout, absl::Milliseconds(1), absl::Hours(24 * 365),
+                "how long a transaction may stay undecided if its creator does not say");
+  settings->Add("max-timeout", &server.limits.max_timeout, absl::Milliseconds(1), absl::Hours(24 * 365),
+                "the longest timeout a creator may ask for");
+  settings->Add("max-open-globals", &server.max_open_globals, 1, 100000000,
+                "unfinished transactions; more are refused");
+  settings->Add("drain-grace", &d->drain_grace, absl::ZeroDuration(), absl::Hours(1),
+                "how long running calls may take to end after SIGTERM");
+  settings->Add("tls-cert", &server.tls.cert_file,
+                "PEM file of the server's certificate chain; with tls-key turns TLS on");
+  settings->Add("tls-key", &server.tls.key_file, "PEM file of its private key");
+  settings->Add("tls-client-ca", &server.tls.client_ca_file, "PEM file of the CA whose certificates clients must show");
+  settings->Add("insecure", &d->insecure, "allow plaintext on an address that is not loopback");
+  settings->AddChoice("log-level", &d->log_level, {"debug", "info", "warning", "error"}, "what to log to stderr");
+  settings->AddChoice("log-format", &d->log_format, {"text", "json"}, "how to log it");
+  settings->Add("port-file", &d->port_file, "a file to write the port into once calls are accepted");
+}
+
+bool IsLoopback(absl::string_view listen) {
+  return absl::StartsWith(listen, "127.") || absl::StartsWith(listen, "localhost:") ||
+         absl::StartsWith(listen, "[::1]:") || absl::StartsWith(listen, "unix:");
+}
+
+absl::Status Invalid(absl::string_view field, absl::string_view text) {
+  return MakeError(Reason::INVALID_FIELD, text, {{"field", std::string(field)}});
+}
+
+// What depends on more than one setting.
+absl::Status Validate(DaemonSettings* d) {
+  if (!IsValidCluster(d->cluster)) {
+    return Invalid(
+        "cluster",
+        absl::StrCat("cluster must be 1 to 32 bytes of [A-Za-z0-9._:] (no '-', which ends the prefix), not '",
+                     d->cluster, "'"));
+  }
+  absl::string_view path = d->store;
+  absl::ConsumePrefix(&path, "sqlite:");
+  const size_t colon = path.find("://");
+  if (colon != absl::string_view::npos) {
+    return Invalid("store", absl::StrCat("store '", path.substr(0, colon),
+                                         "://…' is not supported; give the path of an SQLite file"));
+  }
+  if (path.empty()) return Invalid("store", "store must not be empty; give the path of an SQLite file");
+  d->store = std::string(path);
+  const TlsOptions& tls = d->server.tls;
+  if (tls.cert_file.empty() != tls.key_file.empty()) return Invalid("tls-cert", "tls-cert and tls-key go together");
+  if (tls.cert_file.empty() && !tls.client_ca_file.empty())
+    return Invalid("tls-client-ca", "tls-client-ca needs tls-cert and tls-key");
+  if (tls.cert_file.empty() && !d->insecure && !IsLoopback(d->server.listen)) {
+    return Invalid(
+        "listen",
+        absl::StrCat("listen ", d->server.listen,
+                     " is not a loopback address: give tls-cert and tls-key, or --insecure to serve plaintext there"));
+  }
+  if (d->server.limits.default_timeout > d->server.limits.max_timeout) {
+    return Invalid("default-timeout", "default-timeout must not be longer than max-timeout");
+  }
+  d->server.limits.cluster = d->cluster;
+  return absl::OkStatus();
+}
+
+void StartLogging(const DaemonSettings& d) {
+  FLAGS_logtostderr = true;
+  FLAGS_v = d.log_level == "debug" ? 1 : 0;
+  FLAGS_minloglevel = d.log_level == "error"     ? google::GLOG_ERROR
+                      : d.log_level == "warning" ? google::GLOG_WARNING
+                                                 : google::GLOG_INFO;
+  google::InitGoogleLogging("assentd");
+  if (d.log_format == "json") StartJsonLog();
+}
+
+// Tells systemd, if it asked (sd_notify's protocol: one datagram).
+void Notify(absl::string_view state) {
+  const char* path = std::getenv("NOTIFY_SOCKET");
+  if (path == nullptr || path[0] == '\0') return;
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  const absl::string_view name = path;
+  if (name.size() >= sizeof(address.sun_path)) return;
+  name.copy(address.sun_path, name.size());
+  if (address.sun_path[0] == '@') address.sun_path[0] = '\0';
+  const int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return;
+  sendto(fd, state.data(), state.size(), MSG_NOSIGNAL, reinterpret_cast<sockaddr*>(&address),
+         static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + name.size()));
+  close(fd);
+}
+
+// Written whole or not at all: whoever waits for the file never reads half a number.
+bool WritePortFile(const std::string& path, int port) {
+  const std::string fresh = path + ".new";
+  FILE* file = std::fopen(fresh.c_str(), "w");
+  if (file == nullptr) return false;
+  const bool written = std::fprintf(file, "%d\n", port) > 0;
+  return std::fclose(file) == 0 && written && std::rename(fresh.c_str(), path.c_str()) == 0;
+}
+
+int Fail(int code, const absl::Status& status) {
+  std::cerr << "assentd: " << status.message() << "\n";
+  return code;
+}
+
+int Main(int argc, char** argv) {
+  // Blocked before any thread exists, so that all of them leave the signals to sigwait.
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  signal(SIGPIPE, SIG_IGN);
+
+  DaemonSettings daemon;
+  Settings settings("assentd", "the coordinator of global transactions", "ASSENTD");
+  Declare(&daemon, &settings);
+  const absl::StatusOr<Settings::Next> next = settings.Resolve(argc, argv, environ, std::cout);
+  if (!next.ok()) return Fail(kExitSettings, next.status());
+  if (*next == Settings::Next::kExit) return 0;
+  if (absl::Status status = Validate(&daemon); !status.ok()) return Fail(kExitSettings, status);
+  if (*next == Settings::Next::kCheckConfig) {
+    std::cout << "ok\n";
+    return 0;
+  }
+  StartLogging(daemon);
+
+  SqliteOptions store_options;
+  store_options.path = daemon.store;
+  store_options.cluster = daemon.cluster;
+  absl::StatusOr<std::unique_ptr<SqliteStore>> store = SqliteStore::Open(store_options);
+  if (!store.ok()) return Fail(kExitStore, store.status());
+  absl::StatusOr<std::unique_ptr<CoordinatorServer>> server =
+      CoordinatorServer::Start(*std::move(store), daemon.server);
+  if (!server.ok())
+    return Fail(ReasonOf(server.status()) == Reason::INVALID_FIELD ? kExitListen : kExitStore, server.status());
+  LOG(INFO) << "assentd " << kVersion << " serving cluster=" << daemon.cluster << " listen=" << daemon.server.listen
+            << " port=" << (*server)->port() << " store=" << daemon.store;
+  if (!daemon.port_file.empty() && !WritePortFile(daemon.port_file, (*server)->port())) {
+    return Fail(kExitSettings, Invalid("port-file", absl::StrCat("cannot write port-file ", daemon.port_file)));
+  }
+  Notify("READY=1");
+
+  int signal_number = 0;
+  sigwait(&signals, &signal_number);
+  LOG(INFO) << "signal " << signal_number << ": draining for up to " << daemon.drain_grace;
+  Notify("STOPPING=1");
+  std::thread([&signals] {
+    int second = 0;
+    sigwait(&signals, &second);
+    LOG(WARNING) << "second signal: leaving at once";
+    _exit(kExitSecondSignal);
+  }).detach();
+  (*server)->Shutdown(daemon.drain_grace);
+  LOG(INFO) << "drained";
+  return 0;
+}
+
+}  // namespace
+}  // namespace assent
+
+int main(int argc, char** argv) { return assent::Main(argc, argv); }
