@@ -264,7 +264,7 @@ SqliteWriter::CommitEnd SqliteWriter::Commit(bool forced, absl::Status* status) 
     return CommitEnd::kNotCommitted;
   }
   sync_suspect_ = true;
-  LOG(WARNING) << "store: a " << (forced ? "forced" : "lazy") << " commit ended unknown: " << *status;
+  LOG(WARNING) << "store: a " << (forced ? "forced" : "lazy") << " commit ended unknown: " << status->message();
   return CommitEnd::kUnknown;
 }
 
@@ -351,7 +351,7 @@ absl::Status SqliteWriter::Repair() {
   if (status.ok()) status = ForcedTransaction("write the barrier", [&] { return bump_barrier_.Run(); });
   repair_due_ = !status.ok();
   if (status.ok()) sync_suspect_ = false;
-  if (repair_due_) LOG(WARNING) << "store: not usable until its log can be written again: " << status;
+  if (repair_due_) LOG(WARNING) << "store: not usable until its log can be written again: " << status.message();
   return status;
 }
 
@@ -389,7 +389,7 @@ void SqliteWriter::Checkpoint() {
   // Not at every group if it did not help: after another stretch of the log.
   checkpoint_at_pages_ = wal_pages_ + wal_limit_pages_ / 4;
   if (code != SQLITE_OK) {
-    LOG(WARNING) << "store: " << Failed(code, "checkpoint");
+    LOG(WARNING) << "store: " << Failed(code, "checkpoint").message();
     return;
   }
   if (moved > checkpointed_pages_) checkpoint_syncs_ += 2;  // The log before, the database after.
