@@ -40,16 +40,11 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "base/mutex.h"
+#include "store/pending_transition.h"
 #include "store/sqlite_handle.h"
 #include "store/store.h"
 
 namespace assent {
-
-// A transition on its way to disk.
-struct PendingTransition {
-  Transition transition;
-  std::string record;  // transition.next, serialised on the submitting thread: the writer's time is what is scarce.
-};
 
 class SqliteWriter {
  public:

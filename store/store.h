@@ -92,8 +92,8 @@ class Store {
   virtual void Submit(Transition transition, Done done) = 0;
 
   // After UNKNOWN: makes sure that whatever was in flight for this gtrid is now either visible or impossible, and
-  // answers what is there (null: no record), forced to disk. May be called again after an error (STORE_UNAVAILABLE).
-  // Blocks.
+  // answers what is there (null: no record), forced to disk. After an error (STORE_UNAVAILABLE, STORE_FULL) nothing is
+  // known yet: call again. Not from a `done`. Blocks.
   virtual absl::StatusOr<GlobalPtr> Settle(absl::string_view gtrid) = 0;
 
   // The record of a gtrid; null if there is none. Sees everything whose `done` has run. Blocks.

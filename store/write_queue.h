@@ -13,7 +13,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "base/mutex.h"
-#include "store/sqlite_writer.h"
+#include "store/pending_transition.h"
 #include "store/store.h"
 
 namespace assent {
