@@ -203,7 +203,7 @@ void Engine::Enqueue(Shard* shard, const CallPtr& call, Effects* effects) {
   }
   live->queue.push_back(call);
   Pump(live, effects);
-  Settle(shard, live, effects);
+  MaybeRetire(shard, live, effects);
 }
 
 // Folds what is queued into one write, or answers it at once if nothing changes.
@@ -266,7 +266,7 @@ void Engine::Adopt(GlobalPtr record, Live* live, Effects* effects) {
         live->waiters.erase(first, live->waiters.end());
         break;
       }
-      case Action::kRetire: break;  // Settle does, once nobody is in the middle of it.
+      case Action::kRetire: break;  // MaybeRetire does, once nobody is in the middle of it.
     }
   }
 }
@@ -284,7 +284,7 @@ void Engine::Deliver(const CallPtr& call, const absl::Status& answer, Live* live
 }
 
 // Forgets the transaction if there is nothing left to do for it.
-void Engine::Settle(Shard* shard, Live* live, Effects* effects) {
+void Engine::MaybeRetire(Shard* shard, Live* live, Effects* effects) {
   if (live->busy != Live::Busy::kIdle || !live->queue.empty() || !live->waiters.empty()) return;
   if (live->record != nullptr && !IsFinished(live->record->state())) return;
   if (live->deadline) effects->cancelled_timers.push_back(*live->deadline);
@@ -315,7 +315,7 @@ void Engine::OnWritten(const std::string& gtrid, TransitionResult result) {
     Live* live = shard.lives.at(gtrid).get();
     HandleWritten(live, std::move(result), &effects);
     Pump(live, &effects);
-    Settle(&shard, live, &effects);
+    MaybeRetire(&shard, live, &effects);
   }
   Run(&effects);
 }
@@ -408,7 +408,7 @@ void Engine::OnRead(const std::string& gtrid, bool settle, absl::StatusOr<Global
       for (CallPtr& call : live->queue) effects.answers.push_back({call, record.status(), nullptr});
       live->queue.clear();
     }
-    Settle(&shard, live, &effects);
+    MaybeRetire(&shard, live, &effects);
   }
   Run(&effects);
 }
@@ -450,7 +450,7 @@ void Engine::GiveUp(const CallPtr& call, const absl::Status& status) {
     if (call->give_up_timer) effects.cancelled_timers.push_back(*call->give_up_timer);
     effects.answers.push_back({call, live->record != nullptr ? status : FateUnknown(), live->record});
     live->waiters.erase(waiter);
-    Settle(&shard, live, &effects);
+    MaybeRetire(&shard, live, &effects);
   }
   Run(&effects);
 }

@@ -86,7 +86,7 @@ class Engine {
   void Pump(Live* live, Effects* effects);
   void Adopt(GlobalPtr record, Live* live, Effects* effects);
   void Deliver(const CallPtr& call, const absl::Status& answer, Live* live, Effects* effects);
-  void Settle(Shard* shard, Live* live, Effects* effects) ABSL_EXCLUSIVE_LOCKS_REQUIRED(shard->mutex);
+  void MaybeRetire(Shard* shard, Live* live, Effects* effects) ABSL_EXCLUSIVE_LOCKS_REQUIRED(shard->mutex);
   void HandleWritten(Live* live, TransitionResult result, Effects* effects);
   void HandleConflict(Live* live, GlobalPtr current, Effects* effects);
   // Unlocked parts.

@@ -233,6 +233,7 @@ void MariaDbSession::Send(Due due, absl::string_view sql) {
   refusal_ = DbError{};
   sent_ = false;
   if (lost_) return;
+  ++round_trips_;
   sent_ = mysql_send_query(mysql_, sql.data(), sql.size()) == 0;
   if (!sent_) MarkLost();
 }

@@ -146,6 +146,8 @@ class MariaDbSession {
   bool holds_branch() const;
   // True once the connection cannot be used any more. All later verbs answer kConnectionLost.
   bool lost() const { return lost_; }
+  // Messages sent to the server through this object, each of which has one answer; for metrics and benchmarks.
+  int64_t round_trips() const { return round_trips_; }
   // True between a Send and its Receive.
   bool answer_due() const { return due_ != Due::kNothing; }
 

@@ -38,6 +38,9 @@ class Client {
   // Waits until the coordinator has been told how all finished branches ended, at most `patience`; false if not.
   bool Flush(absl::Duration patience);
 
+  // Calls sent to the coordinator so far, repetitions included; for metrics and benchmarks.
+  int64_t calls_sent() const { return state_->connection.attempts(); }
+
  private:
   std::shared_ptr<ClientState> state_;
 };

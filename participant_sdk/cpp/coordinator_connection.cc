@@ -62,6 +62,7 @@ absl::StatusOr<Response> CoordinatorConnection::Call(Method<Request, Response> m
     grpc::ClientContext context;
     context.set_deadline(absl::ToChronoTime(std::min(give_up, absl::Now() + kAttempt)));
     Response response;
+    ++attempts_;
     const absl::Status status = FromGrpcStatus((stub_.get()->*method)(&context, request, &response));
     if (status.ok()) return response;
     if (!MayRepeat(status)) return status;

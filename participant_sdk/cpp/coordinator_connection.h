@@ -3,6 +3,7 @@
 #ifndef ASSENT_PARTICIPANT_SDK_CPP_COORDINATOR_CONNECTION_H_
 #define ASSENT_PARTICIPANT_SDK_CPP_COORDINATOR_CONNECTION_H_
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <string>
@@ -32,6 +33,9 @@ class CoordinatorConnection {
   absl::StatusOr<v1::GlobalStatus> Finalize(const v1::FinalizeRequest& request, absl::Time give_up);
   absl::StatusOr<v1::CompletedResponse> Completed(const v1::CompletedRequest& request, absl::Time give_up);
 
+  // Attempts made so far, answered or not; for metrics and benchmarks.
+  int64_t attempts() const { return attempts_; }
+
  private:
   template <typename Request, typename Response>
   using Method = grpc::Status (v1::CoordinatorService::Stub::*)(grpc::ClientContext*, const Request&, Response*);
@@ -43,6 +47,7 @@ class CoordinatorConnection {
 
   const std::string address_;
   std::unique_ptr<v1::CoordinatorService::Stub> stub_;
+  std::atomic<int64_t> attempts_{0};
 };
 
 }  // namespace assent
