@@ -264,6 +264,7 @@ class MariaDbSession {
   Xid branch_xid_;
   bool prepare_sent_ = false;  // PREPARE is on the wire.
   bool written_ = false;
+  int64_t round_trips_ = 0;
   // The last report of the server on the branch that arrived: in a branch and nothing written; an unsafe statement ran.
   bool reported_clean_ = false;
   bool reported_unsafe_ = false;
