@@ -34,12 +34,13 @@ CompletionReporter::~CompletionReporter() {
   thread_.join();
 }
 
-void CompletionReporter::Report(v1::Completion completion) {
+void CompletionReporter::Report(const std::vector<v1::Completion>& completions) {
+  if (completions.empty()) return;
   {
     MutexLock lock(&mutex_);
     while (waiting_.size() >= kMaxWaiting) changed_.Wait(&mutex_);
-    waiting_.push_back(std::move(completion));
-    ++reported_;
+    waiting_.insert(waiting_.end(), completions.begin(), completions.end());
+    reported_ += completions.size();
   }
   changed_.NotifyAll();
 }

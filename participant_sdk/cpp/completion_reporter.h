@@ -4,6 +4,7 @@
 
 #include <deque>
 #include <thread>
+#include <vector>
 
 #include "absl/time/time.h"
 #include "assent/v1/coordinator_service.pb.h"
@@ -25,7 +26,8 @@ class CompletionReporter {
   // Flushes for up to kFlushPatience.
   ~CompletionReporter();
 
-  void Report(v1::Completion completion);
+  // The completions of one transaction travel together.
+  void Report(const std::vector<v1::Completion>& completions);
   // Waits until everything reported so far has been answered, or `give_up`; then false.
   bool Flush(absl::Time give_up);
 

@@ -274,7 +274,7 @@ std::vector<v1::Completion> GlobalTransaction::RollBackUnvoted() {
 }
 
 void GlobalTransaction::Report(const std::vector<v1::Completion>& completions) {
-  for (const v1::Completion& completion : completions) client_->reporter.Report(completion);
+  client_->reporter.Report(completions);
 }
 
 }  // namespace assent

@@ -1,0 +1,228 @@
+// What a two-branch transaction costs, counted: calls to the coordinator, round trips to the databases, forced writes
+// of each process. docs/performance.md shows the table that this prints. Counts do not depend on the machine; times
+// would.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <memory>
+#include <string>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "assent/v1/resource_service.grpc.pb.h"
+#include "grpcpp/grpcpp.h"
+#include "gtest/gtest.h"
+#include "participant_sdk/cpp/global_transaction.h"
+#include "resource_manager/address.h"
+#include "tests/fixtures/assentd.h"
+#include "tests/fixtures/private_mariadb.h"
+#include "tests/fixtures/temp_dir.h"
+
+namespace assent {
+namespace {
+
+constexpr int kTransactions = 200;
+
+// A process that is started while this lives has its forced writes counted.
+class SyncCounter {
+ public:
+  explicit SyncCounter(const std::string& path) : path_(path) {
+    std::ofstream(path, std::ios::binary).write("\0\0\0\0\0\0\0\0", 8);
+  }
+  std::vector<std::string> Environment() const {
+    const std::string shim = absl::StrCat(std::getenv("TEST_SRCDIR"), "/assent/tests/profile/libsync_shim.so");
+    EXPECT_EQ(access(shim.c_str(), R_OK), 0) << shim;
+    return {absl::StrCat("LD_PRELOAD=", shim), absl::StrCat("SYNC_SHIM_COUNTER=", path_)};
+  }
+  int64_t Count() const {
+    int64_t count = -1;
+    std::ifstream(path_, std::ios::binary).read(reinterpret_cast<char*>(&count), sizeof(count));
+    return count;
+  }
+
+ private:
+  const std::string path_;
+};
+
+// Sets variables for the children that are started while it lives.
+class ScopedEnvironment {
+ public:
+  explicit ScopedEnvironment(const std::vector<std::string>& variables) {
+    for (const std::string& variable : variables) {
+      const size_t equals = variable.find('=');
+      names_.push_back(variable.substr(0, equals));
+      setenv(names_.back().c_str(), variable.c_str() + equals + 1, 1);
+    }
+  }
+  ~ScopedEnvironment() {
+    for (const std::string& name : names_) unsetenv(name.c_str());
+  }
+
+ private:
+  std::vector<std::string> names_;
+};
+
+class CommitPathTest : public ::testing::Test {
+ protected:
+  struct Database {
+    std::unique_ptr<SyncCounter> syncs;
+    std::unique_ptr<PrivateMariaDb> server;
+    std::unique_ptr<MariaDbSession> session;
+  };
+  struct Counts {
+    int64_t calls = 0, round_trips = 0, coordinator_syncs = 0, database_syncs = 0;
+  };
+
+  void SetUp() override {
+    absl::StatusOr<TempDir> dir = TempDir::Create("commit_path");
+    ASSERT_TRUE(dir.ok()) << dir.status();
+    dir_ = std::make_unique<TempDir>(*std::move(dir));
+    coordinator_syncs_ = std::make_unique<SyncCounter>(dir_->path() + "/coordinator");
+    Assentd::Options options;
+    options.environment = coordinator_syncs_->Environment();
+    absl::StatusOr<std::unique_ptr<Assentd>> assentd = Assentd::Start(options);
+    ASSERT_TRUE(assentd.ok()) << assentd.status();
+    assentd_ = *std::move(assentd);
+    StartDatabase("orders", &orders_);
+    StartDatabase("payments", &payments_);
+  }
+
+  void StartDatabase(const std::string& name, Database* database) {
+    database->syncs = std::make_unique<SyncCounter>(dir_->path() + "/" + name);
+    {
+      ScopedEnvironment environment(database->syncs->Environment());
+      absl::StatusOr<std::unique_ptr<PrivateMariaDb>> server = PrivateMariaDb::Start();
+      ASSERT_TRUE(server.ok()) << server.status();
+      database->server = *std::move(server);
+    }
+    ConnectOptions options;
+    options.address = *ParseAddress(database->server->unix_address());
+    options.user = database->server->user();
+    options.password = database->server->password();
+    absl::StatusOr<std::unique_ptr<MariaDbSession>> session = MariaDbSession::Connect(options);
+    ASSERT_TRUE(session.ok()) << session.status();
+    database->session = *std::move(session);
+    ASSERT_TRUE(
+        database->session
+            ->Query("CREATE DATABASE t; CREATE TABLE t.t(id INT PRIMARY KEY, v INT); INSERT INTO t.t VALUES (1, 0)")
+            .ok());
+
+    const std::string password_file = dir_->path() + "/" + name + ".password";
+    std::ofstream(password_file) << database->server->password();
+    v1::RegisterResourceRequest request;
+    request.mutable_resource()->set_name(name);
+    request.mutable_resource()->set_engine(v1::Resource::ENGINE_MARIADB);
+    request.mutable_resource()->set_address(database->server->tcp_address());
+    request.mutable_resource()->set_user(database->server->user());
+    request.mutable_resource()->set_password_file(password_file);
+    v1::RegisterResourceResponse response;
+    grpc::ClientContext context;
+    const grpc::Status status =
+        v1::ResourceService::NewStub(grpc::CreateChannel(assentd_->address(), grpc::InsecureChannelCredentials()))
+            ->RegisterResource(&context, request, &response);
+    ASSERT_TRUE(status.ok()) << status.error_message();
+  }
+
+  Counts Now(const Client& client) const {
+    Counts counts;
+    counts.calls = client.calls_sent();
+    counts.round_trips = orders_.session->round_trips() + payments_.session->round_trips();
+    counts.coordinator_syncs = coordinator_syncs_->Count();
+    counts.database_syncs = orders_.syncs->Count() + payments_.syncs->Count();
+    return counts;
+  }
+
+  // Runs the transactions one after the other and prints what each cost.
+  Counts Measure(const char* title, bool commit) {
+    Client client(assentd_->address());
+    const Counts before = Now(client);
+    for (int i = 0; i < kTransactions; ++i) {
+      BeginOptions options;
+      options.resources = {"orders", "payments"};
+      absl::StatusOr<GlobalTransaction> transaction = client.Begin(options);
+      EXPECT_TRUE(transaction.ok()) << transaction.status();
+      for (Database* database : {&orders_, &payments_}) {
+        const std::string name = database == &orders_ ? "orders" : "payments";
+        absl::StatusOr<Branch*> branch = transaction->OpenBranch(name, database->session.get());
+        EXPECT_TRUE(branch.ok()) << branch.status();
+        EXPECT_TRUE((*branch)->Execute("UPDATE t.t SET v = v + 1 WHERE id = 1").ok());
+      }
+      const absl::Status status = commit ? transaction->Commit() : transaction->Rollback();
+      EXPECT_TRUE(status.ok()) << status;
+      // So that completions of different transactions do not share a call: the worst case.
+      EXPECT_TRUE(client.Flush(absl::Seconds(10)));
+    }
+    Counts used = Now(client);
+    used.calls -= before.calls;
+    used.round_trips -= before.round_trips;
+    used.coordinator_syncs -= before.coordinator_syncs;
+    used.database_syncs -= before.database_syncs;
+    std::printf("| %s | %.2f | %.2f | %.2f | %.2f |\n", title, 1.0 * used.calls / kTransactions,
+                1.0 * used.round_trips / kTransactions, 1.0 * used.coordinator_syncs / kTransactions,
+                1.0 * used.database_syncs / kTransactions);
+    return used;
+  }
+
+  std::unique_ptr<TempDir> dir_;
+  std::unique_ptr<SyncCounter> coordinator_syncs_;
+  std::unique_ptr<Assentd> assentd_;
+  Database orders_, payments_;
+};
+
+TEST_F(CommitPathTest, Counts) {
+  std::printf(
+      "\n| 2 branches, 1 statement each | calls to assentd | database round trips | forced writes, assentd | forced "
+      "writes, databases |\n|---|---|---|---|---|\n");
+  const Counts committed = Measure("committed", true);
+  const Counts rolled_back = Measure("rolled back", false);
+  std::printf("\n");
+  EXPECT_EQ(committed.calls, 3 * kTransactions) << "CreateGlobal, Finalize, Completed";
+  EXPECT_EQ(rolled_back.calls, 3 * kTransactions);
+  EXPECT_EQ(committed.round_trips, 6 * kTransactions) << "per branch: START+statement, witness+END+PREPARE, COMMIT";
+  EXPECT_EQ(rolled_back.round_trips, 4 * kTransactions) << "per branch: START+statement, END+ROLLBACK";
+  EXPECT_LE(committed.coordinator_syncs, kTransactions) << "at most one per committed transaction";
+  EXPECT_GE(committed.coordinator_syncs, kTransactions) << "and, one after the other, no decision without one";
+  EXPECT_EQ(rolled_back.coordinator_syncs, 0) << "none per rolled back transaction";
+}
+
+// Decisions that wait together share a forced write.
+TEST_F(CommitPathTest, GroupCommit) {
+  constexpr int kThreads = 32, kEach = 50;
+  const int64_t before = coordinator_syncs_->Count();
+  std::vector<std::thread> threads;
+  for (int t = 0; t < kThreads; ++t) {
+    threads.emplace_back([this] {
+      CoordinatorConnection connection(assentd_->address(), ClientOptions());
+      const absl::Time give_up = absl::Now() + absl::Minutes(5);
+      for (int i = 0; i < kEach; ++i) {
+        v1::CreateGlobalRequest create;
+        create.add_branches()->set_resource("orders");
+        create.add_branches()->set_resource("payments");
+        absl::StatusOr<v1::Global> global = connection.CreateGlobal(create, give_up);
+        ASSERT_TRUE(global.ok()) << global.status();
+        v1::FinalizeRequest finalize;
+        finalize.set_gtrid(global->gtrid());
+        finalize.set_decision(v1::DECISION_COMMIT);
+        finalize.set_wait(v1::WAIT_DECIDED);
+        for (const v1::Branch& branch : global->branches()) {
+          v1::Vote* vote = finalize.add_votes();
+          vote->set_bqual(branch.bqual());
+          vote->set_kind(v1::VOTE_KIND_PREPARED);
+        }
+        ASSERT_TRUE(connection.Finalize(finalize, give_up).ok());
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  const int64_t syncs = coordinator_syncs_->Count() - before;
+  std::printf("%d callers: %.2f forced writes of assentd per committed transaction\n", kThreads,
+              1.0 * syncs / (kThreads * kEach));
+  EXPECT_LT(syncs, kThreads * kEach);
+}
+
+}  // namespace
+}  // namespace assent
