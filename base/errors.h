@@ -18,26 +18,28 @@
 namespace assent {
 
 // X(reason, absl::StatusCode, Retry). Ordered by precedence: where several apply to one call, the first one is
-// answered.
+// answered. (Fields of one message are looked at in their order, and so are the votes and branches of a call.)
 #define ASSENT_ERROR_REASONS(X)                            \
-  /* Refused before anything is looked up. */              \
-  X(SHUTTING_DOWN, kUnavailable, kSameCall)                \
-  X(OVERLOADED, kUnavailable, kSameCall)                   \
+  /* Refused by looking at the request alone. */           \
   X(INVALID_GTRID, kInvalidArgument, kNever)               \
-  X(INVALID_BQUAL, kInvalidArgument, kNever)               \
   X(INVALID_TIMEOUT, kInvalidArgument, kNever)             \
+  X(TOO_MANY_BRANCHES, kInvalidArgument, kNever)           \
+  X(TOO_MANY_ITEMS, kInvalidArgument, kNever)              \
+  X(INVALID_BQUAL, kInvalidArgument, kNever)               \
   X(INVALID_FIELD, kInvalidArgument, kNever)               \
   X(INVALID_RESOURCE, kInvalidArgument, kNever)            \
   X(INVALID_PAGE_SIZE, kInvalidArgument, kNever)           \
   X(INVALID_PAGE_TOKEN, kInvalidArgument, kNever)          \
-  X(TOO_MANY_BRANCHES, kInvalidArgument, kNever)           \
-  X(TOO_MANY_ITEMS, kInvalidArgument, kNever)              \
   /* The registry of resources. */                         \
   X(RESOURCE_NOT_FOUND, kNotFound, kNever)                 \
   X(RESOURCE_EXISTS, kAlreadyExists, kNever)               \
   X(RESOURCE_IN_USE, kFailedPrecondition, kNever)          \
   X(RESOURCE_UNREACHABLE, kUnavailable, kSameCall)         \
   X(RESOURCE_UNFIT, kFailedPrecondition, kNever)           \
+  /* Refused before the transaction is looked up. */       \
+  X(SHUTTING_DOWN, kUnavailable, kSameCall)                \
+  X(OVERLOADED, kUnavailable, kSameCall)                   \
+  X(TOO_MANY_OPEN_GLOBALS, kResourceExhausted, kSameCall)  \
   /* Global transactions. */                               \
   X(GLOBAL_NOT_FOUND, kNotFound, kNever)                   \
   X(REQUEST_ID_REUSED, kAlreadyExists, kNever)             \
@@ -50,7 +52,6 @@ namespace assent {
   X(VOTE_CHANGED, kFailedPrecondition, kNever)             \
   X(COMPLETION_CHANGED, kFailedPrecondition, kNever)       \
   X(BRANCHES_NOT_PREPARED, kFailedPrecondition, kNever)    \
-  X(TOO_MANY_OPEN_GLOBALS, kResourceExhausted, kSameCall)  \
   /* The coordinator's store. */                           \
   X(STORE_UNAVAILABLE, kUnavailable, kSameCall)            \
   X(STORE_FULL, kUnavailable, kSameCall)                   \

@@ -1,8 +1,8 @@
 #include "base/settings.h"
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <fstream>
+#include <sstream>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -13,10 +13,14 @@
 #include "absl/strings/str_replace.h"
 #include "absl/strings/strip.h"
 #include "base/errors.h"
+#include "base/settings_file.h"
 #include "base/version.h"
 
 namespace assent {
 namespace {
+
+// What every program takes besides its settings.
+constexpr const char* kFlagsOfAll[] = {"config", "check-config", "print-config", "version", "help"};
 
 absl::Status Invalid(absl::string_view field, absl::string_view text) {
   return MakeError(Reason::INVALID_FIELD, text, {{"field", std::string(field)}});
@@ -104,13 +108,15 @@ Settings::Setting* Settings::Find(absl::string_view name) {
 }
 
 std::string Settings::Nearest(absl::string_view name) const {
+  std::vector<std::string> known = Names();
+  for (const char* flag : kFlagsOfAll) known.push_back(flag);
   std::string nearest;
-  size_t best = 4;  // Farther away is no typing mistake.
-  for (const Setting& setting : settings_) {
-    const size_t distance = EditDistance(name, setting.name);
-    if (distance < best) {
+  size_t best = std::min<size_t>(4, name.size() / 2 + 1);  // Farther away is no typing mistake.
+  for (const std::string& candidate : known) {
+    const size_t distance = EditDistance(name, candidate);
+    if (distance > 0 && distance < best) {  // 0: known, but not here.
       best = distance;
-      nearest = setting.name;
+      nearest = candidate;
     }
   }
   return nearest.empty() ? absl::StrCat("see ", program_, " --help") : absl::StrCat("did you mean ", nearest, "?");
@@ -131,21 +137,17 @@ absl::Status Settings::Set(absl::string_view name, absl::string_view value, absl
 
 absl::Status Settings::ReadFile(const std::string& path) {
   std::ifstream file(path);
-  if (!file) return Invalid("config", absl::StrCat("cannot read the file ", path, " (--config)"));
-  std::vector<CLI::ConfigItem> items;
-  try {
-    items = CLI::ConfigTOML().from_config(file);
-  } catch (const CLI::Error& error) {  // The one library here that throws.
-    return Invalid("config", absl::StrCat(path, ": ", error.what()));
+  std::stringstream text;
+  if (file && file.peek() != std::ifstream::traits_type::eof()) text << file.rdbuf();
+  // A folder opens like a file and fails when it is read.
+  if (!file.is_open() || file.bad() || text.bad()) {
+    return Invalid("config", absl::StrCat("cannot read the file ", path, " (config)"));
   }
-  for (const CLI::ConfigItem& item : items) {
-    if (item.name == "++" || item.name == "--") {  // CLI11's marks for the begin and end of a section.
-      return Invalid("config", absl::StrCat(path, " has a section [", absl::StrJoin(item.parents, "."),
-                                            "]; settings stand at the top level"));
-    }
-    if (item.inputs.size() != 1)
-      return Invalid(item.name, absl::StrCat(item.name, " in ", path, " must have one value"));
-    if (absl::Status status = Set(item.name, item.inputs[0], item.name, path); !status.ok()) return status;
+  absl::StatusOr<std::vector<FileSetting>> settings = ParseSettingsFile(text.str());
+  if (!settings.ok()) return Invalid("config", absl::StrCat(path, " ", settings.status().message()));
+  for (const FileSetting& setting : *settings) {
+    const std::string origin = absl::StrCat(path, " line ", setting.line);
+    if (absl::Status status = Set(setting.key, setting.value, setting.key, origin); !status.ok()) return status;
   }
   return absl::OkStatus();
 }
@@ -204,6 +206,8 @@ absl::StatusOr<Settings::Next> Settings::Resolve(int argc, const char* const* ar
       flag.value = argv[++i];
     } else if (setting != nullptr || flag.name == "config") {
       return Invalid(flag.name, absl::StrCat("--", flag.name, " needs a value"));
+    } else {  // Said now: whether the next argument is its value nobody can tell.
+      return Set(flag.name, "", absl::StrCat("--", flag.name), "the command line");
     }
     if (flag.name == "config") {
       file = flag.value;
@@ -230,7 +234,7 @@ absl::StatusOr<Settings::Next> Settings::Resolve(int argc, const char* const* ar
 std::string Settings::Print() const {
   std::string out;
   for (const Setting& setting : settings_) {
-    absl::StrAppend(&out, setting.name, " = \"", setting.value, "\"  # ", setting.origin, "\n");
+    absl::StrAppend(&out, setting.name, " = ", QuoteSetting(setting.value), "  # ", setting.origin, "\n");
   }
   return out;
 }

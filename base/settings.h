@@ -1,8 +1,9 @@
 // Settings of a program: flag > environment > file > default, one list for all four.
 //
 // A setting `drain-grace` of a program with the prefix ASSENTD is `--drain-grace=10s` on the command line,
-// `ASSENTD_DRAIN_GRACE` in the environment and `drain-grace = "10s"` in the file that --config names (TOML, without
-// sections). Unknown flags, variables with the prefix and keys of the file are errors that name the nearest known one.
+// `ASSENTD_DRAIN_GRACE` in the environment and `drain-grace = "10s"` in the file that --config names (the part
+// of TOML in settings_file.h). Unknown flags, variables with the prefix and keys of the file are errors that name the
+// nearest known one.
 #ifndef ASSENT_BASE_SETTINGS_H_
 #define ASSENT_BASE_SETTINGS_H_
 
