@@ -20,6 +20,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "assent/v1/global.pb.h"
+#include "base/errors.h"  // ReasonOf, ToText: how to read what a call answers.
 #include "participant_sdk/cpp/branch.h"
 #include "participant_sdk/cpp/client.h"
 
