@@ -76,7 +76,8 @@ class CoordinatorServer::Impl {
     if (!credentials.ok()) return credentials.status();
     grpc::EnableDefaultHealthCheckService(true);
     grpc::reflection::InitProtoReflectionServerBuilderPlugin();
-    // gRPC serves health without its descriptor; naming it here links it in, so that reflection can describe the service.
+    // gRPC serves health without its descriptor; naming it here links it in, so that reflection can describe the
+    // service.
     grpc::health::v1::HealthCheckRequest::descriptor();
     grpc::ServerBuilder builder;
     // Without SO_REUSEPORT two coordinators on one port are an error of the second, not a lottery for the callers.

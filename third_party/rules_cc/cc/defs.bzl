@@ -20,4 +20,3 @@ def cc_toolchain(**kwargs):
 
 def cc_toolchain_suite(**kwargs):
     native.cc_toolchain_suite(**kwargs)
-
