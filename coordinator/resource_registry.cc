@@ -4,6 +4,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "base/errors.h"
 #include "base/timestamp.h"
 #include "base/xid.h"
@@ -144,6 +145,8 @@ absl::Status ResourceRegistry::Remove(const std::string& name, const std::functi
     removed = std::move(it->second);
     resources_.erase(it);  // From here on nobody can begin to use it; who had begun still holds a pointer.
   }
+  // A call that only looks at it is gone in a moment; one that creates a branch is, too, and then the branch is seen.
+  for (int i = 0; i < 100 && removed.use_count() > 1; ++i) absl::SleepFor(absl::Milliseconds(10));
   absl::Status status;
   if (removed.use_count() > 1 || in_use()) {
     status = MakeError(Reason::RESOURCE_IN_USE,
