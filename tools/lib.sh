@@ -1,0 +1,32 @@
+# Sourced by the scripts in tools/: where things are, and how Bazel is called.
+# shellcheck shell=bash
+
+assent_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+assent_cache=${XDG_CACHE_HOME:-$HOME/.cache}/assent
+grpcurl_version=v1.8.9 # The newest that Debian 12's Go builds.
+
+say() { echo "assent: $*" >&2; }
+die() { echo "assent: $*" >&2; exit 1; }
+
+# The path of grpcurl: $TEST_GRPCURL, the one that tools/setup built, or one in $PATH.
+find_grpcurl() {
+  if [ -n "${TEST_GRPCURL:-}" ]; then echo "$TEST_GRPCURL"
+  elif [ -x "$assent_cache/bin/grpcurl" ]; then echo "$assent_cache/bin/grpcurl"
+  else command -v grpcurl; fi
+}
+
+# Bazel's sandbox needs namespaces, which containers and chroots often refuse; without it builds are the same, only less
+# strictly checked.
+bazel_strategy() {
+  if unshare --user --mount --map-root-user true 2>/dev/null; then echo sandboxed,local; else echo local; fi
+}
+
+# bazel_do COMMAND ARGUMENTS...: an optimised build of this checkout.
+bazel_do() {
+  local command=$1
+  shift
+  (cd "$assent_root" && bazel "$command" -c opt --spawn_strategy="$(bazel_strategy)" --noshow_loading_progress "$@")
+}
+
+# The folder of what was built.
+bazel_bin() { (cd "$assent_root" && bazel info -c opt bazel-bin 2>/dev/null); }
