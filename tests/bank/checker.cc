@@ -33,7 +33,7 @@ class Checker {
   Checker(const BankConfig& config, const std::vector<JournalEntry>& journal) : config_(config), journal_(journal) {}
 
   absl::Status Load();
-  BankReport Run(bool may_be_in_doubt);
+  BankReport Run(const CheckOptions& options);
 
  private:
   // Opens a new line of the report; later Violate calls belong to it.
@@ -53,9 +53,9 @@ class Checker {
   void CheckSum();
   void CheckBalances();
   void CheckBothOrNeither();
-  void CheckTold(bool may_be_in_doubt);
+  void CheckTold(const CheckOptions& options);
   void CheckPrepared();
-  void CheckCoordinator();
+  void CheckCoordinator(const CheckOptions& options);
   void CheckWitnesses();
   bool IsThere(int64_t transfer) const {
     return states_[0].ledger.count(transfer) + states_[1].ledger.count(transfer) > 0;
@@ -165,7 +165,7 @@ void Checker::CheckBothOrNeither() {
   Found(absl::StrCat(transfers.size(), " on both"));
 }
 
-void Checker::CheckTold(bool may_be_in_doubt) {
+void Checker::CheckTold(const CheckOptions& options) {
   Look("what each caller was told is what is in the databases");
   std::map<int64_t, int> seen;
   for (const JournalEntry& entry : journal_) {
@@ -183,7 +183,7 @@ void Checker::CheckTold(bool may_be_in_doubt) {
         break;
       case Told::kInDoubt:
         ++report_.in_doubt;
-        if (!may_be_in_doubt) Violate(absl::StrCat(name, " was left in doubt: ", entry.why));
+        if (!options.may_be_in_doubt) Violate(absl::StrCat(name, " was left in doubt: ", entry.why));
         break;
     }
   }
@@ -203,13 +203,14 @@ void Checker::CheckPrepared() {
   Found(absl::StrCat(prepared, " prepared branches"));
 }
 
-void Checker::CheckCoordinator() {
+void Checker::CheckCoordinator(const CheckOptions& options) {
   Look("the coordinator says the same as the databases");
   std::unordered_map<std::string, int64_t> in_databases;
   for (const ServerState& state : states_) {
     for (const auto& transfer : state.ledger) in_databases[transfer.second[0].gtrid] = transfer.first;
   }
   for (const auto& item : globals_) {
+    if (options.foreign.count(item.first) > 0) continue;
     const v1::Global& global = item.second;
     const bool there = in_databases.count(item.first) > 0;
     const std::string state = v1::Global::State_Name(global.state());
@@ -242,13 +243,13 @@ void Checker::CheckWitnesses() {
   Found(absl::StrCat(witnesses, " witness rows"));
 }
 
-BankReport Checker::Run(bool may_be_in_doubt) {
+BankReport Checker::Run(const CheckOptions& options) {
   CheckSum();
   CheckBalances();
   CheckBothOrNeither();
-  CheckTold(may_be_in_doubt);
+  CheckTold(options);
   CheckPrepared();
-  CheckCoordinator();
+  CheckCoordinator(options);
   CheckWitnesses();
   return std::move(report_);
 }
@@ -256,10 +257,10 @@ BankReport Checker::Run(bool may_be_in_doubt) {
 }  // namespace
 
 absl::StatusOr<BankReport> CheckBank(const BankConfig& config, const std::vector<JournalEntry>& journal,
-                                     bool may_be_in_doubt) {
+                                     const CheckOptions& options) {
   Checker checker(config, journal);
   if (absl::Status status = checker.Load(); !status.ok()) return status;
-  return checker.Run(may_be_in_doubt);
+  return checker.Run(options);
 }
 
 }  // namespace assent

@@ -3,6 +3,7 @@
 #define ASSENT_TESTS_BANK_CHECKER_H_
 
 #include <cstdint>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -31,18 +32,24 @@ struct BankReport {
   int64_t violations = 0;  // Over all checks.
 };
 
+struct CheckOptions {
+  bool may_be_in_doubt = false;
+  // Global transactions at the coordinator that are not the bank's.
+  std::set<std::string> foreign;
+};
+
 // Looks at both databases, at the coordinator and at what callers were told:
 //   - the sum of all balances is what it was;
 //   - each account's balance is its initial one plus its ledger rows;
 //   - each transfer has its ledger row on both servers, adding up to zero and of one gtrid, or on neither;
 //   - told COMMITTED: on both; told ROLLED_BACK: on neither; in doubt or told nothing: as above;
-//   - no caller was left in doubt, unless `may_be_in_doubt`;
+//   - no caller was left in doubt, unless that is allowed;
 //   - nothing is prepared on either server (XA RECOVER);
 //   - the coordinator says COMMITTED of exactly those whose rows are there, and nothing is unfinished;
 //   - no witness row is there without a decision to COMMIT.
 // `journal`: the entries of all callers. An error means that something could not be looked at.
 absl::StatusOr<BankReport> CheckBank(const BankConfig& config, const std::vector<JournalEntry>& journal,
-                                     bool may_be_in_doubt = false);
+                                     const CheckOptions& options = {});
 
 }  // namespace assent
 
