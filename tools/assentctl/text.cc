@@ -1,0 +1,138 @@
+#include "tools/assentctl/text.h"
+
+#include <algorithm>
+#include <cstdint>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+
+namespace assent {
+namespace {
+
+constexpr size_t kGap = 2;
+
+// The bytes of the character at the front of `text`; 0 if it is not UTF-8 (overlong, a surrogate, cut off).
+size_t CharacterAt(absl::string_view text, uint32_t* code) {
+  const auto byte = [&text](size_t i) { return static_cast<unsigned char>(text[i]); };
+  const unsigned char first = byte(0);
+  if (first < 0x80) {
+    *code = first;
+    return 1;
+  }
+  const size_t size = first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2;
+  if (first < 0xc2 || first > 0xf4 || text.size() < size) return 0;
+  *code = first & (0x7f >> size);
+  for (size_t i = 1; i < size; ++i) {
+    if ((byte(i) & 0xc0) != 0x80) return 0;
+    *code = *code << 6 | (byte(i) & 0x3f);
+  }
+  const bool overlong = *code < (size == 2 ? 0x80u : size == 3 ? 0x800u : 0x10000u);
+  const bool surrogate = *code >= 0xd800 && *code <= 0xdfff;
+  return overlong || surrogate || *code > 0x10ffff ? 0 : size;
+}
+
+bool IsHarmless(uint32_t code) {
+  if (code < 0x20 || (code >= 0x7f && code < 0xa0)) return false;
+  if (code >= 0x200b && code <= 0x200f) return false;                                          // Zero width, direction.
+  if ((code >= 0x2028 && code <= 0x202e) || (code >= 0x2066 && code <= 0x2069)) return false;  // Lines, direction.
+  return code != 0xfeff;
+}
+
+// Code points: near enough to columns for what stands in our tables.
+size_t Width(absl::string_view text) {
+  return std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; });
+}
+
+std::string RenderRows(const std::vector<std::vector<std::string>>& rows) {
+  std::vector<size_t> widths;
+  for (const auto& row : rows) {
+    widths.resize(std::max(widths.size(), row.size()));
+    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], Width(row[i]));
+  }
+  std::string out;
+  for (const auto& row : rows) {
+    size_t padding = 0;
+    for (size_t i = 0; i < row.size(); ++i) {
+      if (!row[i].empty()) {
+        absl::StrAppend(&out, std::string(padding, ' '), row[i]);
+        padding = 0;
+      }
+      padding += widths[i] - Width(row[i]) + kGap;
+    }
+    out.push_back('\n');
+  }
+  return out;
+}
+
+}  // namespace
+
+std::string Escape(absl::string_view text) {
+  std::string out;
+  while (!text.empty()) {
+    uint32_t code = 0;
+    const size_t size = CharacterAt(text, &code);
+    if (size > 0 && IsHarmless(code)) {
+      absl::StrAppend(&out, text.substr(0, size));
+    } else if (code == '\n' || code == '\t') {
+      absl::StrAppend(&out, code == '\n' ? "\\n" : "\\t");
+    } else {
+      for (const char c : text.substr(0, std::max<size_t>(size, 1))) {
+        absl::StrAppendFormat(&out, "\\x%02x", static_cast<unsigned char>(c));
+      }
+    }
+    text.remove_prefix(std::max<size_t>(size, 1));
+  }
+  return out;
+}
+
+std::string EscapeAndCut(absl::string_view text, size_t max_characters) {
+  std::string escaped = Escape(text);
+  if (Width(escaped) <= max_characters) return escaped;
+  size_t end = 0;
+  for (size_t characters = 0; characters + 1 < max_characters; ++characters) {
+    uint32_t code = 0;
+    end += CharacterAt(absl::string_view(escaped).substr(end), &code);
+  }
+  return escaped.substr(0, end) + "…";
+}
+
+bool IsUtf8(absl::string_view text) {
+  while (!text.empty()) {
+    uint32_t code = 0;
+    const size_t size = CharacterAt(text, &code);
+    if (size == 0) return false;
+    text.remove_prefix(size);
+  }
+  return true;
+}
+
+std::string Relative(absl::Time time, absl::Time now) {
+  const absl::Duration distance = time > now ? time - now : now - time;
+  if (distance < absl::Seconds(1)) return "now";
+  const std::pair<absl::Duration, const char*> kUnits[] = {
+      {absl::Hours(24), "d"}, {absl::Hours(1), "h"}, {absl::Minutes(1), "m"}};
+  std::string text = absl::StrCat(absl::ToInt64Seconds(distance), "s");
+  for (const auto& unit : kUnits) {
+    if (distance >= 2 * unit.first) {
+      text = absl::StrCat(absl::ToInt64Seconds(distance) / absl::ToInt64Seconds(unit.first), unit.second);
+      break;
+    }
+  }
+  return time > now ? absl::StrCat("in ", text) : absl::StrCat(text, " ago");
+}
+
+void Table::Add(const std::vector<std::string>& cells) {
+  std::vector<std::string> row;
+  for (const std::string& cell : cells) row.push_back(Escape(cell));
+  rows_.push_back(std::move(row));
+}
+
+std::string Table::Render() const { return RenderRows(rows_); }
+
+void Sheet::Add(absl::string_view name, absl::string_view value) {
+  if (!value.empty()) rows_.push_back({std::string(name), Escape(value)});
+}
+
+std::string Sheet::Render() const { return RenderRows(rows_); }
+
+}  // namespace assent
