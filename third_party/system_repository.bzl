@@ -17,7 +17,10 @@ _WELL_KNOWN = {
 def _system_protobuf_impl(ctx):
     ctx.symlink("/usr/bin/protoc", "protoc")
     ctx.symlink("/usr/bin/grpc_cpp_plugin", "grpc_cpp_plugin")
-    ctx.symlink("/usr/include/google", "google")
+
+    # The .proto files alone: were the headers here too, includes with quotes would find them here, undeclared.
+    for name in _WELL_KNOWN:
+        ctx.symlink("/usr/include/google/protobuf/%s.proto" % name, "google/protobuf/%s.proto" % name)
     build = [
         "package(default_visibility = [\"//visibility:public\"])",
         "exports_files([\"protoc\", \"grpc_cpp_plugin\"])",
