@@ -223,6 +223,11 @@ void MariaDbSession::MarkLost() {
   if (branch_state_ != BranchState::kNone || prepare_sent_) branch_state_ = BranchState::kUnknown;
 }
 
+bool MariaDbSession::PeerHasClosed() const {
+  pollfd fd = {static_cast<int>(mysql_get_socket(mysql_)), POLLRDHUP, 0};
+  return poll(&fd, 1, 0) > 0 && (fd.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // One batch on the wire.
 
@@ -422,6 +427,9 @@ void MariaDbSession::SendXa(XaVerb verb, const Xid& xid, const WitnessTable* wit
   for (const Step step : due_steps_) {
     absl::StrAppend(&sql, sql.empty() ? "" : ";", SqlOf(step, verb, literal, xid, witness));
   }
+  // A PREPARE that is written to a connection that the server has closed gets no answer, and nobody could know whether
+  // it arrived. Looking first makes most of these cases certain.
+  if ((verb == XaVerb::kPrepare || verb == XaVerb::kCommitOnePhase) && !lost_ && PeerHasClosed()) MarkLost();
   prepare_sent_ = verb == XaVerb::kPrepare && !lost_;
   Send(Due::kXa, sql);
 }
@@ -487,6 +495,7 @@ XaResult MariaDbSession::ReceiveXa() {
   }
   result.error = std::move(batch.error);
   result.branch = branch_state_;
+  result.sent = sent_;
   return result;
 }
 

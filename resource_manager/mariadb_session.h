@@ -95,6 +95,8 @@ struct XaResult {
   DbError error;
   // The state of this session's branch now.
   BranchState branch = BranchState::kNone;
+  // False: the server certainly saw nothing of it (the connection was found closed before or while it was sent).
+  bool sent = false;
 
   bool ok() const { return outcome == XaOutcome::kOk; }
 };
@@ -238,6 +240,8 @@ class MariaDbSession {
   void ObserveState();
   DbError TakeError();
   void MarkLost();
+  // True if the server has closed the connection and nothing was noticed yet. One system call.
+  bool PeerHasClosed() const;
   bool IsOwn(const Xid& xid) const { return branch_state_ != BranchState::kNone && branch_xid_ == xid; }
   // An answer is due without anything having been sent.
   void Refuse(Due due, DbError refusal);

@@ -44,9 +44,10 @@ bool IsWaitOver(v1::Wait wait, const v1::GlobalStatus& status) {
 CoordinatorConnection::CoordinatorConnection(const std::string& address, const ClientOptions& options)
     : address_(address) {
   grpc::ChannelArguments arguments;
-  // A restarting coordinator is away for a second: look for it often.
-  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 50);
-  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 50);
+  // A restarting coordinator is away for a second: look for it often. MIN_RECONNECT_BACKOFF is how long an attempt may
+  // take, and how long the next one waits at least: too little of it and a busy machine never gets a connection.
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 250);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
   arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);  // The loop below is the one that repeats.
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
@@ -60,6 +61,9 @@ absl::StatusOr<Response> CoordinatorConnection::Call(Method<Request, Response> m
   absl::Duration pause = kFirstPause;
   for (;;) {
     grpc::ClientContext context;
+    // Not only saves repetitions: gRPC brings a connection up while a call waits for it. Between calls that fail at once
+    // nobody drives it but a timer of five seconds.
+    context.set_wait_for_ready(true);
     context.set_deadline(absl::ToChronoTime(std::min(give_up, absl::Now() + kAttempt)));
     Response response;
     ++attempts_;

@@ -10,6 +10,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
 #include "base/errors.h"
 #include "resource_manager/address.h"
 #include "tests/fixtures/coordinator_api.h"
@@ -173,7 +174,16 @@ absl::Status Teller::DoPart(const TransferRequest& request, int server, FailHalf
   if (!status.ok() || fail != FailHalfWay::kLoseSession) return status;
   const absl::StatusOr<std::unique_ptr<MariaDbSession>> admin = ConnectTo(place);
   if (!admin.ok()) return admin.status();
-  return Check((*admin)->Query(absl::StrCat("KILL CONNECTION ", session->connection_id())), "cannot kill");
+  const uint64_t id = session->connection_id();
+  absl::Status killed = Check((*admin)->Query(absl::StrCat("KILL CONNECTION ", id)), "cannot kill");
+  // Until it is gone, so that the outcome is that of a lost session and not that of a race.
+  while (killed.ok()) {
+    const QueryResult alive =
+        (*admin)->Query(absl::StrCat("SELECT id FROM information_schema.processlist WHERE id = ", id));
+    if (alive.rows().empty()) return StatusOf(alive.error, "cannot look for the killed session");
+    absl::SleepFor(absl::Milliseconds(2));
+  }
+  return killed;
 }
 
 JournalEntry Teller::Conclude(const TransferRequest& request, const GlobalTransaction& transaction,

@@ -30,12 +30,14 @@ absl::Status RunWorker(const BankConfig& config, size_t server, const std::strin
   absl::StatusOr<GlobalTransaction> transaction = client.Join(gtrid);
   if (!transaction.ok()) return transaction.status();
   const absl::StatusOr<Branch*> branch = transaction->OpenBranch(place.resource, session->get());
-  if (!branch.ok()) return branch.status();
-  Say(place.resource, sql);
-  const absl::Status wrote = (*branch)->Execute(sql).status();
-  Say(place.resource, wrote.ok() ? "done; XA PREPARE, then I vote and wait for the decision"
-                                 : absl::StrCat("that failed: ", wrote.message(), "; I vote FAILED"));
-  const absl::Status told = transaction->Prepare();
+  absl::Status told = branch.status();
+  if (branch.ok()) {
+    Say(place.resource, sql);
+    const absl::Status wrote = (*branch)->Execute(sql).status();
+    Say(place.resource, wrote.ok() ? "done; XA PREPARE, then I vote and wait for the decision"
+                                   : absl::StrCat("that failed: ", wrote.message(), "; I vote FAILED"));
+    told = transaction->Prepare();
+  }  // Else the other worker may have voted FAILED before this one began.
   Say(place.resource,
       told.ok() ? "COMMIT is decided; committed on the session that prepared" : absl::StrCat("told: ", told.message()));
   return told.ok() || absl::IsAborted(told) ? absl::OkStatus() : told;
