@@ -7,6 +7,7 @@
 #include "absl/strings/str_join.h"
 #include "base/errors.h"
 #include "base/timestamp.h"
+#include "base/utf8.h"
 
 namespace assent {
 namespace {
@@ -19,7 +20,8 @@ constexpr size_t kMaxNamedBranches = 20;
 using Branch = v1::Branch;
 using Global = v1::Global;
 
-std::string Cut(absl::string_view text) { return std::string(text.substr(0, kMaxDetailBytes)); }
+// Never half a character: a record that is not UTF-8 could not be read again.
+std::string Cut(absl::string_view text) { return ToUtf8(text, kMaxDetailBytes); }
 
 const Branch* FindBranch(const Global& global, absl::string_view bqual) {
   for (const Branch& branch : global.branches()) {

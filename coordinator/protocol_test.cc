@@ -318,6 +318,19 @@ TEST(ProtocolTest, FailedVoteRollsBackAtOnceAndSaysWhy) {
   EXPECT_EQ(After({CreateWith({"b"}), VoteFor("b", kFailed, true)})->state(), Global::STATE_ROLLED_BACK);
 }
 
+// A record that is not UTF-8 can be stored and never be read again.
+TEST(ProtocolTest, LongFailuresAreCutBetweenCharacters) {
+  Event vote = VoteFor("b", kFailed);
+  vote.votes[0].mutable_failure()->set_message(std::string(999, 'x') + "ü");
+  const GlobalPtr record = After({CreateWith({"b"}), vote});
+  EXPECT_EQ(record->branches(0).failure().message(), std::string(999, 'x'));
+  Global parsed;
+  EXPECT_TRUE(parsed.ParseFromString(record->SerializeAsString()));
+  vote.votes[0].mutable_failure()->set_message("");
+  for (int i = 0; i < 600; ++i) vote.votes[0].mutable_failure()->mutable_message()->append("ü");
+  EXPECT_TRUE(parsed.ParseFromString(After({CreateWith({"b"}), vote})->SerializeAsString()));
+}
+
 TEST(ProtocolTest, VoteAfterRollbackIsAbortedWithTheReason) {
   Event late = NewEvent(EventKind::kDeadline);
   late.now = kNow + absl::Seconds(61);

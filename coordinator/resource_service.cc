@@ -1,9 +1,10 @@
 #include "coordinator/resource_service.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <cstdlib>
 #include <fstream>
-#include <sstream>
 #include <utility>
 #include <vector>
 
@@ -16,6 +17,8 @@
 namespace assent {
 namespace {
 
+constexpr int kMaxPasswordFileBytes = 4096;
+
 // The secret itself, read afresh each time, so that it can be changed without a restart. It is never stored or logged.
 absl::StatusOr<std::string> Password(const v1::Resource& resource) {
   if (!resource.password_env().empty()) {
@@ -26,15 +29,21 @@ absl::StatusOr<std::string> Password(const v1::Resource& resource) {
                      {{"field", "resource.password_env"}});
   }
   if (resource.password_file().empty()) return std::string();
-  std::ifstream file(resource.password_file());
-  if (!file) {
+  // The path is the caller's: a device or a pipe would never end, and a folder is no empty password.
+  struct stat info {};
+  std::ifstream file;
+  if (stat(resource.password_file().c_str(), &info) == 0 && S_ISREG(info.st_mode) &&
+      info.st_size <= kMaxPasswordFileBytes) {
+    file.open(resource.password_file());
+  }
+  std::string password(kMaxPasswordFileBytes, '\0');
+  if (!file.is_open() || file.read(&password[0], kMaxPasswordFileBytes).bad()) {
     return MakeError(Reason::INVALID_RESOURCE,
-                     absl::StrCat("the coordinator cannot read the file ", resource.password_file()),
+                     absl::StrCat("the coordinator cannot read a password (a file of at most ", kMaxPasswordFileBytes,
+                                  " bytes) from ", resource.password_file()),
                      {{"field", "resource.password_file"}});
   }
-  std::stringstream text;
-  text << file.rdbuf();
-  std::string password = text.str();
+  password.resize(static_cast<size_t>(file.gcount()));
   if (!password.empty() && password.back() == '\n') password.pop_back();
   return password;
 }

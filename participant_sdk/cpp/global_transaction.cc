@@ -9,6 +9,7 @@
 #include "absl/time/clock.h"
 #include "absl/types/optional.h"
 #include "base/errors.h"
+#include "base/utf8.h"
 #include "base/xid.h"
 #include "participant_sdk/cpp/two_phase.h"
 
@@ -17,6 +18,8 @@ namespace {
 
 // A destructor does not wait for long: what it could not tell the coordinator ends by its deadline.
 constexpr absl::Duration kScopePatience = absl::Seconds(5);
+// The coordinator refuses longer ones, and a reason must not be what a rollback fails for.
+constexpr size_t kMaxReasonBytes = 1000;
 
 }  // namespace
 
@@ -165,7 +168,7 @@ absl::Status GlobalTransaction::Rollback(absl::string_view reason) {
   v1::FinalizeRequest request;
   request.set_gtrid(gtrid_);
   request.set_decision(v1::DECISION_ROLLBACK);
-  request.set_reason(reason.empty() ? "rolled back by the application" : std::string(reason));
+  request.set_reason(ToUtf8(reason.empty() ? "rolled back by the application" : reason, kMaxReasonBytes));
   request.set_wait(v1::WAIT_DECIDED);
   const absl::StatusOr<v1::GlobalStatus> answer =
       client_->connection.Finalize(request, absl::Now() + rollback_patience_);

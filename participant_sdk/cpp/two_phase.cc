@@ -10,6 +10,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/time/clock.h"
 #include "base/errors.h"
+#include "base/utf8.h"
 
 namespace assent {
 namespace {
@@ -54,7 +55,7 @@ v1::Vote TwoPhase::Failed(Branch* branch, bool rolled_back) {
   int code = 0;
   if (absl::SimpleAtoi(metadata["error_code"], &code)) vote.mutable_failure()->set_error_code(code);
   vote.mutable_failure()->set_sqlstate(metadata["sqlstate"]);
-  vote.mutable_failure()->set_message(std::string(branch->poison_.message().substr(0, kMaxFailureBytes)));
+  vote.mutable_failure()->set_message(ToUtf8(branch->poison_.message(), kMaxFailureBytes));
   branch->stage_ = rolled_back ? Branch::Stage::kFinished : Branch::Stage::kInDoubt;
   branch->vote_ = vote;
   return vote;
@@ -87,7 +88,8 @@ v1::Vote TwoPhase::ReceivePhaseOne(Branch* branch) {
   branch->poison_ = StatusOf(XaVerb::kPrepare, result.outcome, result.error);
   if (result.failed_step == XaResult::Step::kWitness)
     branch->poison_ = StatusOf(result.error, "the witness row could not be written");
-  if (result.outcome == XaOutcome::kConnectionLost) return Failed(branch, /*rolled_back=*/false);
+  // If PREPARE never reached the server, the end of the session was the end of the branch.
+  if (result.outcome == XaOutcome::kConnectionLost) return Failed(branch, /*rolled_back=*/!result.sent);
   return Failed(branch, ProvesRolledBack(branch->session_->Rollback(branch->xid_), /*prepare_was_sent=*/false));
 }
 

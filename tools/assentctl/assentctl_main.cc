@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "base/utf8.h"
 #include "base/version.h"
 #include "base/xid.h"
 #include "tools/assentctl/completion.h"
@@ -21,8 +22,7 @@
 namespace assent {
 namespace {
 
-constexpr char kFooter[] = R"(
-Data goes to standard output, messages to standard error.
+constexpr char kFooter[] = R"(Data goes to standard output, messages to standard error.
 Exit codes: 0 done; 1 the coordinator refused, or a check or the health is bad; 2 wrong usage;
             3 not found; 4 the coordinator does not answer.)";
 
@@ -44,9 +44,9 @@ struct Command {
 CLI::Option* AddDuration(CLI::App* app, const std::string& name, absl::Duration* value, const std::string& help) {
   CLI::Option* option = app->add_option_function<std::string>(
       name,
-      [value](const std::string& text) {
+      [value, name](const std::string& text) {
         if (!absl::ParseDuration(text, value) || *value < absl::Milliseconds(1) || *value > absl::Hours(24)) {
-          throw CLI::ValidationError("must be a duration like 500ms or 10s, from 1ms to 24h");  // CLI11's way.
+          throw CLI::ValidationError(name, "must be a duration like 500ms or 10s, from 1ms to 24h");  // CLI11's way.
         }
       },
       help);
@@ -272,7 +272,10 @@ int Main(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {                                         // The one library here that throws.
     if (error.get_exit_code() == 0) return app.exit(error, std::cout, std::cerr);  // --help.
-    Complain(absl::StrCat(error.what(), "; see --help"));
+    // CLI11 misses a command before it says that it does not know one.
+    const std::vector<std::string> unknown = app.remaining(/*recurse=*/true);
+    const std::string what = unknown.empty() ? error.what() : absl::StrCat("unknown argument '", unknown[0], "'");
+    Complain(absl::StrCat(what, "; see --help"));
     return kExitUsage;
   }
   if (command.run_alone) return command.run_alone();

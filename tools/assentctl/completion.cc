@@ -79,8 +79,7 @@ std::string BashCompletion(const CompletionTree& tree) {
       R"sh(# bash completion of PROGRAM: eval "$(PROGRAM completion bash)"
 _PROGRAM() {
   local current="${COMP_WORDS[COMP_CWORD]}" previous="${COMP_WORDS[COMP_CWORD-1]}" at="" words="" word
-  for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}";
-  do
+  for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
     case "$at $word" in
       PATTERNS) at="$at $word" ;;
     esac
@@ -113,8 +112,7 @@ std::string ZshCompletion(const CompletionTree& tree) {
 # zsh completion of PROGRAM: eval "$(PROGRAM completion zsh)", or as the file _PROGRAM in a folder of $fpath
 _PROGRAM() {
   local at="" word previous="${words[CURRENT-1]}"
-  for word in "${(@)words[2,CURRENT-1]}";
-  do
+  for word in "${(@)words[2,CURRENT-1]}"; do
     case "$at $word" in
       (PATTERNS) at="$at $word" ;;
     esac

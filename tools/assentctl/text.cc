@@ -5,31 +5,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "base/utf8.h"
 
 namespace assent {
 namespace {
 
 constexpr size_t kGap = 2;
-
-// The bytes of the character at the front of `text`; 0 if it is not UTF-8 (overlong, a surrogate, cut off).
-size_t CharacterAt(absl::string_view text, uint32_t* code) {
-  const auto byte = [&text](size_t i) { return static_cast<unsigned char>(text[i]); };
-  const unsigned char first = byte(0);
-  if (first < 0x80) {
-    *code = first;
-    return 1;
-  }
-  const size_t size = first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2;
-  if (first < 0xc2 || first > 0xf4 || text.size() < size) return 0;
-  *code = first & (0x7f >> size);
-  for (size_t i = 1; i < size; ++i) {
-    if ((byte(i) & 0xc0) != 0x80) return 0;
-    *code = *code << 6 | (byte(i) & 0x3f);
-  }
-  const bool overlong = *code < (size == 2 ? 0x80u : size == 3 ? 0x800u : 0x10000u);
-  const bool surrogate = *code >= 0xd800 && *code <= 0xdfff;
-  return overlong || surrogate || *code > 0x10ffff ? 0 : size;
-}
 
 bool IsHarmless(uint32_t code) {
   if (code < 0x20 || (code >= 0x7f && code < 0xa0)) return false;
@@ -70,7 +51,7 @@ std::string Escape(absl::string_view text) {
   std::string out;
   while (!text.empty()) {
     uint32_t code = 0;
-    const size_t size = CharacterAt(text, &code);
+    const size_t size = Utf8Character(text, &code);
     if (size > 0 && IsHarmless(code)) {
       absl::StrAppend(&out, text.substr(0, size));
     } else if (code == '\n' || code == '\t') {
@@ -91,19 +72,9 @@ std::string EscapeAndCut(absl::string_view text, size_t max_characters) {
   size_t end = 0;
   for (size_t characters = 0; characters + 1 < max_characters; ++characters) {
     uint32_t code = 0;
-    end += CharacterAt(absl::string_view(escaped).substr(end), &code);
+    end += Utf8Character(absl::string_view(escaped).substr(end), &code);
   }
   return escaped.substr(0, end) + "…";
-}
-
-bool IsUtf8(absl::string_view text) {
-  while (!text.empty()) {
-    uint32_t code = 0;
-    const size_t size = CharacterAt(text, &code);
-    if (size == 0) return false;
-    text.remove_prefix(size);
-  }
-  return true;
 }
 
 std::string Relative(absl::Time time, absl::Time now) {

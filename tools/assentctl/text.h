@@ -15,8 +15,6 @@ namespace assent {
 std::string Escape(absl::string_view text);
 // Escaped, and cut to so many characters, the last of them an ellipsis.
 std::string EscapeAndCut(absl::string_view text, size_t max_characters);
-// True if protobuf may carry it.
-bool IsUtf8(absl::string_view text);
 
 // "3m ago", "in 57s", "now"; one unit, the largest of which there are at least two (one for seconds).
 std::string Relative(absl::Time time, absl::Time now);

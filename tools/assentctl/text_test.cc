@@ -21,14 +21,6 @@ TEST(TextTest, NothingThatATerminalObeysPasses) {
   EXPECT_EQ(Escape("\x7f"), "\\x7f");
 }
 
-TEST(TextTest, Utf8IsWhatProtobufAccepts) {
-  EXPECT_TRUE(IsUtf8("aü✓😀"));
-  EXPECT_TRUE(IsUtf8(absl::string_view("\0", 1)));
-  for (const char* bad : {"\xff", "\xc3", "\xc0\xaf", "\xed\xa0\x80", "\xf5\x80\x80\x80", "\xe2\x82"}) {
-    EXPECT_FALSE(IsUtf8(bad)) << Escape(bad);
-  }
-}
-
 TEST(TextTest, CutsByCharactersAndSaysSo) {
   EXPECT_EQ(EscapeAndCut("üüüü", 4), "üüüü");
   EXPECT_EQ(EscapeAndCut("üüüüü", 4), "üüü…");
