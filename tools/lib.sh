@@ -28,5 +28,23 @@ bazel_do() {
   (cd "$assent_root" && bazel "$command" -c opt --spawn_strategy="$(bazel_strategy)" --noshow_loading_progress "$@")
 }
 
+# The same without its chatter; what it said comes only if it failed.
+bazel_quietly() {
+  local log code=0
+  log=$(mktemp)
+  bazel_do "$@" --noshow_progress --curses=no >"$log" 2>&1 || code=$?
+  [ "$code" = 0 ] || cat "$log" >&2
+  rm -f "$log"
+  return "$code"
+}
+
+# Bazel keeps a server for each checkout. Who must leave nothing running stops it, unless it was there before.
+bazel_was_running() {
+  local base pid
+  base=$HOME/.cache/bazel/_bazel_$(id -un)/$(cd "$assent_root" && printf %s "$(pwd -P)" | md5sum | cut -d' ' -f1)
+  pid=$(cat "$base/server/server.pid.txt" 2>/dev/null) && kill -0 "$pid" 2>/dev/null
+}
+bazel_stop() { (cd "$assent_root" && bazel shutdown >/dev/null 2>&1) || true; }
+
 # The folder of what was built.
 bazel_bin() { (cd "$assent_root" && bazel info -c opt bazel-bin 2>/dev/null); }
