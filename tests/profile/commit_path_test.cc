@@ -13,12 +13,11 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
-#include "assent/v1/resource_service.grpc.pb.h"
-#include "grpcpp/grpcpp.h"
 #include "gtest/gtest.h"
 #include "participant_sdk/cpp/global_transaction.h"
 #include "resource_manager/address.h"
 #include "tests/fixtures/assentd.h"
+#include "tests/fixtures/coordinator_api.h"
 #include "tests/fixtures/private_mariadb.h"
 #include "tests/fixtures/temp_dir.h"
 
@@ -113,18 +112,10 @@ class CommitPathTest : public ::testing::Test {
 
     const std::string password_file = dir_->path() + "/" + name + ".password";
     std::ofstream(password_file) << database->server->password();
-    v1::RegisterResourceRequest request;
-    request.mutable_resource()->set_name(name);
-    request.mutable_resource()->set_engine(v1::Resource::ENGINE_MARIADB);
-    request.mutable_resource()->set_address(database->server->tcp_address());
-    request.mutable_resource()->set_user(database->server->user());
-    request.mutable_resource()->set_password_file(password_file);
-    v1::RegisterResourceResponse response;
-    grpc::ClientContext context;
-    const grpc::Status status =
-        v1::ResourceService::NewStub(grpc::CreateChannel(assentd_->address(), grpc::InsecureChannelCredentials()))
-            ->RegisterResource(&context, request, &response);
-    ASSERT_TRUE(status.ok()) << status.error_message();
+    const absl::Status registered =
+        CoordinatorApi(assentd_->address())
+            .RegisterMariaDb(name, database->server->tcp_address(), database->server->user(), password_file);
+    ASSERT_TRUE(registered.ok()) << registered;
   }
 
   Counts Now(const Client& client) const {

@@ -4,12 +4,11 @@
 #include <sstream>
 
 #include "absl/strings/str_cat.h"
-#include "assent/v1/resource_service.grpc.pb.h"
-#include "grpcpp/grpcpp.h"
 #include "gtest/gtest.h"
 #include "resource_manager/address.h"
 #include "resource_manager/mariadb_session.h"
 #include "tests/fixtures/assentd.h"
+#include "tests/fixtures/coordinator_api.h"
 #include "tests/fixtures/private_mariadb.h"
 #include "tests/fixtures/process.h"
 #include "tests/fixtures/temp_dir.h"
@@ -48,18 +47,10 @@ class ReadmeTest : public ::testing::Test {
     *session = *std::move(connected);
     const std::string password_file = dir_->path() + "/" + name;
     std::ofstream(password_file) << (*server)->password();
-    v1::RegisterResourceRequest request;
-    request.mutable_resource()->set_name(name);
-    request.mutable_resource()->set_engine(v1::Resource::ENGINE_MARIADB);
-    request.mutable_resource()->set_address((*server)->tcp_address());
-    request.mutable_resource()->set_user((*server)->user());
-    request.mutable_resource()->set_password_file(password_file);
-    v1::RegisterResourceResponse response;
-    grpc::ClientContext context;
-    const grpc::Status status =
-        v1::ResourceService::NewStub(grpc::CreateChannel(assentd_->address(), grpc::InsecureChannelCredentials()))
-            ->RegisterResource(&context, request, &response);
-    ASSERT_TRUE(status.ok()) << status.error_message();
+    const absl::Status registered =
+        CoordinatorApi(assentd_->address())
+            .RegisterMariaDb(name, (*server)->tcp_address(), (*server)->user(), password_file);
+    ASSERT_TRUE(registered.ok()) << registered;
     // The application's account sees its own schema and may leave witnesses; it needs nothing else.
     const QueryResult created =
         (*session)->Query(absl::StrCat("CREATE DATABASE shop; ", schema,
