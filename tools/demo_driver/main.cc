@@ -10,10 +10,8 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <atomic>
 #include <cstdio>
-#include <fstream>
 #include <memory>
 #include <set>
 #include <string>
@@ -31,8 +29,9 @@
 #include "tests/bank/bank.h"
 #include "tests/bank/checker.h"
 #include "tests/bank/journal.h"
+#include "tests/bank/rig.h"
 #include "tests/fixtures/assentd.h"
-#include "tests/fixtures/private_mariadb.h"
+#include "tests/fixtures/coordinator_api.h"
 #include "tests/fixtures/process.h"
 #include "tests/fixtures/temp_dir.h"
 #include "tools/demo_driver/shop.h"
@@ -115,12 +114,12 @@ class Demo {
   void Violate(std::string text) { violations_.push_back(std::move(text)); }
   absl::StatusOr<std::string> RunWorkers(const std::string& gtrid, const Purchase& purchase);
 
+  const BankConfig& config() const { return rig_->config(); }
+  Assentd& coordinator() { return rig_->coordinator(); }
+
   const Sizes sizes_;
   const std::string folder_;
-  BankConfig config_;
-  // In this order: the coordinator goes first, and the databases last.
-  std::array<std::unique_ptr<PrivateMariaDb>, kBankServers> databases_;
-  std::unique_ptr<Assentd> coordinator_;
+  std::unique_ptr<BankRig> rig_;
   std::set<std::string> shop_gtrids_;
   std::vector<Worker> workers_;
   std::vector<JournalEntry> journal_;
@@ -143,33 +142,21 @@ absl::StatusOr<int64_t> Demo::Run() {
 
 absl::Status Demo::StartEverything() {
   Say("Starting two private MariaDB servers, `orders` and `payments`, and the coordinator");
-  const std::array<const char*, kBankServers> names = {"orders", "payments"};
-  for (size_t i = 0; i < kBankServers; ++i) {
-    absl::StatusOr<std::unique_ptr<PrivateMariaDb>> database = PrivateMariaDb::Start();
-    if (!database.ok()) return database.status();
-    if (g_stop) return Stopped();
-    databases_[i] = *std::move(database);
-    BankServer& server = config_.servers[i];
-    server = {names[i], databases_[i]->unix_address(), databases_[i]->user(),
-              absl::StrCat(folder_, "/", names[i], ".password")};
-    std::ofstream(server.password_file) << databases_[i]->password() << "\n";
-  }
-  Assentd::Options options;
-  options.store = folder_ + "/assent.db";
+  BankRigOptions options;
+  options.folder = folder_;
   options.cluster = "demo";
-  absl::StatusOr<std::unique_ptr<Assentd>> coordinator = Assentd::Start(options);
-  if (!coordinator.ok()) return coordinator.status();
-  coordinator_ = *std::move(coordinator);
-  config_.coordinator = coordinator_->address();
-  config_.accounts = sizes_.accounts;
-  absl::Status status = SetUpBank(config_);
-  if (status.ok()) status = SetUpShop(config_);
-  if (status.ok()) status = config_.Save(folder_ + "/bank.conf");
-  for (size_t i = 0; i < kBankServers; ++i) {
-    Say(absl::StrCat("    ", names[i], ": process ", databases_[i]->pid(), ", socket ", databases_[i]->socket()));
+  options.accounts = sizes_.accounts;
+  options.stop = &g_stop;
+  absl::StatusOr<std::unique_ptr<BankRig>> rig = BankRig::Start(options);
+  if (!rig.ok()) return rig.status();
+  rig_ = *std::move(rig);
+  for (int i = 0; i < kBankServers; ++i) {
+    Say(absl::StrCat("    ", config().servers[static_cast<size_t>(i)].resource, ": process ", rig_->database(i).pid(),
+                     ", socket ", rig_->database(i).socket()));
   }
-  Say(absl::StrCat("    assentd: process ", coordinator_->pid(), ", ", config_.coordinator, ", store ", options.store));
-  return status;
+  Say(absl::StrCat("    assentd: process ", coordinator().pid(), ", ", config().coordinator, ", store ",
+                   coordinator().store()));
+  return SetUpShop(config());
 }
 
 // Starts this program again as a worker.
@@ -180,19 +167,30 @@ absl::StatusOr<pid_t> SpawnWorker(std::vector<std::string> arguments, const std:
   return Spawn(arguments, options);
 }
 
-// What the two workers said, once both have ended.
+// What the two workers said, once both have ended. The second starts when the first has prepared, so that the first is
+// seen waiting for a decision.
 absl::StatusOr<std::string> Demo::RunWorkers(const std::string& gtrid, const Purchase& purchase) {
+  std::string said;
   std::vector<pid_t> pids;
   std::vector<std::string> logs;
   for (const char* which : {"orders", "payments"}) {
     logs.push_back(absl::StrCat(folder_, "/", which, "-", purchase.item, ".log"));
-    const absl::StatusOr<pid_t> pid = SpawnWorker({which, folder_ + "/bank.conf", gtrid, absl::StrCat(purchase.user),
-                                                   purchase.item, absl::StrCat(purchase.price)},
-                                                  logs.back());
+    const absl::StatusOr<pid_t> pid = SpawnWorker(
+        {which, rig_->config_path(), gtrid, absl::StrCat(purchase.user), purchase.item, absl::StrCat(purchase.price)},
+        logs.back());
     if (!pid.ok()) return pid.status();
     pids.push_back(*pid);
+    if (pids.size() == kBankServers) break;
+    CoordinatorApi api(config().coordinator);
+    for (;;) {
+      const absl::StatusOr<v1::GetGlobalResponse> now = api.GetGlobal(gtrid);
+      if (!now.ok()) return now.status();
+      if (now->global().branches_size() > 0 && now->global().branches(0).state() != v1::Branch::STATE_ACTIVE) break;
+      if (g_stop) return Stopped();
+      if (now->global().decision() != v1::DECISION_UNSPECIFIED) break;  // The worker is gone, and the deadline passed.
+      absl::SleepFor(kTick);
+    }
   }
-  std::string said;
   for (size_t i = 0; i < pids.size(); ++i) {
     absl::optional<int> code;
     while (!(code = WaitForExit(pids[i], kTick))) {
@@ -206,7 +204,7 @@ absl::StatusOr<std::string> Demo::RunWorkers(const std::string& gtrid, const Pur
 
 absl::Status Demo::Act(const Purchase& purchase, absl::string_view title, bool should_succeed) {
   Say(absl::StrCat("\n", title));
-  Client client(config_.coordinator);
+  Client client(config().coordinator);
   BeginOptions begin;
   begin.policy = v1::DECISION_POLICY_WHEN_ALL_PREPARED;
   begin.expected_branches = kBankServers;
@@ -220,7 +218,7 @@ absl::Status Demo::Act(const Purchase& purchase, absl::string_view title, bool s
   const absl::Status answer = transaction->Commit();
   Say(absl::StrCat("      outcome: ", v1::Outcome_Name(transaction->outcome()).substr(8)));
   if (answer.ok() != should_succeed) Violate(absl::StrCat(title, ": ", ToText(answer)));
-  const absl::StatusOr<bool> as_expected = ShowShop(config_, purchase, should_succeed);
+  const absl::StatusOr<bool> as_expected = ShowShop(config(), purchase, should_succeed);
   if (!as_expected.ok()) return as_expected.status();
   if (!*as_expected) Violate(absl::StrCat(title, ": the rows are not what they should be"));
   Say(should_succeed ? "    Both rows are there." : "    Neither row is there, and user 2 still has the 50.");
@@ -231,7 +229,7 @@ absl::Status Demo::StartWorkers() {
   for (int i = 0; i < sizes_.workers; ++i) {
     const std::string journal = absl::StrCat(folder_, "/journal.", i);
     const std::string log = absl::StrCat(folder_, "/worker.", i, ".log");
-    const absl::StatusOr<pid_t> pid = SpawnWorker({"bank", folder_ + "/bank.conf", journal, absl::StrCat(i + 1),
+    const absl::StatusOr<pid_t> pid = SpawnWorker({"bank", rig_->config_path(), journal, absl::StrCat(i + 1),
                                                    absl::StrCat(sizes_.transfers), absl::StrCat(sizes_.workers)},
                                                   log);
     if (!pid.ok()) return pid.status();
@@ -257,13 +255,13 @@ absl::Status Demo::LookAtWorkers() {
 }
 
 absl::Status Demo::KillCoordinator(ProgressLine* progress) {
-  const pid_t old = coordinator_->pid();
-  coordinator_->Kill9();
-  if (absl::Status status = coordinator_->Restart(); !status.ok()) return status;
+  const pid_t old = coordinator().pid();
+  coordinator().Kill9();
+  if (absl::Status status = coordinator().Restart(); !status.ok()) return status;
   ++kills_;
-  slowest_start_ = std::max(slowest_start_, coordinator_->start_duration());
+  slowest_start_ = std::max(slowest_start_, coordinator().start_duration());
   progress->Note(absl::StrFormat("kill -9 %d: assentd is gone; started again as %d, which served after %d ms", old,
-                                 coordinator_->pid(), coordinator_->start_duration() / absl::Milliseconds(1)));
+                                 coordinator().pid(), coordinator().start_duration() / absl::Milliseconds(1)));
   return absl::OkStatus();
 }
 
@@ -305,7 +303,7 @@ absl::Status Demo::MoveMoney() {
 absl::Status Demo::Close() {
   CheckOptions options;
   options.foreign = shop_gtrids_;
-  const absl::StatusOr<BankReport> report = CheckBank(config_, journal_, options);
+  const absl::StatusOr<BankReport> report = CheckBank(config(), journal_, options);
   if (!report.ok()) return report.status();
   checked_violations_ = report->violations;
   const int64_t told = static_cast<int64_t>(journal_.size());

@@ -1,0 +1,47 @@
+#include "tests/bank/rig.h"
+
+#include <fstream>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace assent {
+namespace {
+
+constexpr std::array<const char*, kBankServers> kNames = {"orders", "payments"};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<BankRig>> BankRig::Start(const BankRigOptions& options) {
+  std::unique_ptr<BankRig> rig(new BankRig(options.folder));
+  for (size_t i = 0; i < kBankServers; ++i) {
+    PrivateMariaDb::Options database_options;
+    database_options.extra = options.database_options;
+    absl::StatusOr<std::unique_ptr<PrivateMariaDb>> database = PrivateMariaDb::Start(database_options);
+    if (!database.ok()) return database.status();
+    if (options.stop != nullptr && *options.stop) return absl::CancelledError("stopped");
+    rig->databases_[i] = *std::move(database);
+    BankServer& server = rig->config_.servers[i];
+    server = {kNames[i], rig->databases_[i]->unix_address(), rig->databases_[i]->user(),
+              absl::StrCat(options.folder, "/", kNames[i], ".password")};
+    std::ofstream file(server.password_file);
+    file << rig->databases_[i]->password() << "\n";
+    file.close();
+    if (!file) return absl::InternalError(absl::StrCat("cannot write ", server.password_file));
+  }
+  Assentd::Options coordinator_options = options.coordinator;
+  if (coordinator_options.store.empty()) coordinator_options.store = options.folder + "/assent.db";
+  coordinator_options.cluster = options.cluster;
+  absl::StatusOr<std::unique_ptr<Assentd>> coordinator = Assentd::Start(std::move(coordinator_options));
+  if (!coordinator.ok()) return coordinator.status();
+  rig->coordinator_ = *std::move(coordinator);
+  rig->config_.coordinator = rig->coordinator_->address();
+  rig->config_.accounts = options.accounts;
+  rig->config_.initial_balance = options.initial_balance;
+  absl::Status status = SetUpBank(rig->config_);
+  if (status.ok()) status = rig->config_.Save(rig->config_path());
+  if (!status.ok()) return status;
+  return rig;
+}
+
+}  // namespace assent

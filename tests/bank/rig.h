@@ -1,0 +1,54 @@
+// BankRig: all that a bank needs, started: two private database servers, the coordinator, schema, accounts, resources.
+#ifndef ASSENT_TESTS_BANK_RIG_H_
+#define ASSENT_TESTS_BANK_RIG_H_
+
+#include <array>
+#include <atomic>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "tests/bank/bank.h"
+#include "tests/fixtures/assentd.h"
+#include "tests/fixtures/private_mariadb.h"
+
+namespace assent {
+
+struct BankRigOptions {
+  // Where the store, the passwords and bank.conf go. It must exist, and outlive the rig.
+  std::string folder;
+  std::string cluster = "bank";
+  int64_t accounts = 1000;
+  int64_t initial_balance = 1000;
+  // Further options of both database servers.
+  std::vector<std::string> database_options;
+  // Further settings of the coordinator's process.
+  Assentd::Options coordinator;
+  // Gives up with CANCELLED between two steps once it is true; may be null.
+  const std::atomic<bool>* stop = nullptr;
+};
+
+// Gone with all its processes when it is destroyed. Thread-compatible.
+class BankRig {
+ public:
+  static absl::StatusOr<std::unique_ptr<BankRig>> Start(const BankRigOptions& options);
+
+  const BankConfig& config() const { return config_; }
+  // The configuration as a file, for worker processes.
+  std::string config_path() const { return folder_ + "/bank.conf"; }
+  Assentd& coordinator() { return *coordinator_; }
+  PrivateMariaDb& database(int i) { return *databases_[static_cast<size_t>(i)]; }
+
+ private:
+  explicit BankRig(std::string folder) : folder_(std::move(folder)) {}
+
+  const std::string folder_;
+  BankConfig config_;
+  // In this order: the coordinator goes first, and the databases last.
+  std::array<std::unique_ptr<PrivateMariaDb>, kBankServers> databases_;
+  std::unique_ptr<Assentd> coordinator_;
+};
+
+}  // namespace assent
+
+#endif  // ASSENT_TESTS_BANK_RIG_H_
