@@ -2,13 +2,16 @@
 //
 // Exit codes: 0 drained; 1 unexpected; 2 settings; 3 the store cannot be used; 4 the address or certificates cannot be
 // used; 130 a second signal cut the drain short.
+#include <arpa/inet.h>
 #include <glog/logging.h>
+#include <grpc/support/log.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <iostream>
@@ -17,6 +20,7 @@
 #include <thread>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -72,9 +76,28 @@ void Declare(DaemonSettings* d, Settings* settings) {
   settings->Add("port-file", &d->port_file, "a file to write the port into once calls are accepted");
 }
 
-bool IsLoopback(absl::string_view listen) {
-  return absl::StartsWith(listen, "127.") || absl::StartsWith(listen, "localhost:") ||
-         absl::StartsWith(listen, "[::1]:") || absl::StartsWith(listen, "unix:");
+// host:port with a port of 0 to 65535, or unix:PATH. gRPC itself would take 99999 for 34463, and no port for 443.
+bool SplitListen(absl::string_view listen, absl::string_view* host) {
+  if (absl::ConsumePrefix(&listen, "unix:")) {
+    *host = "unix:";
+    return !listen.empty();
+  }
+  const size_t colon = listen.rfind(':');
+  if (colon == absl::string_view::npos || colon == 0) return false;
+  *host = listen.substr(0, colon);
+  const absl::string_view port = listen.substr(colon + 1);
+  const bool bracketed = absl::StartsWith(*host, "[") && absl::EndsWith(*host, "]");
+  int number = -1;
+  return (bracketed || host->find(':') == absl::string_view::npos) && !port.empty() &&
+         std::all_of(port.begin(), port.end(), absl::ascii_isdigit) && absl::SimpleAtoi(port, &number) &&
+         number <= 65535;
+}
+
+// A name that merely begins like one (127.example.com) is none.
+bool IsLoopback(absl::string_view host) {
+  in_addr address{};
+  if (inet_pton(AF_INET, std::string(host).c_str(), &address) == 1) return ntohl(address.s_addr) >> 24 == 127;
+  return host == "localhost" || host == "[::1]" || host == "unix:";
 }
 
 absl::Status Invalid(absl::string_view field, absl::string_view text) {
@@ -98,11 +121,16 @@ absl::Status Validate(DaemonSettings* d) {
   }
   if (path.empty()) return Invalid("store", "store must not be empty; give the path of an SQLite file");
   d->store = std::string(path);
+  absl::string_view host;
+  if (!SplitListen(d->server.listen, &host)) {
+    return Invalid("listen", absl::StrCat("listen must be host:port with a port of 0 to 65535, or unix:PATH, not '",
+                                          d->server.listen, "'"));
+  }
   const TlsOptions& tls = d->server.tls;
   if (tls.cert_file.empty() != tls.key_file.empty()) return Invalid("tls-cert", "tls-cert and tls-key go together");
   if (tls.cert_file.empty() && !tls.client_ca_file.empty())
     return Invalid("tls-client-ca", "tls-client-ca needs tls-cert and tls-key");
-  if (tls.cert_file.empty() && !d->insecure && !IsLoopback(d->server.listen)) {
+  if (tls.cert_file.empty() && !d->insecure && !IsLoopback(host)) {
     return Invalid(
         "listen",
         absl::StrCat("listen ", d->server.listen,
@@ -115,6 +143,13 @@ absl::Status Validate(DaemonSettings* d) {
   return absl::OkStatus();
 }
 
+// gRPC's own words join our log, whatever its format.
+void LogOfGrpc(gpr_log_func_args* args) {
+  const google::LogSeverity severity =
+      args->severity == GPR_LOG_SEVERITY_ERROR ? google::GLOG_WARNING : google::GLOG_INFO;
+  google::LogMessage(args->file, args->line, severity).stream() << "grpc: " << args->message;
+}
+
 void StartLogging(const DaemonSettings& d) {
   FLAGS_logtostderr = true;
   FLAGS_v = d.log_level == "debug" ? 1 : 0;
@@ -123,6 +158,7 @@ void StartLogging(const DaemonSettings& d) {
                                                  : google::GLOG_INFO;
   google::InitGoogleLogging("assentd");
   if (d.log_format == "json") StartJsonLog();
+  gpr_set_log_function(&LogOfGrpc);
 }
 
 // Tells systemd, if it asked (sd_notify's protocol: one datagram).

@@ -4,11 +4,13 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "base/errors.h"
 #include "base/timestamp.h"
 #include "base/xid.h"
 #include "google/protobuf/util/message_differencer.h"
+#include "resource_manager/address.h"
 
 namespace assent {
 namespace {
@@ -86,6 +88,9 @@ absl::Status ResourceRegistry::Validate(bool replace, v1::Resource* resource) {
   if (!IsValidId(resource->name())) return Invalid("name", "must be 1 to 64 bytes of [A-Za-z0-9._:-]");
   if (resource->engine() != v1::Resource::ENGINE_MARIADB) return Invalid("engine", "must be ENGINE_MARIADB");
   if (resource->user().empty()) return Invalid("user", "is required");
+  if (const absl::Status status = ParseAddress(resource->address()).status(); !status.ok()) {
+    return Invalid("address", absl::StripPrefix(status.message(), "address "));
+  }
   if (!resource->password_env().empty() && !resource->password_file().empty()) {
     return Invalid("password_file", "and resource.password_env cannot both be given");
   }

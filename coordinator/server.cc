@@ -5,13 +5,14 @@
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
 
-#include <chrono>
+#include <algorithm>
 #include <fstream>
 #include <sstream>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "base/clock.h"
 #include "base/errors.h"
 #include "base/executor.h"
@@ -19,6 +20,7 @@
 #include "coordinator/coordinator_service.h"
 #include "coordinator/resource_registry.h"
 #include "coordinator/resource_service.h"
+#include "coordinator/unary_call.h"
 #include "grpc/health/v1/health.pb.h"
 
 namespace assent {
@@ -28,6 +30,9 @@ namespace {
 constexpr int kBlockingThreads = 4;
 constexpr size_t kBlockingQueue = 10000;
 constexpr int kMaxMessageBytes = 4 * 1024 * 1024;
+constexpr absl::Duration kDrainPoll = absl::Milliseconds(2);
+// For what is on the wire when the last call has been answered: NOT_SERVING to whoever watches, GOAWAY.
+constexpr absl::Duration kFarewell = absl::Milliseconds(200);
 
 absl::StatusOr<std::string> ReadFile(const std::string& path) {
   std::ifstream file(path);
@@ -101,7 +106,11 @@ class CoordinatorServer::Impl {
     if (server_ != nullptr) {
       server_->GetHealthCheckService()->Shutdown();
       engine_.Drain();
-      server_->Shutdown(std::chrono::system_clock::now() + absl::ToChronoNanoseconds(grace));
+      // gRPC would wait for connections, and an idle client may take seconds to notice; one that watches the health
+      // never goes. What counts is that every call has its answer.
+      const absl::Time give_up = absl::Now() + grace;
+      while (UnaryCall::InFlight() > 0 && absl::Now() < give_up) absl::SleepFor(kDrainPoll);
+      server_->Shutdown(absl::ToChronoTime(std::min(give_up, absl::Now() + kFarewell)));
       server_->Wait();
       server_.reset();
     }

@@ -40,8 +40,8 @@ class CoordinatorServer {
   int port() const;
   Store* store();
 
-  // Turns NOT_SERVING, answers whoever waits with SHUTTING_DOWN, lets running calls end for up to `grace`, stores what
-  // is on its way, and stops. Once.
+  // Turns NOT_SERVING, answers whoever waits with SHUTTING_DOWN, lets running calls end for up to `grace` (connections
+  // without a call are not waited for), stores what is on its way, and stops. Once.
   void Shutdown(absl::Duration grace);
 
  private:

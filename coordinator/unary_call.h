@@ -5,6 +5,7 @@
 #include <grpcpp/grpcpp.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <functional>
 #include <utility>
@@ -21,6 +22,12 @@ namespace assent {
 // is set up in the handler is in place before OnCancel can run.
 class UnaryCall : public grpc::ServerUnaryReactor {
  public:
+  UnaryCall() { ++in_flight_; }
+  ~UnaryCall() override { --in_flight_; }
+
+  // The calls of this process whose answer is not sent yet.
+  static int InFlight() { return in_flight_; }
+
   void Done(const absl::Status& status) { Finish(ToGrpcStatus(status)); }
   // What to do when the caller goes away before the answer. The call must still be finished.
   void OnGone(std::function<void()> fn) { on_gone_ = std::move(fn); }
@@ -31,6 +38,7 @@ class UnaryCall : public grpc::ServerUnaryReactor {
     if (on_gone_) on_gone_();
   }
 
+  static inline std::atomic<int> in_flight_{0};
   std::function<void()> on_gone_;
 };
 

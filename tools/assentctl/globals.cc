@@ -219,7 +219,7 @@ std::string RenderGlobal(const v1::GetGlobalResponse& response, absl::Time now) 
   if (global.decision() == v1::DECISION_UNSPECIFIED) sheet.Add("Rolls back", At(global.expire_time(), now));
   sheet.Add("Ended", At(global.end_time(), now));
   sheet.Add("Timeout", absl::FormatDuration(GetDuration(global.timeout())));
-  sheet.Add("Decided", PolicyText(global));
+  sheet.Add("Policy", PolicyText(global));
   sheet.Add("Request id", global.request_id());
   std::string out = sheet.Render();
   if (global.branches().empty()) return out + "\nNo branches.\n";
