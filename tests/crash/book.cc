@@ -85,15 +85,16 @@ void Book::ToldStatus(const v1::GlobalStatus& status) {
   Told(&Touch(status.gtrid()), status.gtrid(), status.decision(), "an answer");
 }
 
-void Book::ToldError(const std::string& gtrid, absl::string_view call, const absl::Status& error) {
+void Book::ToldError(const std::string& gtrid, absl::string_view call, const absl::Status& error,
+                     const Expectation& before) {
   MutexLock lock(&mutex_);
   Entry& entry = Touch(gtrid);
-  ++counts_[absl::StrCat("refused ", error.ok() ? "" : InfoOf(*ReasonOf(error)).name)];
+  ++counts_[absl::StrCat("refused ", InfoOf(*ReasonOf(error)).name)];
   switch (*ReasonOf(error)) {
     case Reason::GLOBAL_ROLLED_BACK: return Told(&entry, gtrid, v1::DECISION_ROLLBACK, call);
     case Reason::GLOBAL_COMMITTED: return Told(&entry, gtrid, v1::DECISION_COMMIT, call);
     case Reason::BRANCHES_NOT_PREPARED:
-      if (entry.told.votes.size() < static_cast<size_t>(entry.expected_branches)) return;
+      if (before.votes.size() < static_cast<size_t>(entry.expected_branches)) return;
       return ViolateLocked(
           absl::StrCat("LOST: all votes of ", gtrid, " were counted, but ", call, ": ", ToText(error)));
     default: return ViolateLocked(absl::StrCat("UNEXPECTED: ", gtrid, " ", call, ": ", ToText(error)));

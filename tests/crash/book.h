@@ -25,18 +25,6 @@ namespace assent {
 // Thread-safe. What is sent is booked before it is sent, what is told after it arrived.
 class Book {
  public:
-  void SendCreate(const v1::CreateGlobalRequest& request);
-  void SendVotes(const std::string& gtrid, const google::protobuf::RepeatedPtrField<v1::Vote>& votes);
-  void SendDecision(const std::string& gtrid, v1::Decision decision);
-
-  void ToldCreated(const std::string& gtrid);
-  void ToldVotes(const std::string& gtrid, const google::protobuf::RepeatedPtrField<v1::Vote>& votes);
-  // Any answer to a vote, a Finalize or a completion. An error that no correct coordinator gives here is a violation.
-  void ToldStatus(const v1::GlobalStatus& status);
-  void ToldError(const std::string& gtrid, absl::string_view call, const absl::Status& error);
-  // Every branch's completion was accepted.
-  void ToldAllCompleted(const std::string& gtrid);
-
   // How it was when the look began; the look itself may come later.
   struct Expectation {
     bool exists = false;
@@ -45,6 +33,21 @@ class Book {
     int64_t revision = 0;
     std::map<std::string, v1::VoteKind> votes;  // By bqual.
   };
+
+  void SendCreate(const v1::CreateGlobalRequest& request);
+  void SendVotes(const std::string& gtrid, const google::protobuf::RepeatedPtrField<v1::Vote>& votes);
+  void SendDecision(const std::string& gtrid, v1::Decision decision);
+
+  void ToldCreated(const std::string& gtrid);
+  void ToldVotes(const std::string& gtrid, const google::protobuf::RepeatedPtrField<v1::Vote>& votes);
+  // Any answer to a vote, a Finalize or a completion.
+  void ToldStatus(const v1::GlobalStatus& status);
+  // An error that no correct coordinator gives here is a violation. `before`: what Expect answered before the call.
+  void ToldError(const std::string& gtrid, absl::string_view call, const absl::Status& error,
+                 const Expectation& before);
+  // Every branch's completion was accepted.
+  void ToldAllCompleted(const std::string& gtrid);
+
   Expectation Expect(const std::string& gtrid);
   // Holds a record against it. Null: the coordinator knows no such transaction.
   void Check(const std::string& gtrid, const Expectation& expectation, const v1::Global* record);

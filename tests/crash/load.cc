@@ -145,22 +145,23 @@ bool Load::Create(const Plan& plan) {
   absl::Status status = Call(&Stub::CreateGlobal, request, &created);
   if (absl::IsCancelled(status)) return false;
   if (!status.ok()) {
-    book_->ToldError(plan.gtrid, "CreateGlobal", status);
+    book_->ToldError(plan.gtrid, "CreateGlobal", status, {});
     return false;
   }
   book_->ToldCreated(plan.gtrid);
   if (rest.branches_size() == 0) return true;
   v1::CreateBranchesResponse added;
   status = Call(&Stub::CreateBranches, rest, &added);
-  if (!status.ok() && !absl::IsCancelled(status)) book_->ToldError(plan.gtrid, "CreateBranches", status);
+  if (!status.ok() && !absl::IsCancelled(status)) book_->ToldError(plan.gtrid, "CreateBranches", status, {});
   return status.ok();
 }
 
 absl::optional<v1::GlobalStatus> Load::Booked(const std::string& gtrid, absl::string_view call,
-                                              const absl::Status& status, const v1::GlobalStatus& answer) {
+                                              const absl::Status& status, const v1::GlobalStatus& answer,
+                                              const Book::Expectation& before) {
   if (absl::IsCancelled(status)) return absl::nullopt;
   if (!status.ok()) {
-    book_->ToldError(gtrid, call, status);
+    book_->ToldError(gtrid, call, status, before);
     const absl::optional<Reason> reason = ReasonOf(status);
     v1::GlobalStatus refused;
     refused.set_gtrid(gtrid);
@@ -179,11 +180,12 @@ absl::optional<v1::GlobalStatus> Load::Vote(const std::string& gtrid, const std:
   *request.mutable_votes() = {votes.begin(), votes.end()};
   request.set_wait(wait);
   book_->SendVotes(gtrid, request.votes());
+  const Book::Expectation before = book_->Expect(gtrid);
   for (;;) {
     v1::PreparedResponse response;
     const absl::Status status = Call(&Stub::Prepared, request, &response);
     if (status.ok()) book_->ToldVotes(gtrid, request.votes());
-    const absl::optional<v1::GlobalStatus> told = Booked(gtrid, "Prepared", status, response.status());
+    const absl::optional<v1::GlobalStatus> told = Booked(gtrid, "Prepared", status, response.status(), before);
     // A wait that was cut short is taken up again, as the SDK does.
     if (!told || !status.ok() || wait == v1::WAIT_NONE || told->decision() != v1::DECISION_UNSPECIFIED) return told;
   }
@@ -198,10 +200,11 @@ absl::optional<v1::GlobalStatus> Load::Finalize(const std::string& gtrid, v1::De
   request.set_wait(v1::WAIT_DECIDED);
   book_->SendVotes(gtrid, request.votes());
   book_->SendDecision(gtrid, decision);
+  const Book::Expectation before = book_->Expect(gtrid);
   v1::FinalizeResponse response;
   const absl::Status status = Call(&Stub::Finalize, request, &response);
   if (status.ok() && response.status().decision() == v1::DECISION_COMMIT) book_->ToldVotes(gtrid, request.votes());
-  return Booked(gtrid, "Finalize", status, response.status());
+  return Booked(gtrid, "Finalize", status, response.status(), before);
 }
 
 absl::optional<v1::GlobalStatus> Load::DecideWithVotes(const Plan& plan) {
@@ -271,9 +274,9 @@ void Load::Complete(const Plan& plan, v1::Decision decision) {
   v1::CompletedResponse response;
   const absl::Status status = Call(&Stub::Completed, request, &response);
   if (absl::IsCancelled(status)) return;
-  if (!status.ok()) return book_->ToldError(plan.gtrid, "Completed", status);
+  if (!status.ok()) return book_->ToldError(plan.gtrid, "Completed", status, {});
   for (const v1::CompletionResult& result : response.results()) {
-    if (result.has_error()) return book_->ToldError(plan.gtrid, "Completed", FromRpcStatus(result.error()));
+    if (result.has_error()) return book_->ToldError(plan.gtrid, "Completed", FromRpcStatus(result.error()), {});
     book_->ToldStatus(result.status());
   }
   // A branch whose vote was never sent may be left over after a ROLLBACK; the last answer says.

@@ -66,7 +66,7 @@ class Load {
                     const Request& request, Response* response);
   // An answer to a vote or a Finalize, booked.
   absl::optional<v1::GlobalStatus> Booked(const std::string& gtrid, absl::string_view call, const absl::Status& status,
-                                          const v1::GlobalStatus& answer);
+                                          const v1::GlobalStatus& answer, const Book::Expectation& before);
   std::shared_ptr<Stub> CurrentStub();
 
   Book* const book_;
