@@ -36,6 +36,7 @@ constexpr int kMaxLifeMs = 120;
 constexpr int kKillAtStartOneIn = 6;
 constexpr int kMaxStartMs = 60;
 constexpr size_t kLooksPerKill = 300;
+constexpr int64_t kKillsPerLine = 100;
 // Above the longest timeout of the load, so that at the end nothing may be undecided.
 constexpr absl::Duration kSettle = absl::Seconds(5);
 
@@ -128,9 +129,10 @@ class CrashTest : public testing::Test {
 };
 
 TEST_F(CrashTest, NoDecisionIsLostChangedOrInvented) {
-  std::cout << "seed " << g_seed << ", " << g_kills << " kills\n";
+  std::cout << "seed " << g_seed << ", " << g_kills << " kills" << std::endl;
   const absl::Time begin = absl::Now();
   Book book;
+  int64_t told = 0;
   Load load(&book, daemon_->address(), kClients, g_seed);
   while (kills_ < g_kills && book.Violations().empty()) {
     absl::SleepFor(absl::Milliseconds(Draw(0, kMaxLifeMs)));
@@ -140,6 +142,10 @@ TEST_F(CrashTest, NoDecisionIsLostChangedOrInvented) {
     // A new connection for each life: the old one would first have to find out.
     CoordinatorApi api(daemon_->address());
     for (const std::string& gtrid : book.TakeTouched(kLooksPerKill)) LookAt(gtrid, &api, &book);
+    if (kills_ / kKillsPerLine != told / kKillsPerLine) {
+      std::cout << kills_ << " kills after " << absl::Now() - begin << std::endl;
+    }
+    told = kills_;
   }
   absl::SleepFor(absl::Seconds(1));  // A life without a kill: clients get to the end of what they are doing.
   load.Stop();

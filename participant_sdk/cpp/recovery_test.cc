@@ -1,0 +1,234 @@
+// Connections that break and a coordinator that goes away: at every step there is either the right answer or IN_DOUBT,
+// never a wrong one.
+#include <thread>
+
+#include "participant_sdk/cpp/sdk_test_rig.h"
+
+namespace assent {
+namespace {
+
+class RecoveryTest : public SdkTest {
+ protected:
+  GlobalTransaction BegunOnBoth(Client* client, const BeginOptions& begin = {}) {
+    GlobalTransaction transaction = MustBegin(client, begin);
+    orders_ = MustOpen(&transaction, kOrders, session(0));
+    payments_ = MustOpen(&transaction, kPayments, session(1));
+    EXPECT_TRUE(orders_->Execute(Take(2)).ok());
+    EXPECT_TRUE(payments_->Execute(Take(3)).ok());
+    return transaction;
+  }
+
+  void RestartCoordinator() {
+    rig().coordinator().Kill9();
+    const absl::Status started = rig().coordinator().Restart();
+    ASSERT_TRUE(started.ok()) << started;
+  }
+
+  Client client_ = NewClient();
+  Branch* orders_ = nullptr;
+  Branch* payments_ = nullptr;
+};
+
+TEST_F(RecoveryTest, AConnectionKilledBeforePrepareRollsBack) {
+  GlobalTransaction transaction = BegunOnBoth(&client_);
+  KillConnection(1, session(1));
+  const absl::Status told = transaction.Commit();
+  EXPECT_TRUE(absl::IsAborted(told)) << told;
+  EXPECT_EQ(transaction.outcome(), v1::OUTCOME_ROLLED_BACK);
+  EXPECT_EQ(Taken(2) + Taken(3), 0);
+  EXPECT_TRUE(client_.Flush(absl::Seconds(10)));
+  EXPECT_EQ(Global(transaction.gtrid()).outcome(), v1::OUTCOME_ROLLED_BACK) << "PREPARE never left: that is proof";
+}
+
+TEST_F(RecoveryTest, AConnectionKilledDuringAStatementRollsBack) {
+  GlobalTransaction transaction = BegunOnBoth(&client_);
+  KillConnection(1, session(1));
+  EXPECT_EQ(ReasonOf(payments_->Execute(Take(5)).status()), Reason::DATABASE_UNREACHABLE);
+  EXPECT_TRUE(absl::IsAborted(transaction.Commit()));
+  EXPECT_EQ(Taken(2) + Taken(3), 0);
+}
+
+TEST_F(RecoveryTest, AConnectionKilledWhilePreparedIsInDoubtAfterCommitAndRightForTheOthers) {
+  BeginOptions begin;
+  begin.policy = v1::DECISION_POLICY_WHEN_ALL_PREPARED;
+  begin.expected_branches = 2;
+  GlobalTransaction initiator = MustBegin(&client_, begin);
+  Xid xid;
+  absl::Status told;
+  std::thread waiting([&] {
+    Client own = NewClient();
+    auto worker = own.Join(initiator.gtrid());
+    Branch* const branch = MustOpen(&*worker, kOrders, session(0));
+    ASSERT_TRUE(branch->Execute(Take(2)).ok());
+    xid = branch->xid();
+    told = worker->Prepare();
+    EXPECT_EQ(worker->outcome(), v1::OUTCOME_IN_DOUBT);
+  });
+  AwaitPreparedVotes(initiator.gtrid(), 1);
+  KillConnection(0, session(0));
+  {
+    auto worker = client_.Join(initiator.gtrid());
+    ASSERT_TRUE(MustOpen(&*worker, kPayments, session(1))->Execute(Take(3)).ok());
+    EXPECT_TRUE(worker->Prepare().ok()) << "its own branch is committed, and that is what it is told";
+  }
+  waiting.join();
+  EXPECT_EQ(ReasonOf(told), Reason::OUTCOME_IN_DOUBT) << told;
+  EXPECT_TRUE(session(0)->lost());
+  EXPECT_TRUE(client_.Flush(absl::Seconds(10)));
+  const v1::GetGlobalResponse global = Global(initiator.gtrid());
+  EXPECT_EQ(global.global().state(), v1::Global::STATE_COMMITTING);
+  EXPECT_EQ(global.outcome(), v1::OUTCOME_IN_DOUBT);
+  EXPECT_EQ(Taken(3), 1);
+  initiator.Leave();
+  FinishByHand(0, xid, /*commit=*/true);
+  EXPECT_EQ(Taken(2), 1) << "nothing was lost";
+}
+
+TEST_F(RecoveryTest, AConnectionKilledDuringCommitIsInDoubt) {
+  GlobalTransaction transaction = BegunOnBoth(&client_);
+  const Xid xid = payments_->xid();
+  // The backup lock lets PREPARE pass only if it came before; so the branch is prepared by hand-off: the lock is taken
+  // between the two phases, while the vote waits for the coordinator.
+  rig().coordinator().Signal(SIGSTOP);
+  absl::Status told;
+  std::thread committing([&] { told = transaction.Commit(); });
+  for (int i = 0; i < 1000 && PreparedOn(1) == 0; ++i) absl::SleepFor(absl::Milliseconds(5));
+  const auto backup = Session(1);
+  ASSERT_TRUE(backup->Query("FLUSH TABLES WITH READ LOCK").ok());
+  rig().coordinator().Signal(SIGCONT);
+  AwaitState(1, *session(1), "%backup lock%");
+  KillConnection(1, session(1));
+  committing.join();
+  EXPECT_EQ(ReasonOf(told), Reason::OUTCOME_IN_DOUBT) << told;
+  EXPECT_EQ(transaction.outcome(), v1::OUTCOME_IN_DOUBT);
+  ASSERT_TRUE(backup->Query("UNLOCK TABLES").ok());
+  EXPECT_EQ(Taken(2), 1) << "the other branch did not wait for it";
+  FinishByHand(1, xid, /*commit=*/true);
+  EXPECT_EQ(Taken(3), 1);
+}
+
+TEST_F(RecoveryTest, ACommitThatTheServerCannotDoNowIsRepeated) {
+  ASSERT_TRUE(session(1)->Query("SET SESSION lock_wait_timeout = 1").ok());
+  GlobalTransaction transaction = BegunOnBoth(&client_);
+  rig().coordinator().Signal(SIGSTOP);
+  absl::Status told = absl::InternalError("not told");
+  std::thread committing([&] { told = transaction.Commit(); });
+  for (int i = 0; i < 1000 && PreparedOn(1) == 0; ++i) absl::SleepFor(absl::Milliseconds(5));
+  const auto backup = Session(1);
+  ASSERT_TRUE(backup->Query("FLUSH TABLES WITH READ LOCK").ok());
+  rig().coordinator().Signal(SIGCONT);
+  absl::SleepFor(absl::Milliseconds(2500));  // At least one COMMIT times out.
+  ASSERT_TRUE(backup->Query("UNLOCK TABLES").ok());
+  committing.join();
+  EXPECT_TRUE(told.ok()) << told;
+  EXPECT_EQ(Taken(2) + Taken(3), 2);
+}
+
+TEST_F(RecoveryTest, TheCoordinatorRestartsBeforeTheVote) {
+  GlobalTransaction transaction = BegunOnBoth(&client_);
+  RestartCoordinator();
+  EXPECT_TRUE(transaction.Commit().ok());
+  EXPECT_EQ(Taken(2) + Taken(3), 2);
+}
+
+TEST_F(RecoveryTest, TheCoordinatorRestartsWhileWorkersWait) {
+  BeginOptions begin;
+  begin.policy = v1::DECISION_POLICY_WHEN_ALL_PREPARED;
+  begin.expected_branches = 2;
+  GlobalTransaction initiator = MustBegin(&client_, begin);
+  absl::Status told = absl::InternalError("not told");
+  std::thread waiting([&] {
+    Client own = NewClient();
+    auto worker = own.Join(initiator.gtrid());
+    ASSERT_TRUE(MustOpen(&*worker, kOrders, session(0))->Execute(Take(2)).ok());
+    told = worker->Prepare();
+  });
+  AwaitPreparedVotes(initiator.gtrid(), 1);
+  RestartCoordinator();
+  EXPECT_EQ(PreparedOn(0), 1u) << "it waits on, and holds its branch";
+  {
+    auto worker = client_.Join(initiator.gtrid());
+    ASSERT_TRUE(MustOpen(&*worker, kPayments, session(1))->Execute(Take(3)).ok());
+    EXPECT_TRUE(worker->Prepare().ok());
+  }
+  waiting.join();
+  EXPECT_TRUE(told.ok()) << told;
+  EXPECT_TRUE(initiator.Commit().ok());
+  EXPECT_EQ(Taken(2) + Taken(3), 2);
+}
+
+TEST_F(RecoveryTest, TheCoordinatorRestartsBeforeItIsToldOfTheEnd) {
+  // Two transactions: while the reporter offers the completions of the second, the coordinator is away.
+  GlobalTransaction transaction = BegunOnBoth(&client_);
+  EXPECT_TRUE(transaction.Commit().ok());
+  RestartCoordinator();
+  EXPECT_TRUE(client_.Flush(absl::Seconds(20)));
+  EXPECT_EQ(Global(transaction.gtrid()).outcome(), v1::OUTCOME_COMMITTED);
+}
+
+TEST_F(RecoveryTest, WithoutACoordinatorTheBranchIsHeldAndCommitMayBeCalledAgain) {
+  ClientOptions options;
+  options.decision_patience = absl::Seconds(1);
+  Client client = NewClient(options);
+  GlobalTransaction transaction = BegunOnBoth(&client);
+  rig().coordinator().Kill9();
+  const absl::Status told = transaction.Commit();
+  EXPECT_EQ(ReasonOf(told), Reason::OUTCOME_IN_DOUBT) << told;
+  EXPECT_EQ(transaction.outcome(), v1::OUTCOME_IN_DOUBT);
+  EXPECT_EQ(PreparedOn(0) + PreparedOn(1), 2u);
+  EXPECT_TRUE(session(0)->holds_branch());
+  EXPECT_EQ(ReasonOf(session(0)->Close()), Reason::SESSION_HOLDS_BRANCH) << "nobody may lose it by accident";
+  ASSERT_TRUE(rig().coordinator().Restart().ok());
+  EXPECT_TRUE(transaction.Commit().ok()) << "asked again, it goes on where it was";
+  EXPECT_EQ(transaction.outcome(), v1::OUTCOME_COMMITTED);
+  EXPECT_EQ(Taken(2) + Taken(3), 2);
+}
+
+TEST_F(RecoveryTest, WithoutACoordinatorTheScopeLeavesTheBranchesAndClosesTheirSessions) {
+  ClientOptions options;
+  options.decision_patience = absl::Seconds(1);
+  Client client = NewClient(options);
+  Xid orders;
+  Xid payments;
+  {
+    GlobalTransaction transaction = BegunOnBoth(&client);
+    orders = orders_->xid();
+    payments = payments_->xid();
+    rig().coordinator().Kill9();
+    EXPECT_EQ(ReasonOf(transaction.Commit()), Reason::OUTCOME_IN_DOUBT);
+  }
+  EXPECT_TRUE(session(0)->lost()) << "a connection with a prepared branch must not be used for anything else";
+  EXPECT_TRUE(session(1)->lost());
+  EXPECT_EQ(PreparedOn(0) + PreparedOn(1), 2u) << "only the decision may finish them";
+  ASSERT_TRUE(rig().coordinator().Restart().ok());
+  // Whether the votes arrived before the coordinator went is known to it alone.
+  const bool commit = Global(orders.gtrid).global().decision() == v1::DECISION_COMMIT;
+  FinishByHand(0, orders, commit);
+  FinishByHand(1, payments, commit);
+  EXPECT_EQ(Taken(2) + Taken(3), commit ? 2 : 0);
+}
+
+TEST_F(RecoveryTest, WithoutACoordinatorNothingBegins) {
+  ClientOptions options;
+  options.call_patience = absl::Seconds(1);
+  Client client = NewClient(options);
+  rig().coordinator().Kill9();
+  const absl::Time begin = absl::Now();
+  EXPECT_EQ(ReasonOf(client.Begin().status()), Reason::COORDINATOR_UNREACHABLE);
+  EXPECT_LT(absl::Now() - begin, absl::Seconds(3));
+}
+
+TEST_F(RecoveryTest, WithoutACoordinatorAFailedBranchIsStillRolledBackHere) {
+  ClientOptions options;
+  options.call_patience = absl::Seconds(1);
+  Client client = NewClient(options);
+  GlobalTransaction transaction = BegunOnBoth(&client);
+  EXPECT_FALSE(payments_->Execute("INSERT INTO bank.accounts VALUES (3, 0)").ok());
+  rig().coordinator().Kill9();
+  EXPECT_TRUE(absl::IsAborted(transaction.Commit())) << "without its vote it can never be decided COMMIT";
+  EXPECT_EQ(Taken(2) + Taken(3), 0);
+  EXPECT_TRUE(session(0)->Query(Take(2)).ok()) << "the session is free and nothing is locked";
+}
+
+}  // namespace
+}  // namespace assent
