@@ -15,6 +15,8 @@ namespace {
 
 // One attempt of a call; a waiting call answers well before it (the server's limit for one wait is 60 s).
 constexpr absl::Duration kAttempt = absl::Seconds(20);
+// After the last attempt, to learn why nobody answers.
+constexpr absl::Duration kLastLook = absl::Milliseconds(100);
 constexpr absl::Duration kFirstPause = absl::Milliseconds(10);
 constexpr absl::Duration kMaxPause = absl::Seconds(1);
 
@@ -59,12 +61,14 @@ template <typename Request, typename Response>
 absl::StatusOr<Response> CoordinatorConnection::Call(Method<Request, Response> method, const Request& request,
                                                      absl::Time give_up) {
   absl::Duration pause = kFirstPause;
+  bool last_look = false;
   for (;;) {
     grpc::ClientContext context;
-    // Not only saves repetitions: gRPC brings a connection up while a call waits for it. Between calls that fail at once
-    // nobody drives it but a timer of five seconds.
-    context.set_wait_for_ready(true);
-    context.set_deadline(absl::ToChronoTime(std::min(give_up, absl::Now() + kAttempt)));
+    // Not only saves repetitions: gRPC brings a connection up while a call waits for it. Between calls that fail at
+    // once nobody drives it but a timer of five seconds. But only a call that does not wait is told why there is none.
+    context.set_wait_for_ready(!last_look);
+    const absl::Time now = absl::Now();
+    context.set_deadline(absl::ToChronoTime(last_look ? now + kLastLook : std::min(give_up, now + kAttempt)));
     Response response;
     ++attempts_;
     const absl::Status status = FromGrpcStatus((stub_.get()->*method)(&context, request, &response));
@@ -72,6 +76,10 @@ absl::StatusOr<Response> CoordinatorConnection::Call(Method<Request, Response> m
     if (!MayRepeat(status)) return status;
     const absl::Duration wait = Jitter(pause);
     if (absl::Now() + wait >= give_up) {
+      if (absl::IsDeadlineExceeded(status) && !last_look) {
+        last_look = true;
+        continue;
+      }
       return MakeError(Reason::COORDINATOR_UNREACHABLE,
                        absl::StrCat("the coordinator at ", address_, " does not answer: ", status.message(),
                                     "; whether the call had its effect is not known"),

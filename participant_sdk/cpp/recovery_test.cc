@@ -214,7 +214,9 @@ TEST_F(RecoveryTest, WithoutACoordinatorNothingBegins) {
   Client client = NewClient(options);
   rig().coordinator().Kill9();
   const absl::Time begin = absl::Now();
-  EXPECT_EQ(ReasonOf(client.Begin().status()), Reason::COORDINATOR_UNREACHABLE);
+  const absl::Status refused = client.Begin().status();
+  EXPECT_EQ(ReasonOf(refused), Reason::COORDINATOR_UNREACHABLE) << refused;
+  EXPECT_THAT(std::string(refused.message()), testing::HasSubstr("Connection refused")) << "it says why";
   EXPECT_LT(absl::Now() - begin, absl::Seconds(3));
 }
 

@@ -107,7 +107,7 @@ Load::Plan Load::Draw(const std::string& gtrid, Random* random) {
   plan.way = static_cast<Way>(std::uniform_int_distribution<int>(0, static_cast<int>(Way::kRollback))(*random));
   plan.branches = std::uniform_int_distribution<int>(1, kMaxBranches)(*random);
   plan.created_at_once = !one_in(3);
-  plan.forgotten = one_in(20);
+  plan.forgotten = one_in(50);
   plan.timeout = one_in(10) ? absl::Milliseconds(std::uniform_int_distribution<int>(1, 60)(*random)) : kLongTimeout;
   for (int i = 0; i < plan.branches; ++i) {
     v1::Vote vote;
