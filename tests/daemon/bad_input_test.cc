@@ -376,16 +376,18 @@ TEST_F(BadInputTest, AMessageOf100MegabytesIsRefusedByTheTransport) {
     }
     return kib;
   };
-  // gRPC reads a message to its end before it looks at its size, so one costs its size; but they do not pile up.
-  int64_t after_first = 0;
-  for (int i = 0; i < 5; ++i) {
+  // gRPC reads a message to its end before it looks at its size, so one costs its size for a moment; but they do not
+  // pile up: after 1 GB of them the coordinator holds no more than it may hold for one or two.
+  for (int i = 0; i < 10; ++i) {
     const auto refused = stubs_->Get(std::string(100 << 20, 'x'));
     EXPECT_TRUE(absl::IsResourceExhausted(refused.status())) << refused.status();
     EXPECT_EQ(ReasonOf(refused.status()), absl::nullopt);
-    if (i == 0) after_first = rss_kib();
   }
-  ASSERT_GT(after_first, 0);
-  EXPECT_LT(rss_kib() - after_first, 100 << 10);
+  const int64_t kib = rss_kib();
+  ASSERT_GT(kib, 0);
+  if (!kSanitized) {
+    EXPECT_LT(kib, 400 << 10);
+  }
 }
 
 TEST_F(BadInputTest, UnknownEnumValuesAreRefused) {

@@ -22,6 +22,13 @@
 
 namespace assent {
 
+// Sanitizers multiply memory: what a test says about that holds for real builds only.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool kSanitized = true;
+#else
+constexpr bool kSanitized = false;
+#endif
+
 // Stubs of one channel to one coordinator. Thread-safe.
 class Stubs {
  public:
@@ -89,12 +96,6 @@ class DaemonTest : public testing::Test {
   std::unique_ptr<Assentd> daemon_;
   std::unique_ptr<Stubs> stubs_;
 };
-
-// The status of a StatusOr, for matchers.
-template <typename T>
-absl::Status StatusOf(const absl::StatusOr<T>& result) {
-  return result.status();
-}
 
 }  // namespace assent
 
