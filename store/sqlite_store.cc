@@ -55,18 +55,17 @@ absl::StatusOr<std::unique_ptr<SqliteStore>> SqliteStore::Open(const SqliteOptio
   if (absl::Status status = CheckOptions(options); !status.ok()) return status;
   const absl::StatusOr<std::string> path = ResolveStorePath(options.path);
   if (!path.ok()) return path.status();
-  const absl::StatusOr<int64_t> bytes = CheckStoreFile(*path);
-  if (!bytes.ok()) return bytes.status();
   absl::StatusOr<StoreLock> lock = StoreLock::Acquire(*path);
   if (!lock.ok()) return lock.status();
 
+  const bool new_file = lock->store_bytes() == 0;
   std::unique_ptr<SqliteStore> store(new SqliteStore(*std::move(lock)));
   SqliteWriter::Options writer_options;
   writer_options.path = *path;
   writer_options.vfs = options.vfs;
   writer_options.cluster = options.cluster;
   writer_options.boot_id = options.boot_id.empty() ? ReadBootId() : options.boot_id;
-  writer_options.new_file = *bytes == 0;
+  writer_options.new_file = new_file;
   writer_options.wal_limit_pages = options.wal_limit_pages;
   absl::StatusOr<std::unique_ptr<SqliteWriter>> writer = SqliteWriter::Open(writer_options, &store->reader_mu_);
   if (!writer.ok()) return writer.status();

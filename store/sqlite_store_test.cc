@@ -190,6 +190,38 @@ TEST_F(SqliteStoreTest, ASecondOwnerIsRefusedAndToldTheFirst) {
   EXPECT_EQ(Open(), "OK");
 }
 
+TEST_F(SqliteStoreTest, ALinkToAStoreThatIsYetToBeMadeIsNoSecondStore) {
+  const std::string link = folder_.File("link.db");
+  std::filesystem::create_symlink(options_.path, link);
+  SqliteOptions first = options_;
+  first.path = link;
+  const auto owner = SqliteStore::Open(first);
+  ASSERT_TRUE(owner.ok()) << owner.status();
+  for (const std::string& path : {options_.path, link}) {
+    first.path = path;
+    const absl::Status status = SqliteStore::Open(first).status();
+    EXPECT_EQ(ReasonName(status), "STORE_LOCKED") << path;
+    EXPECT_EQ(MetadataOf(status)["pid"], absl::StrCat(getpid()));
+  }
+}
+
+TEST_F(SqliteStoreTest, ASecondNameIsRefused) {
+  ASSERT_EQ(Open(), "OK");
+  SqliteOptions second = options_;
+  second.path = folder_.File("hard.db");
+  std::filesystem::create_hard_link(options_.path, second.path);
+  const absl::Status status = SqliteStore::Open(second).status();
+  EXPECT_EQ(ReasonName(status), "STORE_UNAVAILABLE");
+  EXPECT_THAT(std::string(status.message()), HasSubstr("has 2 names (hard links)"));
+  std::filesystem::remove(second.path);
+  // The same database where nothing beside it tells: the lock is on the file itself.
+  store_.reset();
+  ASSERT_EQ(Open(), "OK");
+  std::filesystem::rename(options_.path, second.path);
+  EXPECT_EQ(ReasonName(SqliteStore::Open(second).status()), "STORE_LOCKED");
+  std::filesystem::rename(second.path, options_.path);
+}
+
 // Tried in a child without capabilities, because root may write everywhere.
 TEST_F(SqliteStoreTest, WhatCannotBeWrittenIsRefused) {
   ASSERT_EQ(Open(), "OK");

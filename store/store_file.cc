@@ -33,34 +33,58 @@ absl::Status FileError(int error, absl::string_view what, const std::string& pat
   return MakeError(reason, absl::StrCat("cannot ", what, " '", path, "': ", strerror(error), remedy), {{"path", path}});
 }
 
+// `owner_fd` is the file that names the owner if there is one.
+absl::Status Lock(int fd, int owner_fd, const std::string& path) {
+  if (flock(fd, LOCK_EX | LOCK_NB) == 0) return absl::OkStatus();
+  if (errno != EWOULDBLOCK) return FileError(errno, "lock", path);
+  char text[32] = {};
+  const ssize_t size = pread(owner_fd, text, sizeof(text) - 1, 0);
+  std::string owner(text, size > 0 ? size : 0);
+  absl::StripAsciiWhitespace(&owner);
+  return MakeError(Reason::STORE_LOCKED,
+                   absl::StrCat("the store '", path, "' is in use by process ", owner.empty() ? "?" : owner,
+                                ": one store belongs to one coordinator"),
+                   {{"path", path}, {"pid", owner}});
+}
+
 }  // namespace
 
 absl::StatusOr<StoreLock> StoreLock::Acquire(const std::string& path) {
-  const std::string lock_path = path + ".lock";
-  const int fd = open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-  if (fd < 0) return FileError(errno, "open the lock file", lock_path);
-  StoreLock lock(fd);
-  if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
-    if (errno != EWOULDBLOCK) return FileError(errno, "lock", lock_path);
-    char text[32] = {};
-    const ssize_t size = pread(fd, text, sizeof(text) - 1, 0);
-    std::string owner(text, size > 0 ? size : 0);
-    absl::StripAsciiWhitespace(&owner);
-    return MakeError(Reason::STORE_LOCKED,
-                     absl::StrCat("the store '", path, "' is in use by process ", owner.empty() ? "?" : owner,
-                                  ": one store belongs to one coordinator"),
-                     {{"path", path}, {"pid", owner}});
+  struct stat info;
+  if (stat(path.c_str(), &info) != 0) return FileError(errno, "look at the store", path);
+  if (!S_ISREG(info.st_mode)) {
+    return MakeError(Reason::STORE_UNAVAILABLE, absl::StrCat("'", path, "' is not a file: give the path of a file"),
+                     {{"path", path}});
   }
-  // The pid is only for people; the lock is the flock. But a folder that cannot take a pid cannot take a store either.
+  if (info.st_nlink > 1) {
+    return MakeError(Reason::STORE_UNAVAILABLE,
+                     absl::StrCat("the store '", path, "' has ", info.st_nlink,
+                                  " names (hard links), and its log lies beside only one of them: remove the others"),
+                     {{"path", path}});
+  }
+  StoreLock lock;
+  const std::string lock_path = path + ".lock";
+  lock.name_fd_ = open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  if (lock.name_fd_ < 0) return FileError(errno, "open the lock file", lock_path);
+  if (absl::Status status = Lock(lock.name_fd_, lock.name_fd_, path); !status.ok()) return status;
+  lock.file_fd_ = open(path.c_str(), O_RDWR | O_CLOEXEC);
+  if (lock.file_fd_ < 0) return FileError(errno, "open the store for writing", path);
+  if (absl::Status status = Lock(lock.file_fd_, lock.name_fd_, path); !status.ok()) return status;
+  // The pid is only for people; the locks are the flocks. But a folder that cannot take a pid cannot take a store
+  // either.
   const std::string owner = absl::StrCat(getpid(), "\n");
-  if (ftruncate(fd, 0) != 0 || pwrite(fd, owner.data(), owner.size(), 0) != static_cast<ssize_t>(owner.size())) {
+  if (ftruncate(lock.name_fd_, 0) != 0 ||
+      pwrite(lock.name_fd_, owner.data(), owner.size(), 0) != static_cast<ssize_t>(owner.size())) {
     return FileError(errno, "write the lock file", lock_path);
   }
+  if (fstat(lock.file_fd_, &info) != 0) return FileError(errno, "look at the store", path);
+  lock.store_bytes_ = info.st_size;
   return lock;
 }
 
 StoreLock::~StoreLock() {
-  if (fd_ >= 0) close(fd_);
+  if (file_fd_ >= 0) close(file_fd_);
+  if (name_fd_ >= 0) close(name_fd_);
 }
 
 absl::StatusOr<std::string> ResolveStorePath(const std::string& path) {
@@ -70,26 +94,12 @@ absl::StatusOr<std::string> ResolveStorePath(const std::string& path) {
   char resolved[PATH_MAX];
   if (realpath(path.c_str(), resolved) != nullptr) return std::string(resolved);
   if (errno != ENOENT) return FileError(errno, "use the store", path);
-  const size_t slash = path.rfind('/');
-  const std::string folder = slash == std::string::npos ? "." : path.substr(0, slash + 1);
-  if (realpath(folder.c_str(), resolved) == nullptr) return FileError(errno, "use the store's folder", folder);
-  return absl::StrCat(resolved, "/", slash == std::string::npos ? path : path.substr(slash + 1));
-}
-
-absl::StatusOr<int64_t> CheckStoreFile(const std::string& path) {
-  struct stat info;
-  if (stat(path.c_str(), &info) != 0) {
-    if (errno == ENOENT) return int64_t{0};
-    return FileError(errno, "look at the store", path);
-  }
-  if (!S_ISREG(info.st_mode)) {
-    return MakeError(Reason::STORE_UNAVAILABLE, absl::StrCat("'", path, "' is not a file: give the path of a file"),
-                     {{"path", path}});
-  }
-  const int fd = open(path.c_str(), O_RDWR | O_CLOEXEC);
-  if (fd < 0) return FileError(errno, "open the store for writing", path);
+  // Only a file that exists can be resolved: `path` may be a link to where the store is to be.
+  const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  if (fd < 0) return FileError(errno, "create the store", path);
   close(fd);
-  return int64_t{info.st_size};
+  if (realpath(path.c_str(), resolved) == nullptr) return FileError(errno, "use the store", path);
+  return std::string(resolved);
 }
 
 std::string ReadBootId() {

@@ -11,30 +11,37 @@
 
 namespace assent {
 
-// The exclusive right to use a store: a flock on `<path>.lock` for as long as the object lives. The kernel gives it up
-// with the process, however that dies. The file stays behind (removing it would let two owners in) and names its owner.
+// The exclusive right to use a store: a flock on the database itself, so that no other name of it lets a second owner
+// in, and one on `<path>.lock`, so that a database that was removed does not make room for another while its log is
+// still in use. The kernel gives them up with the process, however that dies. `<path>.lock` stays behind (removing it
+// would let two owners in) and names its owner. SQLite's own locks are fcntl's, which flock does not touch; but closing
+// any descriptor of the database ends those of this process, so the lock must outlive all connections.
 class StoreLock {
  public:
-  // STORE_LOCKED names the process that has it. STORE_READ_ONLY, STORE_FULL or STORE_UNAVAILABLE if the lock file
-  // cannot be written.
+  // Of an existing file. STORE_LOCKED names the process that has it. STORE_READ_ONLY, STORE_FULL or STORE_UNAVAILABLE
+  // if the store or its lock file cannot be written, or if it is no file or has more than one name (hard links).
   static absl::StatusOr<StoreLock> Acquire(const std::string& path);
 
-  StoreLock(StoreLock&& other) noexcept : fd_(other.fd_) { other.fd_ = -1; }
+  StoreLock(StoreLock&& other) noexcept
+      : name_fd_(other.name_fd_), file_fd_(other.file_fd_), store_bytes_(other.store_bytes_) {
+    other.name_fd_ = other.file_fd_ = -1;
+  }
   StoreLock& operator=(StoreLock&&) = delete;
   ~StoreLock();
 
+  // The size of the store when it was locked.
+  int64_t store_bytes() const { return store_bytes_; }
+
  private:
-  explicit StoreLock(int fd) : fd_(fd) {}
-  int fd_;
+  StoreLock() = default;
+  int name_fd_ = -1;
+  int file_fd_ = -1;
+  int64_t store_bytes_ = 0;
 };
 
-// The absolute path with all links resolved, so that one file has one lock whatever name it is opened by. The file need
-// not exist, its folder must: else STORE_UNAVAILABLE with words that say what is missing.
+// The absolute path with all links resolved. Creates the file, empty, if there is none (where a dangling link points
+// to); its folder must exist: else STORE_UNAVAILABLE with words that say what is missing.
 absl::StatusOr<std::string> ResolveStorePath(const std::string& path);
-
-// The size of the file in bytes; 0 if there is none. STORE_READ_ONLY if it exists and cannot be written,
-// STORE_UNAVAILABLE if it is no file or cannot be opened at all.
-absl::StatusOr<int64_t> CheckStoreFile(const std::string& path);
 
 // What distinguishes this boot of the machine from every other; empty if it cannot be read.
 std::string ReadBootId();
