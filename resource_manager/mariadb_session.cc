@@ -32,6 +32,11 @@ constexpr int kErUnknownSystemVariable = 1193;
 constexpr int kErLockDeadlock = 1213;
 constexpr int kErXaerRmfail = 1399;
 
+// How to prove the password without showing it, as Connector/C calls the plugins. Without this list a server could ask
+// for the password in clear (mysql_clear_password, dialog), or for one that is sealed with a key of the server's own
+// choice (caching_sha2_password, sha256_password), and everybody may pose as a server where there is no TLS.
+constexpr char kAuthPlugins[] = "mysql_native_password,client_ed25519";
+
 unsigned int WholeSeconds(absl::Duration duration) {
   return static_cast<unsigned int>(
       std::min<int64_t>(std::max<int64_t>(1, absl::ToInt64Seconds(absl::Ceil(duration, absl::Seconds(1)))), 31536000));
@@ -142,6 +147,7 @@ absl::StatusOr<std::unique_ptr<MariaDbSession>> MariaDbSession::Connect(const Co
   mysql_options(mysql, MYSQL_OPT_LOCAL_INFILE, &no_local_infile);
   mysql_options(mysql, MYSQL_OPT_RECONNECT, &no_reconnect);
   mysql_options(mysql, MYSQL_OPT_PROTOCOL, &protocol);
+  mysql_options(mysql, MARIADB_OPT_RESTRICTED_AUTH, kAuthPlugins);
   mysql_options(mysql, MYSQL_SET_CHARSET_NAME, "utf8mb4");
   const Address& address = options.address;
   DbError error;

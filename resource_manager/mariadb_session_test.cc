@@ -1,9 +1,16 @@
 #include "resource_manager/mariadb_session.h"
 
+#include <glog/logging.h>
 #include <mariadb/mysql.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <string>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/time/clock.h"
@@ -15,7 +22,9 @@
 namespace assent {
 namespace {
 
+using testing::AllOf;
 using testing::HasSubstr;
+using testing::Not;
 using Step = XaResult::Step;
 
 class MariaDbSessionTest : public testing::Test {
@@ -425,6 +434,97 @@ TEST(SessionDeathTest, AnswersMustBeReceivedInOrder) {
   EXPECT_DEATH(session->SendQuery("SELECT 2"), "was not received");
   EXPECT_DEATH(session->Receive(), "no such answer is due");
   EXPECT_TRUE(session->ReceiveQuery().ok());
+}
+
+// Poses as a server that wants the password by `plugin`; answers what the client said to that.
+class FakeServer {
+ public:
+  explicit FakeServer(std::string plugin) : plugin_(std::move(plugin)), listener_(socket(AF_INET, SOCK_STREAM, 0)) {
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof(address);
+    CHECK_EQ(bind(listener_, reinterpret_cast<sockaddr*>(&address), size), 0);
+    CHECK_EQ(listen(listener_, 1), 0);
+    CHECK_EQ(getsockname(listener_, reinterpret_cast<sockaddr*>(&address), &size), 0);
+    port_ = ntohs(address.sin_port);
+    thread_ = std::thread([this] { Serve(); });
+  }
+  ~FakeServer() { Heard(); }
+  int port() const { return port_; }
+  // All bytes that the client sent until it went away.
+  const std::string& Heard() {
+    if (thread_.joinable()) thread_.join();
+    return heard_;
+  }
+
+ private:
+  static std::string Packet(char sequence, const std::string& body) {
+    return std::string{static_cast<char>(body.size()), '\0', '\0', sequence} + body;
+  }
+  void Serve() {
+    const int fd = accept(listener_, nullptr, nullptr);
+    close(listener_);
+    const std::string zero(1, '\0');
+    // Protocol 10; CLIENT_PROTOCOL_41, SECURE_CONNECTION, MULTI_STATEMENTS and PLUGIN_AUTH; a salt of 8 + 12 bytes.
+    const std::string hello =
+        "\x0a"
+        "5.5.5-10.11.6-MariaDB" +
+        zero + std::string(4, '\1') + "saltsalt" + zero +
+        "\xff\xf7"
+        "\x08" +
+        std::string{2, '\0'} +
+        "\x0f\x80"
+        "\x15" +
+        std::string(10, '\0') + "saltsaltsalt" + zero + "mysql_native_password" + zero;
+    Say(fd, Packet(0, hello));
+    Hear(fd);
+    Say(fd, Packet(2, "\xfe" + plugin_ + zero + "saltsaltsaltsaltsalt" + zero));
+    while (Hear(fd)) {
+    }
+    close(fd);
+  }
+  static void Say(int fd, const std::string& bytes) { send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL); }
+  bool Hear(int fd) {
+    pollfd wait = {fd, POLLIN, 0};
+    char bytes[4096];
+    const ssize_t size = poll(&wait, 1, 3000) == 1 ? recv(fd, bytes, sizeof(bytes), 0) : 0;
+    if (size > 0) heard_.append(bytes, static_cast<size_t>(size));
+    return size > 0;
+  }
+
+  const std::string plugin_;
+  const int listener_;
+  int port_ = 0;
+  std::string heard_;
+  std::thread thread_;
+};
+
+TEST(AuthenticationTest, NoServerGetsThePasswordInClear) {
+  for (const char* plugin : {"mysql_clear_password", "dialog", "sha256_password", "caching_sha2_password"}) {
+    FakeServer server(plugin);
+    ConnectOptions options;
+    options.address.host = "127.0.0.1";
+    options.address.port = server.port();
+    options.user = "teller";
+    options.password = "open sesame";
+    options.connect_timeout = absl::Seconds(5);
+    options.read_timeout = absl::Seconds(5);
+    const absl::Status status = MariaDbSession::Connect(options).status();
+    EXPECT_THAT(std::string(status.message()), HasSubstr("restricted_auth plugin list")) << plugin;
+    EXPECT_THAT(server.Heard(), AllOf(HasSubstr("teller"), Not(HasSubstr("open sesame")))) << plugin;
+  }
+}
+
+TEST(AuthenticationTest, Ed25519LogsIn) {
+  auto admin = MustConnect();
+  if (!admin->Query("INSTALL SONAME 'auth_ed25519'").ok()) GTEST_SKIP() << "the server has no ed25519";
+  MustQuery(admin.get(), "CREATE OR REPLACE USER ed@'%' IDENTIFIED VIA ed25519 USING PASSWORD('x y')");
+  ConnectOptions options = OptionsFor(SharedServer());
+  options.user = "ed";
+  options.password = "x y";
+  EXPECT_TRUE(MariaDbSession::Connect(options).ok());
+  MustQuery(admin.get(), "DROP USER ed@'%'; UNINSTALL SONAME 'auth_ed25519'");
 }
 
 }  // namespace
