@@ -116,9 +116,22 @@ TEST_F(AssentctlTest, ListShowsStatesProgressAndWhy) {
   EXPECT_THAT(out_, AllOf(HasSubstr("open-1"), Not(HasSubstr("rolled-1"))));
   EXPECT_EQ(Ctl({"globals", "list", "--state=rolled-back", "--state", "committed"}), 0);
   EXPECT_THAT(out_, AllOf(HasSubstr("rolled-1"), Not(HasSubstr("open-1"))));
+  EXPECT_EQ(Ctl({"globals", "list", "--state", "ROLLED_BACK,Open"}), 0);
+  EXPECT_THAT(out_, AllOf(HasSubstr("rolled-1"), HasSubstr("open-1")));
+  EXPECT_EQ(Ctl({"globals", "list", "--state", "COMMITTING"}), 0);
+  EXPECT_THAT(out_, Not(HasSubstr("-1")));
   EXPECT_EQ(Ctl({"globals", "list", "--limit", "1"}), 0);
   EXPECT_THAT(out_, AllOf(HasSubstr("rolled-1"), Not(HasSubstr("open-1"))));
   EXPECT_THAT(err_, HasSubstr("more follow"));
+}
+
+TEST_F(AssentctlTest, OutputThatCannotBeWrittenIsAnError) {
+  for (const char* command : {"version", "--help", "globals list", "-o json globals list", "globals watch"}) {
+    const std::string shell =
+        absl::StrCat("timeout 30 ", program_, " --address=", daemon_->address(), " ", command, " 2>&1 >/dev/full");
+    EXPECT_EQ(Shell("sh", {"-c", shell}), 1) << command;
+    EXPECT_EQ(out_, "assentctl: cannot write the output\n") << command;
+  }
 }
 
 TEST_F(AssentctlTest, ListAsJsonIsOneDocumentWithAllPages) {

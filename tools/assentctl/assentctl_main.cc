@@ -7,8 +7,10 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "base/utf8.h"
 #include "base/version.h"
@@ -23,8 +25,8 @@ namespace assent {
 namespace {
 
 constexpr char kFooter[] = R"(Data goes to standard output, messages to standard error.
-Exit codes: 0 done; 1 the coordinator refused, or a check or the health is bad; 2 wrong usage;
-            3 not found; 4 the coordinator does not answer.)";
+Exit codes: 0 done; 1 the coordinator refused, a check or the health is bad, or the output cannot be written;
+            2 wrong usage; 3 not found; 4 the coordinator does not answer.)";
 
 // What the command line asks for: filled in by the parser, run afterwards.
 struct Command {
@@ -92,7 +94,10 @@ void DeclareGlobals(CLI::App* app, Command* command) {
   CLI::App* list = globals->add_subcommand("list", "Lists global transactions, newest first");
   list->add_option("--state", command->states,
                    absl::StrCat("only these (may be repeated): ", absl::StrJoin(StateWords(), ", ")))
-      ->check(CLI::IsMember(StateWords()))
+      ->transform(CLI::IsMember(StateWords(),
+                                [](std::string word) {  // As they are shown, too: ROLLED_BACK.
+                                  return absl::AsciiStrToLower(absl::StrReplaceAll(word, {{"_", "-"}}));
+                                }))
       ->allow_extra_args(false)
       ->delimiter(',')
       ->type_name("STATE");
@@ -263,7 +268,7 @@ void Declare(CLI::App* app, Command* command) {
   DeclareCompletion(app, command);
 }
 
-int Main(int argc, char** argv) {
+int Run(int argc, char** argv) {
   setenv("GRPC_VERBOSITY", "NONE", /*overwrite=*/0);  // Its own words about a refused connection help nobody.
   Command command;
   CLI::App app("Looks at and operates an Assent coordinator.", "assentctl");
@@ -285,6 +290,14 @@ int Main(int argc, char** argv) {
     return kExitUsage;
   }
   return command.run(session->get());
+}
+
+int Main(int argc, char** argv) {
+  const int code = Run(argc, argv);
+  std::cout.flush();
+  if (std::cout.good() || code != kExitOk) return code;
+  Complain("cannot write the output");
+  return kExitError;
 }
 
 }  // namespace

@@ -274,7 +274,8 @@ int WatchGlobal(Session* session, const std::string& gtrid, absl::Duration inter
     } else {
       std::cout << ChangeLine(response, absl::Now()) << std::flush;
     }
-    if (IsSettled(response.global())) return kExitOk;
+    // What cannot be written is the program's to say, at its end.
+    if (IsSettled(response.global()) || !std::cout) return kExitOk;
   }
 }
 
@@ -303,7 +304,7 @@ int WatchGlobals(Session* session, absl::Duration interval, int rounds) {
       if (response.globals_size() > 0) std::cout << RenderGlobals(response, now);
       std::cout << std::flush;
     }
-    if (round++ == rounds) return kExitOk;
+    if (round++ == rounds || !std::cout) return kExitOk;
   }
 }
 
