@@ -40,7 +40,8 @@ struct Engine::Live {
   explicit Live(std::string id) : gtrid(std::move(id)) {}
 
   const std::string gtrid;
-  GlobalPtr record;  // As stored; null: no record.
+  GlobalPtr record;    // As stored; null: no record, or not known.
+  bool known = false;  // False until the store has said what is there: a Create does not look first.
   Busy busy = Busy::kIdle;
   std::deque<CallPtr> queue;
   std::vector<InFlight> in_flight;
@@ -75,6 +76,14 @@ bool IsSatisfied(v1::Wait wait, const GlobalPtr& record) {
   }
 }
 
+Event DeadlineEvent(const std::string& gtrid, absl::Time now) {
+  Event event;
+  event.kind = EventKind::kDeadline;
+  event.gtrid = gtrid;
+  event.now = now;
+  return event;
+}
+
 absl::Status ShuttingDown() {
   return MakeError(Reason::SHUTTING_DOWN,
                    "the coordinator is shutting down; repeat the call, it will be answered after the restart");
@@ -99,10 +108,11 @@ Engine::Shard& Engine::ShardOf(absl::string_view gtrid) {
 absl::Status Engine::Start() {
   constexpr int kPage = 1000;
   const bool presume_abort = store_->MayHaveLostLazyWrites();
-  std::vector<std::string> undecided;
+  int64_t aborted = 0;
   for (std::string after;;) {
     absl::StatusOr<std::vector<GlobalPtr>> page = store_->ReadOpen(after, kPage);
     if (!page.ok()) return page.status();
+    std::vector<std::string> undecided;
     for (GlobalPtr& record : *page) {
       after = record->gtrid();
       if (presume_abort && record->state() == v1::Global::STATE_ACTIVE) undecided.push_back(after);
@@ -117,22 +127,40 @@ absl::Status Engine::Start() {
       }
       Run(&effects);
     }
+    aborted += static_cast<int64_t>(undecided.size());
+    if (absl::Status status = PresumeAbort(undecided); !status.ok()) return status;
     if (page->size() < kPage) break;
   }
+  LOG(INFO) << "open_globals=" << open_ << " presumed_aborted=" << aborted;
+  return absl::OkStatus();
+}
+
+// Nothing may be served before this is done: a caller could decide COMMIT where a lost ROLLBACK had been told.
+absl::Status Engine::PresumeAbort(const std::vector<std::string>& undecided) {
+  struct Progress {
+    Mutex mutex;
+    CondVar changed;
+    size_t left;
+    absl::Status first_error;
+  };
+  auto progress = std::make_shared<Progress>();
+  progress->left = undecided.size();
   for (const std::string& gtrid : undecided) {
     Event event;
     event.kind = EventKind::kPresumeAbort;
     event.gtrid = gtrid;
     event.now = clock_->Now();
-    // If the store refuses, its deadline rolls it back; until then a caller could still decide it, so nothing may be
-    // served before this is done: an error here is an error of Start.
     Submit(std::move(event), v1::WAIT_NONE, absl::InfiniteFuture(),
-           [gtrid](const absl::Status& status, const GlobalPtr&) {
-             LOG_IF(FATAL, !status.ok()) << "gtrid=" << gtrid << " cannot be rolled back at start: " << ToText(status);
+           [progress](const absl::Status& status, const GlobalPtr&) {
+             MutexLock lock(&progress->mutex);
+             if (progress->first_error.ok()) progress->first_error = status;
+             --progress->left;
+             progress->changed.NotifyAll();
            });
   }
-  LOG(INFO) << "open_globals=" << open_ << " presumed_aborted=" << undecided.size();
-  return absl::OkStatus();
+  MutexLock lock(&progress->mutex);
+  while (progress->left > 0) progress->changed.Wait(&progress->mutex);
+  return progress->first_error;
 }
 
 Engine::CallPtr Engine::Submit(Event event, v1::Wait wait, absl::Time give_up, Reply reply) {
@@ -161,7 +189,7 @@ void Engine::Read(const std::string& gtrid, Reply reply) {
     Shard& shard = ShardOf(gtrid);
     MutexLock lock(&shard.mutex);
     const auto it = shard.lives.find(gtrid);
-    if (it != shard.lives.end() && it->second->busy == Live::Busy::kWriting) {
+    if (it != shard.lives.end() && it->second->busy == Live::Busy::kWriting && it->second->known) {
       effects.answers.push_back({call, absl::OkStatus(), it->second->record});  // What is stored, not what may come.
     } else {
       Enqueue(&shard, call, &effects);
@@ -209,6 +237,12 @@ void Engine::Enqueue(Shard* shard, const CallPtr& call, Effects* effects) {
 // Folds what is queued into one write, or answers it at once if nothing changes.
 void Engine::Pump(Live* live, Effects* effects) {
   while (live->busy == Live::Busy::kIdle && !live->queue.empty()) {
+    const Call& first = *live->queue.front();
+    if (!live->known && !(first.event && first.event->kind == EventKind::kCreate)) {
+      live->busy = Live::Busy::kReading;  // A Create was not stored: nothing is known of this id yet.
+      effects->read_gtrid = live->gtrid;
+      return;
+    }
     GlobalPtr folded = live->record;
     Durability durability = Durability::kLazy;
     for (size_t i = 0; i < kMaxFold && !live->queue.empty(); ++i) {
@@ -216,6 +250,14 @@ void Engine::Pump(Live* live, Effects* effects) {
       live->queue.pop_front();
       absl::Status answer;
       if (call->event) {
+        // A deadline that has passed comes before whatever arrives after it, even if the timer is late.
+        if (folded != nullptr && folded->state() == v1::Global::STATE_ACTIVE &&
+            call->event->now >= GetTime(folded->expire_time())) {
+          if (Step expired = Apply(folded.get(), DeadlineEvent(live->gtrid, call->event->now));
+              expired.next != nullptr) {
+            folded = std::move(expired.next);
+          }
+        }
         Step step = Apply(folded.get(), *call->event);
         answer = std::move(step.answer);
         if (step.next != nullptr) {
@@ -241,6 +283,7 @@ void Engine::Pump(Live* live, Effects* effects) {
 // Takes over a stored record and does what its state asks for.
 void Engine::Adopt(GlobalPtr record, Live* live, Effects* effects) {
   live->record = std::move(record);
+  live->known = true;
   if (live->record == nullptr) return;
   for (const Action action : ActionsOf(*live->record)) {
     switch (action) {
@@ -365,6 +408,7 @@ void Engine::HandleConflict(Live* live, GlobalPtr current, Effects* effects) {
   again.swap(live->in_flight);
   if (current != nullptr && current->gtrid() != live->gtrid) {
     // The request id belongs to another transaction: whoever creates gets that one, and this one never was.
+    live->known = true;
     for (Live::InFlight& each : again) {
       const bool creates = each.call->event && each.call->event->kind == EventKind::kCreate;
       const absl::Status answer =
@@ -414,11 +458,7 @@ void Engine::OnRead(const std::string& gtrid, bool settle, absl::StatusOr<Global
 }
 
 void Engine::OnDeadline(const std::string& gtrid) {
-  Event event;
-  event.kind = EventKind::kDeadline;
-  event.gtrid = gtrid;
-  event.now = clock_->Now();
-  Submit(std::move(event), v1::WAIT_NONE, absl::InfiniteFuture(),
+  Submit(DeadlineEvent(gtrid, clock_->Now()), v1::WAIT_NONE, absl::InfiniteFuture(),
          [this, gtrid](const absl::Status& status, const GlobalPtr& record) {
            // Not stored, or the clock went back: again.
            if (!status.ok() || (record != nullptr && record->state() == v1::Global::STATE_ACTIVE)) RearmDeadline(gtrid);

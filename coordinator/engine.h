@@ -50,7 +50,8 @@ class Engine {
   ~Engine();
 
   // Takes up what the store holds unfinished. If the store may have lost unforced writes, everything undecided is
-  // rolled back (presumed abort). Call once, before anything else. Blocks.
+  // rolled back (presumed abort). Call once, before anything else. An error of the store ends it: nothing may be
+  // served. Blocks.
   absl::Status Start();
 
   // Carries one event through. `wait`: what to wait for, at most until `give_up`; then the answer is OK and says how
@@ -95,6 +96,7 @@ class Engine {
   void StartRead(const std::string& gtrid, bool settle);
   void OnRead(const std::string& gtrid, bool settle, absl::StatusOr<GlobalPtr> record);
   void OnDeadline(const std::string& gtrid);
+  absl::Status PresumeAbort(const std::vector<std::string>& undecided);
   void RearmDeadline(const std::string& gtrid);
   void GiveUp(const CallPtr& call, const absl::Status& status);
   void ReportStore(const absl::Status& status);

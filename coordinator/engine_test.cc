@@ -38,7 +38,7 @@ class ScriptedStore : public Store {
       holding_ = false;
       held.swap(held_);
     }
-    for (auto& each : held) real_->Submit(std::move(each.first), std::move(each.second));
+    for (auto& each : held) Submit(std::move(each.first), std::move(each.second));
   }
   // The next write gets this answer; it is really applied if `apply`.
   void FailNext(TransitionResult::Code code, bool apply) {
@@ -322,6 +322,13 @@ TEST_F(EngineTest, DeadlineRollsBack) {
   EXPECT_EQ(worker.record()->cause(), v1::DECISION_CAUSE_DEADLINE);
 }
 
+TEST_F(EngineTest, ALateTimerDoesNotExtendTheDeadline) {
+  Prepare("g");
+  clock_.Advance(absl::Seconds(60));  // Nobody pokes the timer.
+  EXPECT_EQ(ReasonOf(Do(Finalize("g", v1::DECISION_COMMIT))), Reason::GLOBAL_ROLLED_BACK);
+  EXPECT_EQ(Read("g")->cause(), v1::DECISION_CAUSE_DEADLINE);
+}
+
 TEST_F(EngineTest, DeadlineIsRepeatedUntilTheStoreTakesIt) {
   ASSERT_TRUE(Do(Create("g", {"a"})).ok());
   store_->FailNext(TransitionResult::Code::kNotApplied, false);
@@ -421,6 +428,61 @@ TEST_F(EngineTest, RequestIdFindsTheSameTransaction) {
   again.gtrid = "g3";
   EXPECT_EQ(ReasonOf(Do(again)), Reason::REQUEST_ID_REUSED);
   EXPECT_EQ(engine_->OpenGlobals(), 1);
+}
+
+TEST_F(EngineTest, RequestIdWithAnotherGtridIsRefused) {
+  Event first = Create("g1", {"a"});
+  first.request_id = "r";
+  first.brings_gtrid = true;
+  ASSERT_TRUE(Do(first).ok());
+  Event other = Create("g2", {"a"});
+  other.request_id = "r";
+  other.brings_gtrid = true;
+  const absl::Status status = Do(other);
+  EXPECT_EQ(ReasonOf(status), Reason::REQUEST_ID_REUSED) << status;
+  EXPECT_EQ(MetadataOf(status)["field"], "gtrid");
+}
+
+// A Create does not look first: until the store has answered, what is there is not known, which is not the same as
+// nothing.
+TEST_F(EngineTest, DuplicateCreateOfAFinishedTransactionHidesNothing) {
+  Prepare("fin");
+  ASSERT_TRUE(Do(Finalize("fin", v1::DECISION_COMMIT)).ok());
+  ASSERT_TRUE(Do(Complete("fin", "a")).ok());
+  ASSERT_TRUE(Do(Complete("fin", "b")).ok());
+  ASSERT_EQ(engine_->OpenGlobals(), 0);
+  for (const bool store_refuses : {false, true}) {
+    store_->Hold();
+    Answer create = Start(Create("fin", {"a", "b"}));
+    Answer read;
+    engine_->Read("fin", read.Reply());
+    Answer vote = Start(Vote("fin", "a"), v1::WAIT_DECIDED);
+    EXPECT_EQ(read.count(), 0);
+    if (store_refuses) store_->FailNext(TransitionResult::Code::kNotApplied, false);
+    store_->Release();
+    if (store_refuses) {
+      EXPECT_EQ(ReasonOf(create.Wait()), Reason::STORE_UNAVAILABLE);
+    } else {
+      EXPECT_TRUE(create.Wait().ok());
+    }
+    ASSERT_TRUE(read.Wait().ok());
+    ASSERT_NE(read.record(), nullptr);
+    EXPECT_EQ(read.record()->state(), v1::Global::STATE_COMMITTED);
+    ASSERT_TRUE(vote.Wait().ok());
+    EXPECT_EQ(vote.record()->decision(), v1::DECISION_COMMIT);
+  }
+}
+
+TEST_F(EngineTest, StartFailsWithWordsIfItCannotRollBack) {
+  Prepare("undecided");
+  Close();
+  Open();  // Its engine has started; a second one on the same store is what is tried here.
+  store_->PretendPowerLoss();
+  store_->FailNext(TransitionResult::Code::kNotApplied, false);
+  Engine second(store_.get(), &clock_, timer_.get(), executor_.get(), EngineOptions());
+  EXPECT_EQ(ReasonOf(second.Start()), Reason::STORE_UNAVAILABLE);
+  second.Drain();
+  timer_->Stop();  // They hold timers of both engines.
 }
 
 TEST_F(EngineTest, WaitersGiveUpAreCancelledAndDrained) {

@@ -231,6 +231,7 @@ Step RepeatCreate(const Global& global, const Event& event) {
   // Without a request id the gtrid is the caller's own word for "the same call".
   const Reason reason = event.request_id.empty() ? Reason::GTRID_IN_USE : Reason::REQUEST_ID_REUSED;
   absl::string_view field;
+  if (event.brings_gtrid && global.gtrid() != event.gtrid) field = "gtrid";
   if (GetDuration(global.timeout()) != event.timeout) field = "timeout";
   if (global.policy() != event.policy) field = "policy";
   if (global.expected_branches() != event.expected_branches) field = "expected_branches";

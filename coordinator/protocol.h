@@ -65,8 +65,9 @@ struct Event {
   absl::Time now;     // When the coordinator saw it.
   std::string actor;  // Who: a peer address; empty for the coordinator itself.
 
-  // kCreate
   std::string gtrid;
+  // kCreate
+  bool brings_gtrid = false;  // The caller chose the gtrid.
   absl::Duration timeout;
   v1::DecisionPolicy policy = v1::DECISION_POLICY_ON_FINALIZE;
   int expected_branches = 0;

@@ -125,6 +125,7 @@ absl::StatusOr<Request> ToRequest(const v1::CreateGlobalRequest& message, const 
   Request request =
       Begin(EventKind::kCreate, message.gtrid().empty() ? NewGtrid(limits.cluster, now) : message.gtrid(), now, actor);
   request.event.request_id = message.request_id();
+  request.event.brings_gtrid = !message.gtrid().empty();
   request.event.timeout = *timeout;
   request.event.policy = when_all_prepared ? message.policy() : v1::DECISION_POLICY_ON_FINALIZE;
   request.event.expected_branches = message.expected_branches();

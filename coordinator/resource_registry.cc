@@ -141,7 +141,12 @@ absl::StatusOr<ResourcePtr> ResourceRegistry::Put(bool replace, v1::Resource res
 }
 
 absl::Status ResourceRegistry::Remove(const std::string& name, const std::function<bool()>& in_use) {
+  const absl::Status used = MakeError(Reason::RESOURCE_IN_USE,
+                                      absl::StrCat("an unfinished global transaction has a branch on resource '", name,
+                                                   "'; see `assentctl globals list`"),
+                                      {{"resource", name}});
   MutexLock change(&change_mutex_);
+  if (in_use()) return used;  // The usual refusal, which nobody else notices.
   ResourcePtr removed;
   {
     MutexLock lock(&mutex_);
@@ -154,10 +159,7 @@ absl::Status ResourceRegistry::Remove(const std::string& name, const std::functi
   for (int i = 0; i < 100 && removed.use_count() > 1; ++i) absl::SleepFor(absl::Milliseconds(10));
   absl::Status status;
   if (removed.use_count() > 1 || in_use()) {
-    status = MakeError(Reason::RESOURCE_IN_USE,
-                       absl::StrCat("an unfinished global transaction has a branch on resource '", name,
-                                    "'; see `assentctl globals list`"),
-                       {{"resource", name}});
+    status = used;
   } else {
     status = store_->RemoveResource(name);
   }

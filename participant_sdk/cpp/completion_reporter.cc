@@ -16,6 +16,8 @@ namespace {
 
 // How long a batch is offered before newer ones join it in the next attempt.
 constexpr absl::Duration kAttempt = absl::Seconds(2);
+// Between a refusal that asks for a repetition and that.
+constexpr absl::Duration kPause = absl::Milliseconds(50);
 
 }  // namespace
 
@@ -54,6 +56,30 @@ bool CompletionReporter::Flush(absl::Time give_up) {
   return true;
 }
 
+std::vector<v1::Completion> CompletionReporter::Offer(const v1::CompletedRequest& batch) {
+  const absl::StatusOr<v1::CompletedResponse> response = connection_->Completed(batch, absl::Now() + kAttempt);
+  if (!response.ok()) {
+    LOG(WARNING) << batch.completions_size() << " completions not reported yet: " << ToText(response.status());
+    // A batch that is refused as a whole would be refused for ever.
+    if (!IsRetryable(response.status())) return {};
+    return {batch.completions().begin(), batch.completions().end()};
+  }
+  std::vector<v1::Completion> again;
+  for (int i = 0; i < response->results_size(); ++i) {
+    const v1::CompletionResult& result = response->results(i);
+    if (!result.has_error()) continue;
+    const absl::Status error = FromRpcStatus(result.error());
+    if (IsRetryable(error)) {  // The coordinator is going down, or its store is away: its word is "repeat".
+      again.push_back(batch.completions(i));
+      continue;
+    }
+    LOG(ERROR) << "gtrid=" << batch.completions(i).gtrid() << " bqual=" << batch.completions(i).bqual()
+               << " completion " << v1::Completion::Result_Name(batch.completions(i).result())
+               << " refused: " << ToText(error);
+  }
+  return again;
+}
+
 void CompletionReporter::Run() {
   mutex_.Lock();
   for (;;) {
@@ -62,27 +88,13 @@ void CompletionReporter::Run() {
     v1::CompletedRequest batch;
     for (size_t i = 0; i < kMaxBatch && i < waiting_.size(); ++i) *batch.add_completions() = waiting_[i];
     mutex_.Unlock();
-    const absl::Time give_up = absl::Now() + kAttempt;
-    const absl::StatusOr<v1::CompletedResponse> response = connection_->Completed(batch, give_up);
-    if (response.ok()) {
-      for (int i = 0; i < response->results_size(); ++i) {
-        const v1::CompletionResult& result = response->results(i);
-        if (!result.has_error()) continue;
-        LOG(ERROR) << "gtrid=" << batch.completions(i).gtrid() << " bqual=" << batch.completions(i).bqual()
-                   << " completion " << v1::Completion::Result_Name(batch.completions(i).result())
-                   << " refused: " << ToText(FromRpcStatus(result.error()));
-      }
-    } else {
-      LOG(WARNING) << batch.completions_size() << " completions not reported yet: " << ToText(response.status());
-    }
+    const std::vector<v1::Completion> again = Offer(batch);
+    if (!again.empty()) absl::SleepFor(kPause);
     mutex_.Lock();
-    // Whatever has an answer is done; without one (the coordinator is away) it is offered again. A batch that is
-    // refused as a whole would be refused for ever.
-    if (response.ok() || !absl::IsUnavailable(response.status())) {
-      waiting_.erase(waiting_.begin(), waiting_.begin() + batch.completions_size());
-      answered_ += static_cast<uint64_t>(batch.completions_size());
-      changed_.NotifyAll();
-    }
+    waiting_.erase(waiting_.begin(), waiting_.begin() + batch.completions_size());
+    waiting_.insert(waiting_.begin(), again.begin(), again.end());
+    answered_ += static_cast<uint64_t>(batch.completions_size()) - again.size();
+    changed_.NotifyAll();
   }
   mutex_.Unlock();
 }

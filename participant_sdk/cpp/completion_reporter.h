@@ -35,6 +35,8 @@ class CompletionReporter {
   static constexpr absl::Duration kFlushPatience = absl::Seconds(5);
 
   void Run();
+  // Sends a batch; answers what has to be offered again.
+  std::vector<v1::Completion> Offer(const v1::CompletedRequest& batch);
 
   CoordinatorConnection* const connection_;
   Mutex mutex_;

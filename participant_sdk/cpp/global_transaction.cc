@@ -34,8 +34,9 @@ GlobalTransaction::GlobalTransaction(std::shared_ptr<ClientState> client, std::s
 GlobalTransaction::~GlobalTransaction() {
   if (client_ == nullptr) return;  // Moved from.
   const std::vector<Branch*> branches = Branches();
-  if (!concluded_ && !TwoPhase::AwaitsDecision(branches)) {
-    if (left_ || (joined_ && branches.empty())) {
+  if (!concluded_) {
+    // While a vote is out only the decision finishes that branch, and asking for one here could wait for long.
+    if (left_ || (joined_ && branches.empty()) || TwoPhase::AwaitsDecision(branches)) {
       Report(RollBackUnvoted());
     } else {
       rollback_patience_ = kScopePatience;
@@ -113,7 +114,7 @@ absl::Status GlobalTransaction::Decide(bool finalize, Scope scope) {
   const bool failed =
       std::any_of(votes.begin(), votes.end(), [](const v1::Vote& vote) { return vote.kind() == v1::VOTE_KIND_FAILED; });
   if (failed) return FailedToPrepare(votes);
-  TwoPhase::MarkVoted(branches);
+  const std::vector<Branch*> fresh = TwoPhase::MarkVoted(branches);
   const absl::Time give_up = absl::Now() + client_->options.decision_patience;
   if (!finalize) {
     v1::PreparedRequest request;
@@ -129,7 +130,9 @@ absl::Status GlobalTransaction::Decide(bool finalize, Scope scope) {
   request.set_wait(v1::WAIT_DECIDED);
   const absl::StatusOr<v1::GlobalStatus> answer = client_->connection.Finalize(request, give_up);
   if (ReasonOf(answer.status()) == Reason::BRANCHES_NOT_PREPARED) {
-    TwoPhase::UnmarkVoted(branches);  // Nothing of the call was counted: it may be repeated, or rolled back.
+    // Nothing of this call was counted, so what voted in it for the first time may still be rolled back. A vote that an
+    // earlier call may have brought stays out.
+    TwoPhase::UnmarkVoted(fresh);
     return answer.status();
   }
   return Conclude(VerdictOf(answer), scope);
@@ -137,7 +140,7 @@ absl::Status GlobalTransaction::Decide(bool finalize, Scope scope) {
 
 absl::Status GlobalTransaction::FailedToPrepare(const std::vector<v1::Vote>& votes) {
   // COMMIT cannot be decided without our votes, so the locks of the others go first.
-  const std::vector<v1::Completion> completions = RollBackUnvoted();
+  std::vector<v1::Completion> completions = RollBackUnvoted();
   v1::PreparedRequest request;
   request.set_gtrid(gtrid_);
   request.set_wait(v1::WAIT_NONE);
@@ -145,8 +148,13 @@ absl::Status GlobalTransaction::FailedToPrepare(const std::vector<v1::Vote>& vot
     if (vote.kind() == v1::VOTE_KIND_FAILED) *request.add_votes() = vote;
   }
   const absl::StatusOr<v1::GlobalStatus> told = client_->connection.Prepared(request, absl::Now() + rollback_patience_);
-  LOG_IF(WARNING, !told.ok()) << "gtrid=" << gtrid_
-                              << " FAILED vote not counted, its deadline will roll it back: " << ToText(told.status());
+  if (!told.ok()) {
+    // The vote may not have arrived. The proofs behind it say the same, and they are offered until they are taken.
+    LOG(WARNING) << "gtrid=" << gtrid_ << " FAILED vote not confirmed: " << ToText(told.status());
+    for (const v1::Vote& vote : votes) {
+      if (vote.rolled_back()) completions.push_back(RolledBack(vote.bqual()));
+    }
+  }
   Report(completions);
   for (const std::unique_ptr<Branch>& branch : branches_) {
     if (result_.ok()) result_ = branch->poison();
@@ -173,8 +181,8 @@ absl::Status GlobalTransaction::Rollback(absl::string_view reason) {
   const absl::StatusOr<v1::GlobalStatus> answer =
       client_->connection.Finalize(request, absl::Now() + rollback_patience_);
   const Verdict verdict = VerdictOf(answer);
+  Report(completions);  // Also if nobody answered: they are offered until they are taken, and say the same.
   if (verdict.decision == v1::DECISION_UNSPECIFIED) return verdict.why;  // May be called again.
-  Report(completions);
   const absl::Status concluded = Conclude(verdict, Scope::kOwnBranches);
   if (verdict.decision == v1::DECISION_COMMIT) return verdict.why;
   return absl::IsUnknown(concluded) ? concluded : absl::OkStatus();
@@ -266,14 +274,16 @@ absl::Status GlobalTransaction::InDoubt(absl::string_view what) {
 
 std::vector<v1::Completion> GlobalTransaction::RollBackUnvoted() {
   std::vector<v1::Completion> completions = TwoPhase::RollBackUnvoted(Branches());
-  for (const v1::Branch& unused : created_) {
-    v1::Completion completion;
-    completion.set_gtrid(gtrid_);
-    completion.set_bqual(unused.bqual());
-    completion.set_result(v1::Completion::RESULT_ROLLED_BACK);
-    completions.push_back(std::move(completion));
-  }
+  for (const v1::Branch& unused : created_) completions.push_back(RolledBack(unused.bqual()));
   return completions;
+}
+
+v1::Completion GlobalTransaction::RolledBack(const std::string& bqual) const {
+  v1::Completion completion;
+  completion.set_gtrid(gtrid_);
+  completion.set_bqual(bqual);
+  completion.set_result(v1::Completion::RESULT_ROLLED_BACK);
+  return completion;
 }
 
 void GlobalTransaction::Report(const std::vector<v1::Completion>& completions) {

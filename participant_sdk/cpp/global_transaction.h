@@ -93,6 +93,7 @@ class GlobalTransaction {
   absl::Status InDoubt(absl::string_view what);
   // Rolls back what no vote is out for; also counts the branches that Begin made and nobody opened.
   std::vector<v1::Completion> RollBackUnvoted();
+  v1::Completion RolledBack(const std::string& bqual) const;
   void Report(const std::vector<v1::Completion>& completions);
 
   std::shared_ptr<ClientState> client_;

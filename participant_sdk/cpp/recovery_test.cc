@@ -1,5 +1,6 @@
 // Connections that break and a coordinator that goes away: at every step there is either the right answer or IN_DOUBT,
 // never a wrong one.
+#include <atomic>
 #include <thread>
 
 #include "participant_sdk/cpp/sdk_test_rig.h"
@@ -230,6 +231,74 @@ TEST_F(RecoveryTest, WithoutACoordinatorAFailedBranchIsStillRolledBackHere) {
   EXPECT_TRUE(absl::IsAborted(transaction.Commit())) << "without its vote it can never be decided COMMIT";
   EXPECT_EQ(Taken(2) + Taken(3), 0);
   EXPECT_TRUE(session(0)->Query(Take(2)).ok()) << "the session is free and nothing is locked";
+  // What the vote could not say, the completions do as soon as somebody listens.
+  ASSERT_TRUE(rig().coordinator().Restart().ok());
+  EXPECT_TRUE(client.Flush(absl::Seconds(20)));
+  EXPECT_EQ(Global(transaction.gtrid()).outcome(), v1::OUTCOME_ROLLED_BACK);
+}
+
+TEST_F(RecoveryTest, ARollbackWithoutACoordinatorIsReportedOnceItIsBack) {
+  ClientOptions options;
+  options.call_patience = absl::Seconds(1);
+  Client client = NewClient(options);
+  GlobalTransaction transaction = BegunOnBoth(&client);
+  rig().coordinator().Kill9();
+  EXPECT_EQ(ReasonOf(transaction.Rollback()), Reason::COORDINATOR_UNREACHABLE);
+  EXPECT_EQ(PreparedOn(0) + PreparedOn(1), 0u);
+  ASSERT_TRUE(rig().coordinator().Restart().ok());
+  EXPECT_TRUE(transaction.Rollback().ok());
+  EXPECT_TRUE(client.Flush(absl::Seconds(20)));
+  EXPECT_EQ(Global(transaction.gtrid()).outcome(), v1::OUTCOME_ROLLED_BACK);
+}
+
+// A vote that an earlier call brought stays out, whatever a later call is told: leaving scope must not roll its branch
+// back.
+TEST_F(RecoveryTest, AVoteThatIsOutIsNeverTakenBack) {
+  ClientOptions options;
+  options.decision_patience = absl::Seconds(1);
+  Client client = NewClient(options);
+  GlobalTransaction initiator = MustBegin(&client);
+  ASSERT_TRUE(MustOpen(&initiator, kOrders, session(0))->Execute(Take(2)).ok());
+  Xid xid;
+  {
+    Client own = NewClient(options);
+    auto worker = own.Join(initiator.gtrid());
+    Branch* const branch = MustOpen(&*worker, kPayments, session(1));
+    xid = branch->xid();
+    ASSERT_TRUE(branch->Execute(Take(3)).ok());
+    EXPECT_EQ(ReasonOf(worker->Prepare()), Reason::OUTCOME_IN_DOUBT) << "its vote counts; nobody has decided";
+    EXPECT_EQ(ReasonOf(worker->Commit()), Reason::BRANCHES_NOT_PREPARED) << "the initiator has not voted";
+  }
+  EXPECT_EQ(PreparedOn(1), 1u) << "left to the coordinator, not rolled back";
+  // Its session was closed with a prepared branch: without recovery only a person can finish it.
+  const absl::Status committed = initiator.Commit();
+  EXPECT_EQ(ReasonOf(committed), Reason::OUTCOME_IN_DOUBT) << "decided, but not proven on the worker's branch";
+  EXPECT_EQ(Global(initiator.gtrid()).global().decision(), v1::DECISION_COMMIT);
+  FinishByHand(1, xid, /*commit=*/true);
+  EXPECT_EQ(Taken(2) + Taken(3), 2);
+}
+
+// SIGTERM in the middle of a stream of transactions: "repeat the call" holds for completions, too.
+TEST_F(RecoveryTest, ADrainLosesNoCompletion) {
+  std::vector<std::string> gtrids;
+  std::atomic<bool> stop{false};
+  std::thread committing([&] {
+    while (!stop) {
+      GlobalTransaction transaction = BegunOnBoth(&client_);
+      gtrids.push_back(transaction.gtrid());
+      EXPECT_TRUE(transaction.Commit().ok());
+    }
+  });
+  for (int i = 0; i < 8; ++i) {
+    absl::SleepFor(absl::Milliseconds(100));
+    EXPECT_TRUE(rig().coordinator().Terminate().ok());
+    EXPECT_TRUE(rig().coordinator().Restart().ok());
+  }
+  stop = true;
+  committing.join();
+  EXPECT_TRUE(client_.Flush(absl::Seconds(20)));
+  ASSERT_FALSE(gtrids.empty());
+  for (const std::string& gtrid : gtrids) EXPECT_EQ(Global(gtrid).outcome(), v1::OUTCOME_COMMITTED) << gtrid;
 }
 
 }  // namespace

@@ -120,8 +120,13 @@ std::vector<v1::Vote> TwoPhase::Prepare(absl::Span<Branch* const> branches) {
   return votes;
 }
 
-void TwoPhase::MarkVoted(absl::Span<Branch* const> branches) {
-  for (Branch* branch : branches) branch->voted_ = true;
+std::vector<Branch*> TwoPhase::MarkVoted(absl::Span<Branch* const> branches) {
+  std::vector<Branch*> fresh;
+  for (Branch* branch : branches) {
+    if (!branch->voted_) fresh.push_back(branch);
+    branch->voted_ = true;
+  }
+  return fresh;
 }
 
 void TwoPhase::UnmarkVoted(absl::Span<Branch* const> branches) {

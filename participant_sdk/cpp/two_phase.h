@@ -19,8 +19,9 @@ class TwoPhase {
   static std::vector<v1::Vote> Prepare(absl::Span<Branch* const> branches);
 
   // From now on only the decision may finish these branches.
-  static void MarkVoted(absl::Span<Branch* const> branches);
-  // The votes were not counted.
+  // Answers those of which that was not so yet.
+  static std::vector<Branch*> MarkVoted(absl::Span<Branch* const> branches);
+  // These votes were certainly not counted.
   static void UnmarkVoted(absl::Span<Branch* const> branches);
   // True if some branch is prepared and its vote is out.
   static bool AwaitsDecision(absl::Span<Branch* const> branches);
