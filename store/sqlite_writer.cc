@@ -40,6 +40,7 @@ absl::StatusOr<std::unique_ptr<SqliteWriter>> SqliteWriter::Open(const Options& 
   writer->checkpoint_at_pages_ = options.wal_limit_pages;
   if (absl::Status status = writer->Configure(options); !status.ok()) return status;
   if (absl::Status status = writer->PrepareStatements(); !status.ok()) return status;
+  writer->ready_ = true;
   if (absl::Status status = writer->Repair(); !status.ok()) return status;
   const absl::StatusOr<bool> lossy = NoteBoot(&writer->db_, options.new_file, options.boot_id);
   if (!lossy.ok()) return lossy.status();
@@ -123,7 +124,8 @@ absl::Status SqliteWriter::PrepareStatements() {
 
 SqliteWriter::~SqliteWriter() {
   if (db_.get() == nullptr) return;
-  if (repair_due_ && !Repair().ok()) {
+  // A file that was refused is left alone; it may not even be ours.
+  if (repair_due_ && (!ready_ || !Repair().ok())) {
     // Closing would move the log into the database and delete it, trusting a sync that may lie. The next open repairs.
     sqlite3_db_config(db_.get(), SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);
   }

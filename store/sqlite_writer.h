@@ -125,6 +125,7 @@ class SqliteWriter {
   bool may_have_lost_lazy_writes_ = false;
   bool full_sync_ = false;  // What the connection's synchronous is set to.
   // What is wrong with the log since the last repair. At first: everything, another process may have left it.
+  bool ready_ = false;        // The file is ours, and sound: it may be written.
   bool repair_due_ = true;    // Frames of a failed commit may stand behind the last good one: a barrier is due.
   bool sync_suspect_ = true;  // A sync may have failed: the log must be written again, too.
   bool restart_due_ = false;  // Everything in the log is in the database: the next commit may begin it anew.
