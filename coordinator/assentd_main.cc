@@ -7,6 +7,7 @@
 #include <grpc/support/log.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -40,6 +41,8 @@ constexpr int kExitSettings = 2;
 constexpr int kExitStore = 3;
 constexpr int kExitListen = 4;
 constexpr int kExitSecondSignal = 130;
+// A limit of open files below this is worth a warning.
+constexpr rlim_t kFewFiles = 65536;
 
 struct DaemonSettings {
   std::string store = "assent.db";
@@ -161,6 +164,25 @@ void StartLogging(const DaemonSettings& d) {
   gpr_set_log_function(&LogOfGrpc);
 }
 
+// Each connection of a client is a file, and gRPC stops listening for good once there are too many.
+void RaiseFileLimit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) {
+    PLOG(WARNING) << "cannot read the limit of open files";
+    return;
+  }
+  const rlim_t before = limit.rlim_cur;
+  limit.rlim_cur = limit.rlim_max;
+  if (setrlimit(RLIMIT_NOFILE, &limit) != 0) {
+    PLOG(WARNING) << "cannot raise the limit of open files to " << limit.rlim_max;
+    limit.rlim_cur = before;
+  }
+  if (limit.rlim_cur < kFewFiles) {
+    LOG(WARNING) << "at most " << limit.rlim_cur
+                 << " open files: more clients than that cannot connect; raise the hard limit (LimitNOFILE)";
+  }
+}
+
 // Tells systemd, if it asked (sd_notify's protocol: one datagram).
 void Notify(absl::string_view state) {
   const char* path = std::getenv("NOTIFY_SOCKET");
@@ -209,10 +231,12 @@ int Main(int argc, char** argv) {
   if (*next == Settings::Next::kExit) return 0;
   if (absl::Status status = Validate(&daemon); !status.ok()) return Fail(kExitSettings, status);
   if (*next == Settings::Next::kCheckConfig) {
+    if (absl::Status status = CheckTls(daemon.server.tls); !status.ok()) return Fail(kExitSettings, status);
     std::cout << "ok\n";
     return 0;
   }
   StartLogging(daemon);
+  RaiseFileLimit();
 
   SqliteOptions store_options;
   store_options.path = daemon.store;

@@ -26,9 +26,12 @@
 namespace assent {
 namespace {
 
-// What may block: reads of the store, checks of resources.
+// What may block: reads of the store…
 constexpr int kBlockingThreads = 4;
 constexpr size_t kBlockingQueue = 10000;
+// …and, apart from them, calls that may wait for a database: one that accepts and never speaks holds up only these.
+constexpr int kResourceThreads = 2;
+constexpr size_t kResourceQueue = 100;
 constexpr int kMaxMessageBytes = 4 * 1024 * 1024;
 constexpr absl::Duration kDrainPoll = absl::Milliseconds(2);
 // For what is on the wire when the last call has been answered: NOT_SERVING to whoever watches, GOAWAY.
@@ -63,16 +66,19 @@ absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> Credentials(const TlsOp
 
 }  // namespace
 
+absl::Status CheckTls(const TlsOptions& tls) { return Credentials(tls).status(); }
+
 class CoordinatorServer::Impl {
  public:
   Impl(std::unique_ptr<Store> store, const ServerOptions& options)
       : store_(std::move(store)),
         timer_(Clock::Real()),
         executor_(kBlockingThreads, kBlockingQueue),
+        resource_executor_(kResourceThreads, kResourceQueue),
         registry_(store_.get(), Clock::Real()),
         engine_(store_.get(), Clock::Real(), &timer_, &executor_, EngineOptionsOf(options)),
         coordinator_(&engine_, store_.get(), &registry_, &executor_, Clock::Real(), options.limits),
-        resources_(&registry_, &engine_, &executor_) {}
+        resources_(&registry_, &engine_, &resource_executor_) {}
 
   absl::Status Start(const ServerOptions& options) {
     if (absl::Status status = registry_.Load(); !status.ok()) return status;
@@ -116,6 +122,7 @@ class CoordinatorServer::Impl {
     }
     // The engine takes no more calls. First what calls into the store ends, then the store ends what is on its way.
     timer_.Stop();
+    resource_executor_.Stop();
     executor_.Stop();
     store_.reset();
   }
@@ -142,6 +149,7 @@ class CoordinatorServer::Impl {
   std::unique_ptr<Store> store_;
   Timer timer_;
   Executor executor_;
+  Executor resource_executor_;
   ResourceRegistry registry_;
   Engine engine_;
   CoordinatorServiceImpl coordinator_;

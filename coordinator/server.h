@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "coordinator/engine.h"
@@ -20,6 +21,9 @@ struct TlsOptions {
   // If set, clients must show a certificate that this CA has signed.
   std::string client_ca_file;
 };
+
+// Reads the files. INVALID_FIELD names the one that cannot be read or is empty; what is in them is not looked at.
+absl::Status CheckTls(const TlsOptions& tls);
 
 struct ServerOptions {
   std::string listen = "127.0.0.1:7411";  // host:port; port 0 takes a free one.

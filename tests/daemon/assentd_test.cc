@@ -30,6 +30,7 @@ namespace assent {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::StartsWith;
@@ -109,6 +110,7 @@ TEST_F(CommandLineTest, CheckConfigFindsWhatOneSettingAloneDoesNotShow) {
       {{"--store=mysql://host/db"}, "store 'mysql://…' is not supported"},
       {{"--store="}, "store must not be empty"},
       {{"--tls-cert=x"}, "tls-cert and tls-key go together"},
+      {{"--tls-cert=/nowhere.pem", "--tls-key=/nowhere.key"}, "cannot read /nowhere.pem"},
       {{"--tls-client-ca=x"}, "tls-client-ca needs tls-cert and tls-key"},
       {{"--listen=0.0.0.0:7411"}, "is not a loopback address"},
       {{"--listen=[::]:7411"}, "is not a loopback address"},
@@ -188,6 +190,28 @@ class AssentdTest : public DaemonTest {
     const auto created = stubs_->Create(CreateOf(gtrid, {"a"}, timeout));
     ASSERT_TRUE(created.ok()) << created.status();
   }
+  // A socket to which connections can be made; whoever does hears nothing. Answers -1 if it cannot be had.
+  static int ListenSilently(int* port) {
+    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof(address);
+    if (bind(fd, reinterpret_cast<sockaddr*>(&address), size) != 0 || listen(fd, 100) != 0 ||
+        getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) != 0) {
+      return -1;
+    }
+    *port = ntohs(address.sin_port);
+    return fd;
+  }
+  static v1::RegisterResourceRequest SilentResource(int port) {
+    v1::RegisterResourceRequest request;
+    request.mutable_resource()->set_name("silent");
+    request.mutable_resource()->set_engine(v1::Resource::ENGINE_MARIADB);
+    request.mutable_resource()->set_address(absl::StrCat("127.0.0.1:", port));
+    request.mutable_resource()->set_user("u");
+    return request;
+  }
 };
 
 TEST_F(AssentdTest, SigtermAnswersWhoWaitsAndEndsWithZero) {
@@ -218,25 +242,13 @@ TEST_F(AssentdTest, SigtermAnswersWhoWaitsAndEndsWithZero) {
 
 // A check of a database that accepts the connection and says nothing takes longer than anybody wants to wait for.
 TEST_F(AssentdTest, ASecondSignalEndsItAtOnce) {
-  const int silent = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof(address);
-  ASSERT_EQ(bind(silent, reinterpret_cast<sockaddr*>(&address), size), 0);
-  ASSERT_EQ(listen(silent, 1), 0);
-  ASSERT_EQ(getsockname(silent, reinterpret_cast<sockaddr*>(&address), &size), 0);
+  int port = 0;
+  const int silent = ListenSilently(&port);
+  ASSERT_GE(silent, 0);
   Assentd::Options options;
   options.extra = {"--drain-grace=1h"};
   StartDaemon(options);
-  std::thread caller([&] {
-    v1::RegisterResourceRequest request;
-    request.mutable_resource()->set_name("silent");
-    request.mutable_resource()->set_engine(v1::Resource::ENGINE_MARIADB);
-    request.mutable_resource()->set_address(absl::StrCat("127.0.0.1:", ntohs(address.sin_port)));
-    request.mutable_resource()->set_user("u");
-    EXPECT_TRUE(absl::IsUnavailable(stubs_->Register(request).status()));
-  });
+  std::thread caller([&] { EXPECT_TRUE(absl::IsUnavailable(stubs_->Register(SilentResource(port)).status())); });
   const int connection = accept(silent, nullptr, nullptr);  // The check is on its way.
   EXPECT_GE(connection, 0);
   const absl::Time begin = absl::Now();
@@ -250,6 +262,40 @@ TEST_F(AssentdTest, ASecondSignalEndsItAtOnce) {
   caller.join();
   close(connection);
   close(silent);
+}
+
+TEST_F(AssentdTest, SilentDatabasesDoNotStallReadsOfFinishedTransactions) {
+  int port = 0;
+  const int silent = ListenSilently(&port);
+  ASSERT_GE(silent, 0);
+  StartDaemon();
+  Begin("g");
+  ASSERT_TRUE(stubs_->Finalize(FinalizeOf("g", v1::DECISION_ROLLBACK)).ok());
+  std::vector<std::thread> callers;
+  for (int i = 0; i < 8; ++i) {
+    callers.emplace_back([&] { EXPECT_FALSE(stubs_->Register(SilentResource(port)).ok()); });
+  }
+  const int connection = accept(silent, nullptr, nullptr);
+  EXPECT_GE(connection, 0);
+  absl::SleepFor(absl::Milliseconds(300));  // Time for the others to take all threads that they can get.
+  const absl::Time begin = absl::Now();
+  Stored("g");
+  EXPECT_LT(absl::Now() - begin, absl::Seconds(1));
+  daemon_->Kill9();
+  for (std::thread& caller : callers) caller.join();
+  close(connection);
+  close(silent);
+}
+
+TEST_F(AssentdTest, TakesAsManyFilesAsItMayAndWarnsIfTheseAreFew) {
+  Assentd::Options options;
+  options.wrapper = {"/bin/sh", "-c", "ulimit -Sn 200; ulimit -Hn 1000; exec \"$@\"", "sh"};
+  StartDaemon(options);
+  std::ifstream limits(absl::StrCat("/proc/", daemon_->pid(), "/limits"));
+  std::stringstream text;
+  text << limits.rdbuf();
+  EXPECT_THAT(text.str(), ContainsRegex("Max open files +1000 +1000 "));
+  EXPECT_THAT(daemon_->Output(), HasSubstr("at most 1000 open files"));
 }
 
 TEST_F(AssentdTest, HealthTurnsNotServingWhenItDrains) {
