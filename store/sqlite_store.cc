@@ -59,6 +59,8 @@ absl::StatusOr<std::unique_ptr<SqliteStore>> SqliteStore::Open(const SqliteOptio
   if (!lock.ok()) return lock.status();
 
   const bool new_file = lock->store_bytes() == 0;
+  // An empty store answers NOT_FOUND for everything that another one knows: whoever mistyped a path must see it here.
+  LOG_IF(WARNING, new_file) << "store: " << options.path << " is new and empty; it knows of no earlier transaction";
   std::unique_ptr<SqliteStore> store(new SqliteStore(*std::move(lock)));
   SqliteWriter::Options writer_options;
   writer_options.path = *path;
