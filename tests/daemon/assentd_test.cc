@@ -280,6 +280,8 @@ TEST_F(AssentdTest, SilentDatabasesDoNotStallReadsOfFinishedTransactions) {
   absl::SleepFor(absl::Milliseconds(300));  // Time for the others to take all threads that they can get.
   const absl::Time begin = absl::Now();
   Stored("g");
+  const auto listed = stubs_->List(v1::ListGlobalsRequest());  // A read of the store, whatever is still in memory.
+  EXPECT_TRUE(listed.ok() && listed->globals_size() == 1) << listed.status();
   EXPECT_LT(absl::Now() - begin, absl::Seconds(1));
   daemon_->Kill9();
   for (std::thread& caller : callers) caller.join();
