@@ -36,6 +36,9 @@ namespace assent {
   X(RESOURCE_IN_USE, kFailedPrecondition, kNever)          \
   X(RESOURCE_UNREACHABLE, kUnavailable, kSameCall)         \
   X(RESOURCE_UNFIT, kFailedPrecondition, kNever)           \
+  X(RESOURCE_CLAIMED, kFailedPrecondition, kNever)         \
+  X(RESOURCE_QUARANTINED, kFailedPrecondition, kNever)     \
+  X(WRONG_SERVER, kFailedPrecondition, kNever)             \
   /* Refused before the transaction is looked up. */       \
   X(SHUTTING_DOWN, kUnavailable, kSameCall)                \
   X(OVERLOADED, kUnavailable, kSameCall)                   \
@@ -52,6 +55,8 @@ namespace assent {
   X(VOTE_CHANGED, kFailedPrecondition, kNever)             \
   X(COMPLETION_CHANGED, kFailedPrecondition, kNever)       \
   X(BRANCHES_NOT_PREPARED, kFailedPrecondition, kNever)    \
+  X(ETAG_MISMATCH, kAborted, kNever)                       \
+  X(RESOLUTION_REFUSED, kFailedPrecondition, kNever)       \
   /* The coordinator's store. */                           \
   X(STORE_UNAVAILABLE, kUnavailable, kSameCall)            \
   X(STORE_FULL, kUnavailable, kSameCall)                   \

@@ -119,9 +119,10 @@ class Store {
   virtual StoreStats Stats() const = 0;
 };
 
-// True for COMMITTED and ROLLED_BACK: nothing is left to do, for anybody.
+// True for COMMITTED, ROLLED_BACK and HEURISTIC_CLOSED: nothing is left to do, for anybody.
 inline bool IsFinished(v1::Global::State state) {
-  return state == v1::Global::STATE_COMMITTED || state == v1::Global::STATE_ROLLED_BACK;
+  return state == v1::Global::STATE_COMMITTED || state == v1::Global::STATE_ROLLED_BACK ||
+         state == v1::Global::STATE_HEURISTIC_CLOSED;
 }
 
 }  // namespace assent

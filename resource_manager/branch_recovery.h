@@ -1,0 +1,100 @@
+// BranchRecovery: finishes branches whose sessions are gone, over the coordinator's own connections, and proves how
+// they ended. One implementation per engine; the coordinator's recovery knows only this.
+//
+// It never guesses: an outcome other than UNSPECIFIED, STILL_PREPARED and ATTACHED_ELSEWHERE is proven by the evidence
+// that comes with it. It touches only the branches it is asked to finish, and never a session that is alive within its
+// lease.
+#ifndef ASSENT_RESOURCE_MANAGER_BRANCH_RECOVERY_H_
+#define ASSENT_RESOURCE_MANAGER_BRANCH_RECOVERY_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "absl/types/optional.h"
+#include "absl/types/span.h"
+#include "assent/v1/coordinator_service.pb.h"
+#include "assent/v1/global.pb.h"
+#include "base/xid.h"
+#include "resource_manager/mariadb_session.h"
+#include "resource_manager/witness_table.h"
+
+namespace assent {
+
+// A branch of a decided transaction that is not proven finished, or an orphan (decision ROLLBACK).
+struct BranchTask {
+  Xid xid;
+  v1::Decision decision = v1::DECISION_ROLLBACK;
+  // It voted PREPARED, so it was prepared once.
+  bool voted_prepared = false;
+  // The session that runs or ran it; nullopt: not known.
+  absl::optional<v1::Session> session;
+  // The lease is over: a session that still holds it may be killed if `may_kill`.
+  bool lease_over = false;
+  bool may_kill = false;
+  // Where its witness is; nullopt: it leaves none.
+  absl::optional<WitnessTable> witness;
+  // When the branch was created, by the coordinator's clock: a witness table that is younger proves nothing.
+  absl::Time created;
+};
+
+// What came of a task.
+struct BranchFinding {
+  v1::Evidence evidence;  // With the outcome; `time` is left to the caller.
+  // True if trying again may come further; false if only an operator, or a restart of the server, can.
+  bool retry = true;
+};
+
+// What names the data on a server: one row per cluster and resource that the coordinator keeps there.
+struct Claim {
+  std::string store_id;
+  int64_t epoch = 0;
+};
+
+// Thread-compatible: one thread at a time. All calls block, each for a bounded time. A call that loses its connection
+// answers DATABASE_UNREACHABLE; the object is then of no more use.
+class BranchRecovery {
+ public:
+  virtual ~BranchRecovery() = default;
+
+  virtual const ServerIdentity& identity() const = 0;
+
+  // Everything that is prepared on the server, whoever's: complete, or an error.
+  virtual absl::StatusOr<std::vector<RecoveredXid>> ListPrepared() = 0;
+
+  // Looks only. One finding per task, in order.
+  virtual absl::StatusOr<std::vector<BranchFinding>> Examine(absl::Span<const BranchTask> tasks) = 0;
+
+  // Finishes what can be finished and proves it; at most kMaxTasks at once. One finding per task, in order. An error
+  // means that nothing is known about any of them: look again later.
+  virtual absl::StatusOr<std::vector<BranchFinding>> Finish(absl::Span<const BranchTask> tasks) = 0;
+  static constexpr size_t kMaxTasks = 1000;
+
+  // Engine transactions without a session that ListPrepared does not list, whoever's; nullopt: the account may not
+  // look.
+  virtual absl::StatusOr<absl::optional<int>> CountGhosts() = 0;
+
+  // Who waits for locks that branches hold; at most `limit`. The branch is named if `sessions` tells whose connection
+  // holds the lock, or if only one detached branch is prepared there.
+  virtual absl::StatusOr<std::vector<v1::LockWait>> LockWaits(absl::Span<const BranchTask> branches, int limit) = 0;
+
+  // The claim of (cluster, resource) in the witness schema; nullopt: there is none.
+  virtual absl::StatusOr<absl::optional<Claim>> ReadClaim(const WitnessTable& witness, absl::string_view cluster,
+                                                          absl::string_view resource) = 0;
+  // Writes the claim, durably, if what is there is `expected` (nullopt: nothing). False if it is something else.
+  virtual absl::StatusOr<bool> WriteClaim(const WitnessTable& witness, absl::string_view cluster,
+                                          absl::string_view resource, const absl::optional<Claim>& expected,
+                                          const Claim& claim) = 0;
+
+  // Deletes the witnesses of branches whose transactions are finished; see witness.h.
+  virtual absl::Status ForgetWitnesses(const WitnessTable& witness, absl::Span<const Xid> xids) = 0;
+  // The gtrids that have witnesses with this prefix, beginning behind `after`, at most `limit`: what is left to forget.
+  virtual absl::StatusOr<std::vector<Xid>> ListWitnesses(const WitnessTable& witness, absl::string_view gtrid_prefix,
+                                                         const Xid& after, int limit) = 0;
+};
+
+}  // namespace assent
+
+#endif  // ASSENT_RESOURCE_MANAGER_BRANCH_RECOVERY_H_
