@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/errors.h"
 
@@ -94,6 +95,10 @@ std::string NewGtrid(absl::string_view cluster, absl::Time now) {
     for (int i = 7; i >= 0; --i, bits >>= 5) ulid[10 + half * 8 + i] = kAlphabet[bits & 31];
   }
   return absl::StrCat(cluster, "-", ulid);
+}
+
+bool HasClusterPrefix(absl::string_view gtrid, absl::string_view cluster) {
+  return gtrid.size() > cluster.size() && absl::StartsWith(gtrid, cluster) && gtrid[cluster.size()] == '-';
 }
 
 std::string NewRequestId() {

@@ -45,6 +45,8 @@ std::string XidSqlLiteral(const Xid& xid);
 // by birth time and the time can be read in XA RECOVER. Thread-safe. Unique by its 80 random bits, also across
 // processes.
 std::string NewGtrid(absl::string_view cluster, absl::Time now);
+// True for gtrids of this cluster, whoever chose the rest.
+bool HasClusterPrefix(absl::string_view gtrid, absl::string_view cluster);
 // A random UUID (version 4) for request ids. Thread-safe.
 std::string NewRequestId();
 

@@ -67,6 +67,10 @@ void Declare(DaemonSettings* d, Settings* settings) {
                 "the longest timeout a creator may ask for");
   settings->Add("max-open-globals", &server.max_open_globals, 1, 100000000,
                 "unfinished transactions; more are refused");
+  settings->Add("sweep-interval", &server.sweep_interval, absl::Milliseconds(100), absl::Hours(1),
+                "how often recovery looks at every resource without being asked");
+  settings->Add("alarm-age", &server.alarm_age, absl::Seconds(1), absl::Hours(24 * 365),
+                "how long a branch may be in doubt before that is an alarm");
   settings->Add("drain-grace", &d->drain_grace, absl::ZeroDuration(), absl::Hours(1),
                 "how long running calls may take to end after SIGTERM");
   settings->Add("tls-cert", &server.tls.cert_file,

@@ -12,12 +12,27 @@
 
 namespace assent {
 
+namespace {
+
+// The protocol's own words for "there is no record".
+absl::Status NoRecord(const std::string& gtrid) {
+  Event unknown;
+  unknown.kind = EventKind::kVote;
+  unknown.gtrid = gtrid;
+  return Apply(nullptr, unknown).answer;
+}
+
+}  // namespace
+
 CoordinatorServiceImpl::CoordinatorServiceImpl(Engine* engine, Store* store, ResourceRegistry* registry,
-                                               Executor* executor, Clock* clock, RequestLimits limits)
+                                               Recovery* recovery, Executor* executor, Executor* resource_executor,
+                                               Clock* clock, RequestLimits limits)
     : engine_(engine),
       store_(store),
       registry_(registry),
+      recovery_(recovery),
       executor_(executor),
+      resource_executor_(resource_executor),
       clock_(clock),
       limits_(std::move(limits)) {}
 
@@ -115,15 +130,13 @@ grpc::ServerUnaryReactor* CoordinatorServiceImpl::GetGlobal(grpc::CallbackServer
   }
   engine_->Read(request->gtrid(), [call, request, response](const absl::Status& status, const GlobalPtr& record) {
     if (status.ok() && record == nullptr) {
-      Event unknown;
-      unknown.kind = EventKind::kVote;
-      unknown.gtrid = request->gtrid();
-      call->Done(Apply(nullptr, unknown).answer);  // The protocol's own words for "no record".
+      call->Done(NoRecord(request->gtrid()));
       return;
     }
     if (status.ok()) {
       *response->mutable_global() = *record;
       response->set_outcome(OutcomeOf(*record));
+      response->set_etag(EtagOf(*record));
     }
     call->Done(status);
   });
@@ -151,6 +164,78 @@ grpc::ServerUnaryReactor* CoordinatorServiceImpl::ListGlobals(grpc::CallbackServ
     response->set_next_page_token(page->next_page_token);
     return absl::OkStatus();
   });
+}
+
+grpc::ServerUnaryReactor* CoordinatorServiceImpl::Recover(grpc::CallbackServerContext*,
+                                                          const v1::RecoverRequest* request,
+                                                          v1::RecoverResponse* response) {
+  return RunBlocking(resource_executor_, [this, request, response] {
+    absl::StatusOr<v1::RecoverResponse> answer = recovery_->Recover(*request);
+    if (answer.ok()) *response = *std::move(answer);
+    return answer.status();
+  });
+}
+
+grpc::ServerUnaryReactor* CoordinatorServiceImpl::ListInDoubt(grpc::CallbackServerContext*,
+                                                              const v1::ListInDoubtRequest* request,
+                                                              v1::ListInDoubtResponse* response) {
+  // The page for whoever is on call must come even if every database hangs.
+  return RunBlocking(request->with_locks() ? resource_executor_ : executor_, [this, request, response] {
+    absl::StatusOr<v1::ListInDoubtResponse> answer = recovery_->ListInDoubt(*request);
+    if (answer.ok()) *response = *std::move(answer);
+    return answer.status();
+  });
+}
+
+grpc::ServerUnaryReactor* CoordinatorServiceImpl::RetryNow(grpc::CallbackServerContext*,
+                                                           const v1::RetryNowRequest* request,
+                                                           v1::RetryNowResponse* response) {
+  // Not the executor that the engine's own reads need.
+  return RunBlocking(resource_executor_, [this, request, response]() -> absl::Status {
+    if (!request->gtrid().empty()) {
+      if (absl::Status status = ValidateGtrid(request->gtrid()); !status.ok()) return status;
+      if (absl::Status status = Lookup(request->gtrid()).status(); !status.ok()) return status;
+    }
+    absl::StatusOr<v1::RetryNowResponse> answer = recovery_->RetryNow(*request);
+    if (answer.ok()) *response = *std::move(answer);
+    return answer.status();
+  });
+}
+
+grpc::ServerUnaryReactor* CoordinatorServiceImpl::ResolveBranch(grpc::CallbackServerContext* context,
+                                                                const v1::ResolveBranchRequest* request,
+                                                                v1::ResolveBranchResponse* response) {
+  absl::StatusOr<Request> resolve = ToRequest(*request, clock_->Now(), context->peer());
+  return RunBlocking(resource_executor_, [this, request, response, resolve = std::move(resolve)]() -> absl::Status {
+    if (!resolve.ok()) return resolve.status();
+    return Resolve(*resolve, request->validate_only(), response);
+  });
+}
+
+absl::StatusOr<GlobalPtr> CoordinatorServiceImpl::Lookup(const std::string& gtrid) {
+  absl::StatusOr<GlobalPtr> record = engine_->ReadAndWait(gtrid);
+  if (record.ok() && *record == nullptr) return NoRecord(gtrid);
+  return record;
+}
+
+absl::Status CoordinatorServiceImpl::Resolve(Request resolve, bool validate_only, v1::ResolveBranchResponse* response) {
+  const absl::StatusOr<GlobalPtr> before = Lookup(resolve.event.gtrid);
+  if (!before.ok()) return before.status();
+  resolve.event.evidence = recovery_->LookAt(*before, resolve.event.bqual);
+  *response->mutable_evidence() = resolve.event.evidence;
+  GlobalPtr after;
+  if (validate_only) {
+    Step step = Apply(before->get(), resolve.event);
+    if (!step.answer.ok()) return step.answer;
+    after = step.next != nullptr ? step.next : *before;
+  } else {
+    absl::StatusOr<GlobalPtr> done = engine_->SubmitAndWait(std::move(resolve.event));
+    if (!done.ok()) return done.status();
+    after = *std::move(done);
+  }
+  *response->mutable_global() = *after;
+  response->set_etag(EtagOf(*after));
+  return absl::OkStatus();
 }
 
 }  // namespace assent

@@ -1,4 +1,5 @@
-// CoordinatorServiceImpl: the gRPC front of the engine. Each RPC validates (requests.h), submits one event and answers.
+// CoordinatorServiceImpl: the gRPC front of the engine and of recovery. Each RPC validates (requests.h), submits one
+// event and answers; or asks recovery.
 #ifndef ASSENT_COORDINATOR_COORDINATOR_SERVICE_H_
 #define ASSENT_COORDINATOR_COORDINATOR_SERVICE_H_
 
@@ -6,6 +7,7 @@
 #include "base/clock.h"
 #include "base/executor.h"
 #include "coordinator/engine.h"
+#include "coordinator/recovery.h"
 #include "coordinator/requests.h"
 #include "coordinator/resource_registry.h"
 #include "store/store.h"
@@ -15,8 +17,9 @@ namespace assent {
 // Thread-safe. Everything passed in must outlive it. A waiting call holds no thread.
 class CoordinatorServiceImpl final : public v1::CoordinatorService::CallbackService {
  public:
-  CoordinatorServiceImpl(Engine* engine, Store* store, ResourceRegistry* registry, Executor* executor, Clock* clock,
-                         RequestLimits limits);
+  // `executor`: for what reads the store. `resource_executor`: for what may wait for a database.
+  CoordinatorServiceImpl(Engine* engine, Store* store, ResourceRegistry* registry, Recovery* recovery,
+                         Executor* executor, Executor* resource_executor, Clock* clock, RequestLimits limits);
 
   grpc::ServerUnaryReactor* CreateGlobal(grpc::CallbackServerContext* context, const v1::CreateGlobalRequest* request,
                                          v1::CreateGlobalResponse* response) override;
@@ -33,16 +36,29 @@ class CoordinatorServiceImpl final : public v1::CoordinatorService::CallbackServ
                                       v1::GetGlobalResponse* response) override;
   grpc::ServerUnaryReactor* ListGlobals(grpc::CallbackServerContext* context, const v1::ListGlobalsRequest* request,
                                         v1::ListGlobalsResponse* response) override;
+  grpc::ServerUnaryReactor* Recover(grpc::CallbackServerContext* context, const v1::RecoverRequest* request,
+                                    v1::RecoverResponse* response) override;
+  grpc::ServerUnaryReactor* ListInDoubt(grpc::CallbackServerContext* context, const v1::ListInDoubtRequest* request,
+                                        v1::ListInDoubtResponse* response) override;
+  grpc::ServerUnaryReactor* RetryNow(grpc::CallbackServerContext* context, const v1::RetryNowRequest* request,
+                                     v1::RetryNowResponse* response) override;
+  grpc::ServerUnaryReactor* ResolveBranch(grpc::CallbackServerContext* context, const v1::ResolveBranchRequest* request,
+                                          v1::ResolveBranchResponse* response) override;
 
  private:
   // Submits the request and finishes the call with `fill(record, event)` or the error.
   template <typename Fill>
   grpc::ServerUnaryReactor* Carry(grpc::CallbackServerContext* context, absl::StatusOr<Request> request, Fill fill);
+  // The record; GLOBAL_NOT_FOUND. Blocks.
+  absl::StatusOr<GlobalPtr> Lookup(const std::string& gtrid);
+  absl::Status Resolve(Request resolve, bool validate_only, v1::ResolveBranchResponse* response);
 
   Engine* const engine_;
   Store* const store_;
   ResourceRegistry* const registry_;
+  Recovery* const recovery_;
   Executor* const executor_;
+  Executor* const resource_executor_;
   Clock* const clock_;
   const RequestLimits limits_;
 };

@@ -61,6 +61,7 @@ struct Engine::Effects {
   absl::optional<Transition> write;
   std::string write_gtrid;
   std::string read_gtrid;  // Read its record.
+  GlobalPtr finished;      // Has just ended.
   bool settle = false;     // …after the fate of everything in flight is known.
   std::vector<Timer::Id> cancelled_timers;
 };
@@ -196,6 +197,52 @@ void Engine::Read(const std::string& gtrid, Reply reply) {
     }
   }
   Run(&effects);
+}
+
+namespace {
+
+// Waits for one Reply.
+class Answer {
+ public:
+  Engine::Reply Reply() {
+    return [state = state_](const absl::Status& status, const GlobalPtr& record) {
+      MutexLock lock(&state->mutex);
+      state->status = status;
+      state->record = record;
+      state->done = true;
+      state->changed.NotifyAll();
+    };
+  }
+  absl::StatusOr<GlobalPtr> Wait() {
+    MutexLock lock(&state_->mutex);
+    while (!state_->done) state_->changed.Wait(&state_->mutex);
+    if (!state_->status.ok()) return state_->status;
+    return state_->record;
+  }
+
+ private:
+  struct State {
+    Mutex mutex;
+    CondVar changed;
+    bool done = false;
+    absl::Status status;
+    GlobalPtr record;
+  };
+  std::shared_ptr<State> state_ = std::make_shared<State>();
+};
+
+}  // namespace
+
+absl::StatusOr<GlobalPtr> Engine::SubmitAndWait(Event event) {
+  Answer answer;
+  Submit(std::move(event), v1::WAIT_NONE, absl::InfiniteFuture(), answer.Reply());
+  return answer.Wait();
+}
+
+absl::StatusOr<GlobalPtr> Engine::ReadAndWait(const std::string& gtrid) {
+  Answer answer;
+  Read(gtrid, answer.Reply());
+  return answer.Wait();
 }
 
 void Engine::Enqueue(Shard* shard, const CallPtr& call, Effects* effects) {
@@ -343,6 +390,7 @@ void Engine::Run(Effects* effects) {
     });
   }
   if (!effects->read_gtrid.empty()) StartRead(effects->read_gtrid, effects->settle);
+  if (effects->finished != nullptr) options_.on_finished(effects->finished);
   for (Effects::Answer& answer : effects->answers) {
     answer.call->reply(answer.status, answer.record);
     answer.call->reply = nullptr;  // Whatever it holds is released now, even if a timer still knows the call.
@@ -377,6 +425,7 @@ void Engine::HandleWritten(Live* live, TransitionResult result, Effects* effects
              next->state() == v1::Global::STATE_HEURISTIC && live->record->state() != v1::Global::STATE_HEURISTIC)
           << "gtrid=" << live->gtrid << " HEURISTIC: evidence contradicts the decision "
           << v1::Decision_Name(next->decision());
+      if (IsFinished(next->state())) effects->finished = next;
       Adopt(std::move(next), live, effects);
       std::vector<Live::InFlight> done;
       done.swap(live->in_flight);
@@ -513,6 +562,19 @@ void Engine::Drain() {
     }
     Run(&effects);
   }
+}
+
+std::vector<GlobalPtr> Engine::Undone(absl::Time before) {
+  std::vector<GlobalPtr> undone;
+  for (Shard& shard : shards_) {
+    MutexLock lock(&shard.mutex);
+    for (const auto& entry : shard.lives) {
+      const GlobalPtr& record = entry.second->record;
+      if (record == nullptr || record->decision() == v1::DECISION_UNSPECIFIED || IsFinished(record->state())) continue;
+      if (GetTime(record->decide_time()) < before) undone.push_back(record);
+    }
+  }
+  return undone;
 }
 
 bool Engine::UsesResource(absl::string_view resource) {

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
 #include "assent/v1/coordinator_service.pb.h"
@@ -34,6 +35,8 @@ struct EngineOptions {
   int64_t max_open_globals = 1000000;
   // Called when the store is lost (false) and when it is back (true), from any thread.
   std::function<void(bool)> on_store_health = [](bool) {};
+  // Called once with each transaction that has just been stored as finished, from any thread; must not block.
+  std::function<void(const GlobalPtr&)> on_finished = [](const GlobalPtr&) {};
 };
 
 // Thread-safe. Store, clock, timer and executor must outlive it; the timer and the executor must have stopped before it
@@ -59,12 +62,18 @@ class Engine {
   CallPtr Submit(Event event, v1::Wait wait, absl::Time give_up, Reply reply);
   // Reads the record as stored; null if there is none.
   void Read(const std::string& gtrid, Reply reply);
+  // The same, and wait for the answer: for threads that may block. Not from a Reply.
+  absl::StatusOr<GlobalPtr> SubmitAndWait(Event event);
+  absl::StatusOr<GlobalPtr> ReadAndWait(const std::string& gtrid);
   // Whoever asked has gone: if the call only waits, it is answered with CANCELLED now. What it did stays done.
   void Cancel(const CallPtr& call);
 
   // Answers everybody who waits with SHUTTING_DOWN, and everybody who comes from now on.
   void Drain();
 
+  // The transactions that were decided before `before` and are not finished. The time it takes grows with the number of
+  // open transactions; no lock is held for long.
+  std::vector<GlobalPtr> Undone(absl::Time before);
   // True if an unfinished transaction has a branch on the resource.
   bool UsesResource(absl::string_view resource);
   int64_t OpenGlobals() const { return open_; }

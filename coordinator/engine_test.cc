@@ -84,6 +84,7 @@ class ScriptedStore : public Store {
   absl::Status PutResource(const v1::Resource& resource) override { return real_->PutResource(resource); }
   absl::Status RemoveResource(absl::string_view name) override { return real_->RemoveResource(name); }
   absl::StatusOr<std::vector<v1::Resource>> ReadResources() override { return real_->ReadResources(); }
+  std::string Id() const override { return real_->Id(); }
   bool MayHaveLostLazyWrites() const override { return power_loss_ || real_->MayHaveLostLazyWrites(); }
   StoreStats Stats() const override { return real_->Stats(); }
 

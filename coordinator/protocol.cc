@@ -7,142 +7,16 @@
 #include "absl/strings/str_join.h"
 #include "base/errors.h"
 #include "base/timestamp.h"
-#include "base/utf8.h"
+#include "coordinator/protocol_draft.h"
 
 namespace assent {
 namespace {
 
-// Texts that people wrote are kept up to this length.
-constexpr size_t kMaxDetailBytes = 1000;
 // An error names at most this many branches; the rest is a count.
 constexpr size_t kMaxNamedBranches = 20;
 
 using Branch = v1::Branch;
 using Global = v1::Global;
-
-// Never half a character: a record that is not UTF-8 could not be read again.
-std::string Cut(absl::string_view text) { return ToUtf8(text, kMaxDetailBytes); }
-
-const Branch* FindBranch(const Global& global, absl::string_view bqual) {
-  for (const Branch& branch : global.branches()) {
-    if (branch.bqual() == bqual) return &branch;
-  }
-  return nullptr;
-}
-
-// A step in the making: the old record, and the new one from the first change on.
-class Draft {
- public:
-  Draft(const Global* before, const Event& event) : before_(before), event_(event) {}
-
-  const Global& now() const { return after_ ? *after_ : *before_; }
-
-  Global* edit() {
-    if (!after_) {
-      after_ = before_ != nullptr ? std::make_shared<Global>(*before_) : std::make_shared<Global>();
-      after_->set_revision(after_->revision() + 1);
-    }
-    return after_.get();
-  }
-
-  Branch* EditBranch(absl::string_view bqual) {
-    for (Branch& branch : *edit()->mutable_branches()) {
-      if (branch.bqual() == bqual) {
-        SetTime(event_.now, branch.mutable_update_time());
-        return &branch;
-      }
-    }
-    return nullptr;
-  }
-
-  bool changed() const { return after_ != nullptr; }
-
-  // Takes the decision, which the caller has found to be allowed.
-  void Decide(v1::Decision decision, v1::DecisionCause cause, absl::string_view detail) {
-    Global* global = edit();
-    global->set_decision(decision);
-    global->set_cause(cause);
-    global->set_cause_detail(Cut(detail));
-    global->set_decided_by(event_.actor);
-    SetTime(event_.now, global->mutable_decide_time());
-    global->set_state(decision == v1::DECISION_COMMIT ? Global::STATE_COMMITTING : Global::STATE_ROLLING_BACK);
-    if (decision == v1::DECISION_COMMIT &&
-        std::any_of(global->branches().begin(), global->branches().end(),
-                    [](const Branch& branch) { return branch.state() == Branch::STATE_PREPARED; })) {
-      durability_ = Durability::kForced;
-    }
-    FinishIfProven();
-  }
-
-  // Ends the transaction if every branch is proven to have followed the decision.
-  void FinishIfProven() {
-    Global* global = edit();
-    const bool committing = global->state() == Global::STATE_COMMITTING;
-    if (!committing && global->state() != Global::STATE_ROLLING_BACK) return;
-    const Branch::State goal = committing ? Branch::STATE_COMMITTED : Branch::STATE_ROLLED_BACK;
-    for (const Branch& branch : global->branches()) {
-      if (branch.state() != goal && branch.state() != Branch::STATE_READ_ONLY) return;
-    }
-    global->set_state(committing ? Global::STATE_COMMITTED : Global::STATE_ROLLED_BACK);
-    SetTime(event_.now, global->mutable_end_time());
-  }
-
-  // Evidence contradicts the decision: only an operator closes this. The other branches still finish.
-  void Contradict() { edit()->set_state(Global::STATE_HEURISTIC); }
-
-  Step Done() {
-    Step step;
-    step.next = std::move(after_);
-    step.durability = durability_;
-    if (step.next) step.actions = ActionsOf(*step.next);
-    return step;
-  }
-
- private:
-  const Global* const before_;
-  const Event& event_;
-  std::shared_ptr<Global> after_;
-  Durability durability_ = Durability::kLazy;
-};
-
-Step Refuse(absl::Status why) {
-  Step step;
-  step.answer = std::move(why);
-  return step;
-}
-
-absl::Status NotFound(const Event& event) {
-  return MakeError(
-      Reason::GLOBAL_NOT_FOUND,
-      absl::StrCat("there is no record of global transaction '", event.gtrid,
-                   "': if it ever existed it has not been decided COMMIT, so its branches must be rolled back"),
-      {{"gtrid", event.gtrid}});
-}
-
-absl::Status BranchNotFound(const Global& global, absl::string_view bqual) {
-  return MakeError(Reason::BRANCH_NOT_FOUND,
-                   absl::StrCat("global transaction '", global.gtrid(), "' has no branch '", bqual,
-                                "'; create it with CreateBranches first"),
-                   {{"gtrid", global.gtrid()}, {"bqual", std::string(bqual)}});
-}
-
-// The refusal for whoever asks for the opposite of the decision that stands.
-absl::Status AlreadyDecided(const Global& global) {
-  std::map<std::string, std::string> metadata = {{"gtrid", global.gtrid()},
-                                                 {"state", std::string(Name(StateOf(&global)))},
-                                                 {"cause", v1::DecisionCause_Name(global.cause())},
-                                                 {"detail", global.cause_detail()},
-                                                 {"decided_by", global.decided_by()},
-                                                 {"decide_time", FormatTime(global.decide_time())}};
-  const std::string when = absl::StrCat(" at ", FormatTime(global.decide_time()),
-                                        global.cause_detail().empty() ? "" : ": ", global.cause_detail());
-  if (global.decision() == v1::DECISION_COMMIT) {
-    return MakeError(Reason::GLOBAL_COMMITTED,
-                     absl::StrCat("global transaction '", global.gtrid(), "' was decided COMMIT", when), metadata);
-  }
-  return MakeError(Reason::GLOBAL_ROLLED_BACK,
-                   absl::StrCat("global transaction '", global.gtrid(), "' was decided ROLLBACK", when), metadata);
-}
 
 // --- Create and AddBranches -----------------------------------------------------------------------------------------
 
@@ -174,7 +48,8 @@ std::string FreeBqual(const Global& global) {
   }
 }
 
-absl::Status AppendBranches(const Event& event, absl::string_view request_id, Global* global) {
+absl::Status AppendBranches(const Event& event, absl::string_view request_id, Draft* draft) {
+  Global* global = draft->edit();
   const size_t total = global->branches_size() + event.branches.size();
   const int expected = global->expected_branches();
   if (total > kMaxBranches || (expected > 0 && total > static_cast<size_t>(expected))) {
@@ -196,10 +71,13 @@ absl::Status AppendBranches(const Event& event, absl::string_view request_id, Gl
     branch->set_bqual(bqual);
     branch->set_resource(asked.resource);
     branch->set_witness_table(asked.witness_table);
+    branch->set_server(asked.server);
+    if (asked.session) *branch->mutable_session() = *asked.session;
     branch->set_request_id(std::string(request_id));
     branch->set_state(Branch::STATE_ACTIVE);
     SetTime(event.now, branch->mutable_create_time());
     SetTime(event.now, branch->mutable_update_time());
+    draft->Note(absl::StrCat(bqual, " on ", asked.resource));
   }
   return absl::OkStatus();
 }
@@ -215,7 +93,7 @@ Step Create(const Event& event) {
   SetDuration(event.timeout, global->mutable_timeout());
   SetTime(event.now, global->mutable_create_time());
   SetTime(event.now + event.timeout, global->mutable_expire_time());
-  if (absl::Status status = AppendBranches(event, "", global); !status.ok()) return Refuse(std::move(status));
+  if (absl::Status status = AppendBranches(event, "", &draft); !status.ok()) return Refuse(std::move(status));
   global->set_created_with(global->branches_size());
   return draft.Done();
 }
@@ -276,7 +154,7 @@ Step AddBranches(const Global& global, const Event& event, bool decided) {
   if (repeated) return Step();
   if (decided) return Refuse(AlreadyDecided(global));
   Draft draft(&global, event);
-  if (absl::Status status = AppendBranches(event, event.request_id, draft.edit()); !status.ok())
+  if (absl::Status status = AppendBranches(event, event.request_id, &draft); !status.ok())
     return Refuse(std::move(status));
   return draft.Done();
 }
@@ -291,16 +169,32 @@ std::string DescribeFailure(const Branch& branch) {
   return text;
 }
 
+std::string ShortName(v1::VoteKind kind) {
+  constexpr absl::string_view kPrefix = "VOTE_KIND_";
+  return v1::VoteKind_Name(kind).substr(kPrefix.size());
+}
+
+// A branch that runs somewhere else than its resource could never be found again.
+absl::Status CheckServer(const v1::Vote& vote, const Branch& branch) {
+  if (vote.kind() != v1::VOTE_KIND_PREPARED || branch.server().empty() || vote.session().server().empty() ||
+      vote.session().server() == branch.server()) {
+    return absl::OkStatus();
+  }
+  return WrongServer(branch.resource(), branch.server(), vote.session().server());
+}
+
 void RecordVote(const v1::Vote& vote, Draft* draft) {
   Branch* branch = draft->EditBranch(vote.bqual());
   branch->set_vote(vote.kind());
+  if (vote.has_session()) *branch->mutable_session() = vote.session();
+  draft->Note(absl::StrCat(vote.bqual(), " ", ShortName(vote.kind())));
   switch (vote.kind()) {
     case v1::VOTE_KIND_PREPARED: branch->set_state(Branch::STATE_PREPARED); return;
     case v1::VOTE_KIND_READ_ONLY: branch->set_state(Branch::STATE_READ_ONLY); return;
     default: break;
   }
   *branch->mutable_failure() = vote.failure();
-  branch->mutable_failure()->set_message(Cut(vote.failure().message()));
+  branch->mutable_failure()->set_message(CutText(vote.failure().message()));
   branch->set_state(vote.rolled_back() ? Branch::STATE_ROLLED_BACK : Branch::STATE_FAILED);
 }
 
@@ -311,6 +205,7 @@ absl::Status RecordVotes(const std::vector<v1::Vote>& votes, NewPrepared new_pre
   for (const v1::Vote& vote : votes) {
     const Branch* branch = FindBranch(draft->now(), vote.bqual());
     if (branch == nullptr) return BranchNotFound(draft->now(), vote.bqual());
+    if (absl::Status status = CheckServer(vote, *branch); !status.ok()) return status;
     if (branch->vote() == vote.kind()) {
       // The same vote again; the only thing it can add is the proof that the branch is gone.
       if (vote.rolled_back() && branch->state() == Branch::STATE_FAILED) {
@@ -372,7 +267,7 @@ Step LateVotes(const Global& global, const Event& event, NewPrepared new_prepare
   Draft draft(&global, event);
   if (absl::Status status = RecordVotes(event.votes, new_prepared, &draft); !status.ok())
     return Refuse(std::move(status));
-  if (draft.changed()) draft.FinishIfProven();  // Something was proven: it may have been the last thing.
+  if (draft.changed()) draft.Settle();  // Something was proven: it may have been the last thing.
   return draft.Done();
 }
 
@@ -413,57 +308,6 @@ Step Decide(const Global& global, const Event& event) {
   return draft.Done();
 }
 
-// --- Completions ----------------------------------------------------------------------------------------------------
-
-Step EarlyCompletion(const Global& global, const Event& event) {
-  if (FindBranch(global, event.bqual) == nullptr) return Refuse(BranchNotFound(global, event.bqual));
-  if (event.result == v1::Completion::RESULT_COMMITTED) {
-    return Refuse(
-        MakeError(Reason::GLOBAL_NOT_DECIDED,
-                  absl::StrCat("branch '", event.bqual, "' is reported committed, but global transaction '",
-                               global.gtrid(), "' is not decided; a participant commits only after the decision"),
-                  {{"gtrid", global.gtrid()}, {"bqual", event.bqual}}));
-  }
-  Draft draft(&global, event);
-  draft.EditBranch(event.bqual)->set_state(Branch::STATE_ROLLED_BACK);
-  draft.Decide(v1::DECISION_ROLLBACK, v1::DECISION_CAUSE_BRANCH_FAILED,
-               absl::StrCat("branch '", event.bqual, "' was rolled back by its participant"));
-  return draft.Done();
-}
-
-Step RecordCompletion(const Global& global, const Event& event) {
-  const Branch* branch = FindBranch(global, event.bqual);
-  if (branch == nullptr) return Refuse(BranchNotFound(global, event.bqual));
-  const bool committed = event.result == v1::Completion::RESULT_COMMITTED;
-  switch (branch->state()) {
-    case Branch::STATE_READ_ONLY: return Step();  // Nothing was written: however it ended, it is the same.
-    case Branch::STATE_COMMITTED:
-    case Branch::STATE_ROLLED_BACK:
-    case Branch::STATE_HEURISTIC_COMMITTED:
-    case Branch::STATE_HEURISTIC_ROLLED_BACK: {
-      const bool was_committed =
-          branch->state() == Branch::STATE_COMMITTED || branch->state() == Branch::STATE_HEURISTIC_COMMITTED;
-      if (was_committed == committed) return Step();
-      return Refuse(MakeError(
-          Reason::COMPLETION_CHANGED,
-          absl::StrCat("branch '", event.bqual, "' is proven ", was_committed ? "committed" : "rolled back",
-                       "; a report of the opposite is refused"),
-          {{"gtrid", global.gtrid()}, {"bqual", event.bqual}, {"state", Branch::State_Name(branch->state())}}));
-    }
-    default: break;
-  }
-  Draft draft(&global, event);
-  Branch* edited = draft.EditBranch(event.bqual);
-  if (committed == (global.decision() == v1::DECISION_COMMIT)) {
-    edited->set_state(committed ? Branch::STATE_COMMITTED : Branch::STATE_ROLLED_BACK);
-    draft.FinishIfProven();
-  } else {
-    edited->set_state(committed ? Branch::STATE_HEURISTIC_COMMITTED : Branch::STATE_HEURISTIC_ROLLED_BACK);
-    draft.Contradict();
-  }
-  return draft.Done();
-}
-
 Step RollBack(const Global& global, const Event& event, v1::DecisionCause cause, absl::string_view detail) {
   Draft draft(&global, event);
   draft.Decide(v1::DECISION_ROLLBACK, cause, detail);
@@ -475,7 +319,7 @@ Step RollBack(const Global& global, const Event& event, v1::DecisionCause cause,
 Step Apply(const Global* current, const Event& event) {
   switch (RuleFor(StateOf(current), event.kind)) {
     case Rule::kCreate: return Create(event);
-    case Rule::kNotFound: return Refuse(NotFound(event));
+    case Rule::kNotFound: return Refuse(GlobalNotFound(event));
     case Rule::kRepeatCreate: return RepeatCreate(*current, event);
     case Rule::kAddBranches: return AddBranches(*current, event, /*decided=*/false);
     case Rule::kRepeatAddBranches: return AddBranches(*current, event, /*decided=*/true);
@@ -487,6 +331,9 @@ Step Apply(const Global* current, const Event& event) {
       return LateVotes(*current, event, NewPrepared::kSkip);
     case Rule::kEarlyCompletion: return EarlyCompletion(*current, event);
     case Rule::kRecordCompletion: return RecordCompletion(*current, event);
+    case Rule::kRecordEvidence: return RecordEvidence(*current, event);
+    case Rule::kResolve: return Resolve(*current, event);
+    case Rule::kRefuseResolve: return RefuseResolve(*current, event);
     case Rule::kRollBackIfExpired:
       if (event.now < GetTime(current->expire_time())) return Step();
       return RollBack(
@@ -509,6 +356,7 @@ std::vector<Action> ActionsOf(const Global& global) {
     case State::kHeuristic: return {Action::kDisarmDeadline, Action::kAnswerDecided, Action::kAnswerApplied};
     case State::kCommitted:
     case State::kRolledBack:
+    case State::kClosed:
       return {Action::kDisarmDeadline, Action::kAnswerDecided, Action::kAnswerApplied, Action::kRetire};
   }
   __builtin_unreachable();
@@ -522,6 +370,7 @@ State StateOf(const Global* current) {
     case Global::STATE_COMMITTED: return State::kCommitted;
     case Global::STATE_ROLLING_BACK: return State::kRollingBack;
     case Global::STATE_ROLLED_BACK: return State::kRolledBack;
+    case Global::STATE_HEURISTIC_CLOSED: return State::kClosed;
     default: return State::kHeuristic;  // A state we do not know (a newer version's) is for an operator, too.
   }
 }
@@ -534,7 +383,8 @@ v1::Outcome OutcomeOf(const Global& global) {
     case State::kRolledBack: return v1::OUTCOME_ROLLED_BACK;
     case State::kCommitting:
     case State::kRollingBack:
-    case State::kHeuristic: return v1::OUTCOME_IN_DOUBT;
+    case State::kHeuristic:
+    case State::kClosed: return v1::OUTCOME_IN_DOUBT;  // Neither all nor nothing: not for us to call either.
   }
   __builtin_unreachable();
 }
@@ -551,7 +401,29 @@ v1::GlobalStatus StatusOf(const Global& global) {
   return status;
 }
 
+std::string EtagOf(const Global& global) { return absl::StrCat(global.revision()); }
+
+bool IsOpen(const Branch& branch) {
+  switch (branch.state()) {
+    case Branch::STATE_READ_ONLY:
+    case Branch::STATE_COMMITTED:
+    case Branch::STATE_ROLLED_BACK:
+    case Branch::STATE_HEURISTIC_COMMITTED:
+    case Branch::STATE_HEURISTIC_ROLLED_BACK: return false;
+    default: return true;
+  }
+}
+
 bool IsSettled(const Global& global) { return IsFinished(global.state()) || global.state() == Global::STATE_HEURISTIC; }
+
+absl::Status WrongServer(absl::string_view resource, absl::string_view server, absl::string_view session_server) {
+  return MakeError(Reason::WRONG_SERVER,
+                   absl::StrCat("the session is on the server ", session_server, ", but resource '", resource, "' is ",
+                                server, ": the participant must connect to the resource's own server"),
+                   {{"resource", std::string(resource)},
+                    {"server", std::string(server)},
+                    {"session_server", std::string(session_server)}});
+}
 
 std::vector<Branch> BranchesOf(const Global& global, const Event& event) {
   std::vector<Branch> branches;

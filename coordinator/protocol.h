@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "absl/types/optional.h"
 #include "assent/v1/coordinator_service.pb.h"
 #include "assent/v1/global.pb.h"
 #include "store/store.h"
@@ -22,14 +23,24 @@ namespace assent {
 constexpr int kMaxBranches = 1000;
 
 // v1::Global::State, with "there is no record" spelt out.
-enum class State { kAbsent, kActive, kCommitting, kCommitted, kRollingBack, kRolledBack, kHeuristic };
+enum class State { kAbsent, kActive, kCommitting, kCommitted, kRollingBack, kRolledBack, kHeuristic, kClosed };
 constexpr State kAllStates[] = {State::kAbsent,      State::kActive,     State::kCommitting, State::kCommitted,
-                                State::kRollingBack, State::kRolledBack, State::kHeuristic};
+                                State::kRollingBack, State::kRolledBack, State::kHeuristic,  State::kClosed};
 
-enum class EventKind { kCreate, kAddBranches, kVote, kFinalize, kComplete, kDeadline, kPresumeAbort };
-constexpr EventKind kAllEvents[] = {EventKind::kCreate,      EventKind::kAddBranches, EventKind::kVote,
-                                    EventKind::kFinalize,    EventKind::kComplete,    EventKind::kDeadline,
-                                    EventKind::kPresumeAbort};
+enum class EventKind {
+  kCreate,
+  kAddBranches,
+  kVote,
+  kFinalize,
+  kComplete,
+  kEvidence,
+  kResolve,
+  kDeadline,
+  kPresumeAbort
+};
+constexpr EventKind kAllEvents[] = {EventKind::kCreate,   EventKind::kAddBranches, EventKind::kVote,
+                                    EventKind::kFinalize, EventKind::kComplete,    EventKind::kEvidence,
+                                    EventKind::kResolve,  EventKind::kDeadline,    EventKind::kPresumeAbort};
 
 // What a state does with an event.
 enum class Rule {
@@ -44,6 +55,9 @@ enum class Rule {
   kCompareDecision,    // The same decision: the same answer. The other one: GLOBAL_ROLLED_BACK or GLOBAL_COMMITTED.
   kEarlyCompletion,    // Rolled back before the decision: decides ROLLBACK. Committed: GLOBAL_NOT_DECIDED.
   kRecordCompletion,   // Record the proof; the last one finishes; a contradiction makes HEURISTIC.
+  kRecordEvidence,     // Record what recovery found, if it is new; what it proves counts like a completion.
+  kResolve,            // An operator's word, if the etag fits and the evidence does not contradict it.
+  kRefuseResolve,      // Refuse: RESOLUTION_REFUSED. Nothing is in doubt.
   kRollBackIfExpired,  // Decide ROLLBACK if it is past its expire_time.
   kPresumeAbort,       // Decide ROLLBACK: what led here may have been lost.
   kIgnore,             // Nothing.
@@ -57,6 +71,8 @@ struct NewBranch {
   std::string bqual;  // Valid, or empty: the protocol chooses one that is free.
   std::string resource;
   std::string witness_table;
+  std::string server{};                   // The resource's; empty: not known.
+  absl::optional<v1::Session> session{};  // That will run it, if known.
 };
 
 // Something that happens to a global transaction. Which fields count depends on `kind`; ids and sizes are validated.
@@ -79,9 +95,15 @@ struct Event {
   // kFinalize
   v1::Decision decision = v1::DECISION_UNSPECIFIED;
   std::string reason;
-  // kComplete
+  // kComplete, kEvidence, kResolve
   std::string bqual;
+  // kComplete
   v1::Completion::Result result = v1::Completion::RESULT_UNSPECIFIED;
+  // kEvidence; kResolve: what the look at the database found
+  v1::Evidence evidence;
+  // kResolve, with `reason`
+  v1::Resolution resolution = v1::RESOLUTION_UNSPECIFIED;
+  std::string etag;
 };
 
 // What a stored state asks of the engine. Level-triggered and idempotent: they follow from the state alone, so that a
@@ -113,8 +135,14 @@ State StateOf(const v1::Global* current);
 // The outcome as far as it is proven.
 v1::Outcome OutcomeOf(const v1::Global& global);
 v1::GlobalStatus StatusOf(const v1::Global& global);
-// True once nothing more will happen without an operator: COMMITTED, ROLLED_BACK, HEURISTIC.
+// Names this state of the transaction (ResolveBranchRequest.etag).
+std::string EtagOf(const v1::Global& global);
+// True while the branch is not proven finished, and so is for recovery to look at. `global` must be decided.
+bool IsOpen(const v1::Branch& branch);
+// True once nothing more will happen without an operator: COMMITTED, ROLLED_BACK, HEURISTIC, HEURISTIC_CLOSED.
 bool IsSettled(const v1::Global& global);
+// The refusal for a session that is not on the resource's server.
+absl::Status WrongServer(absl::string_view resource, absl::string_view server, absl::string_view session_server);
 // The branches that a kAddBranches event made or found, in the order of the event.
 std::vector<v1::Branch> BranchesOf(const v1::Global& global, const Event& event);
 

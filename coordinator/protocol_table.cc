@@ -16,6 +16,7 @@ Rule RuleFor(State state, EventKind event) {
         case State::kRollingBack: return Rule::kRepeatCreate;
         case State::kRolledBack: return Rule::kRepeatCreate;
         case State::kHeuristic: return Rule::kRepeatCreate;
+        case State::kClosed: return Rule::kRepeatCreate;
       }
       break;
     case EventKind::kAddBranches:
@@ -27,6 +28,7 @@ Rule RuleFor(State state, EventKind event) {
         case State::kRollingBack: return Rule::kRepeatAddBranches;
         case State::kRolledBack: return Rule::kRepeatAddBranches;
         case State::kHeuristic: return Rule::kRepeatAddBranches;
+        case State::kClosed: return Rule::kRepeatAddBranches;
       }
       break;
     case EventKind::kVote:
@@ -38,6 +40,7 @@ Rule RuleFor(State state, EventKind event) {
         case State::kRollingBack: return Rule::kLateVotes;
         case State::kRolledBack: return Rule::kLateVotes;
         case State::kHeuristic: return Rule::kLateVotes;
+        case State::kClosed: return Rule::kLateVotes;
       }
       break;
     case EventKind::kFinalize:
@@ -49,6 +52,7 @@ Rule RuleFor(State state, EventKind event) {
         case State::kRollingBack: return Rule::kCompareDecision;
         case State::kRolledBack: return Rule::kCompareDecision;
         case State::kHeuristic: return Rule::kCompareDecision;
+        case State::kClosed: return Rule::kCompareDecision;
       }
       break;
     case EventKind::kComplete:
@@ -60,6 +64,31 @@ Rule RuleFor(State state, EventKind event) {
         case State::kRollingBack: return Rule::kRecordCompletion;
         case State::kRolledBack: return Rule::kRecordCompletion;
         case State::kHeuristic: return Rule::kRecordCompletion;
+        case State::kClosed: return Rule::kRecordCompletion;
+      }
+      break;
+    case EventKind::kEvidence:
+      switch (state) {
+        case State::kAbsent: return Rule::kIgnore;
+        case State::kActive: return Rule::kIgnore;
+        case State::kCommitting: return Rule::kRecordEvidence;
+        case State::kCommitted: return Rule::kIgnore;
+        case State::kRollingBack: return Rule::kRecordEvidence;
+        case State::kRolledBack: return Rule::kIgnore;
+        case State::kHeuristic: return Rule::kRecordEvidence;
+        case State::kClosed: return Rule::kIgnore;
+      }
+      break;
+    case EventKind::kResolve:
+      switch (state) {
+        case State::kAbsent: return Rule::kNotFound;
+        case State::kActive: return Rule::kRefuseResolve;
+        case State::kCommitting: return Rule::kResolve;
+        case State::kCommitted: return Rule::kRefuseResolve;
+        case State::kRollingBack: return Rule::kResolve;
+        case State::kRolledBack: return Rule::kRefuseResolve;
+        case State::kHeuristic: return Rule::kResolve;
+        case State::kClosed: return Rule::kRefuseResolve;
       }
       break;
     case EventKind::kDeadline:
@@ -71,6 +100,7 @@ Rule RuleFor(State state, EventKind event) {
         case State::kRollingBack: return Rule::kIgnore;
         case State::kRolledBack: return Rule::kIgnore;
         case State::kHeuristic: return Rule::kIgnore;
+        case State::kClosed: return Rule::kIgnore;
       }
       break;
     case EventKind::kPresumeAbort:
@@ -82,6 +112,7 @@ Rule RuleFor(State state, EventKind event) {
         case State::kRollingBack: return Rule::kIgnore;
         case State::kRolledBack: return Rule::kIgnore;
         case State::kHeuristic: return Rule::kIgnore;
+        case State::kClosed: return Rule::kIgnore;
       }
       break;
   }
@@ -97,6 +128,7 @@ absl::string_view Name(State state) {
     case State::kRollingBack: return "ROLLING_BACK";
     case State::kRolledBack: return "ROLLED_BACK";
     case State::kHeuristic: return "HEURISTIC";
+    case State::kClosed: return "HEURISTIC_CLOSED";
   }
   __builtin_unreachable();
 }
@@ -108,6 +140,8 @@ absl::string_view Name(EventKind event) {
     case EventKind::kVote: return "Vote";
     case EventKind::kFinalize: return "Finalize";
     case EventKind::kComplete: return "Complete";
+    case EventKind::kEvidence: return "Evidence";
+    case EventKind::kResolve: return "Resolve";
     case EventKind::kDeadline: return "Deadline";
     case EventKind::kPresumeAbort: return "PresumeAbort";
   }
@@ -127,6 +161,9 @@ absl::string_view Name(Rule rule) {
     case Rule::kCompareDecision: return "compare decision";
     case Rule::kEarlyCompletion: return "early completion";
     case Rule::kRecordCompletion: return "record completion";
+    case Rule::kRecordEvidence: return "record evidence";
+    case Rule::kResolve: return "resolve";
+    case Rule::kRefuseResolve: return "refuse resolve";
     case Rule::kRollBackIfExpired: return "roll back if expired";
     case Rule::kPresumeAbort: return "presume abort";
     case Rule::kIgnore: return "ignore";
@@ -168,6 +205,16 @@ absl::string_view Describe(Rule rule) {
       return "Records the proof; with the last one the transaction is finished. Proof against the decision makes it "
              "HEURISTIC. A second, "
              "different proof gets COMPLETION_CHANGED.";
+    case Rule::kRecordEvidence:
+      return "Records what recovery found, if it differs from the latest evidence. What it proves ends the branch; "
+             "proof "
+             "against the decision makes it HEURISTIC.";
+    case Rule::kResolve:
+      return "An operator's word ends the branch, or acknowledges that it ended against the decision; with the last "
+             "one "
+             "the transaction is finished. ETAG_MISMATCH, BRANCH_NOT_FOUND, RESOLUTION_REFUSED.";
+    case Rule::kRefuseResolve:
+      return "Refuses with RESOLUTION_REFUSED: it is undecided, or finished. A repetition of what finished it is OK.";
     case Rule::kRollBackIfExpired: return "Decides ROLLBACK if now >= expire_time.";
     case Rule::kPresumeAbort:
       return "Decides ROLLBACK: unforced writes that led here may have been lost with the machine.";

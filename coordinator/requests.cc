@@ -14,6 +14,7 @@ namespace {
 
 constexpr size_t kMaxRequestIdBytes = 36;
 constexpr size_t kMaxReasonBytes = 1000;
+constexpr size_t kMaxServerBytes = 255;
 constexpr absl::Duration kMinTimeout = absl::Milliseconds(1);
 
 absl::Status InvalidField(absl::string_view field, absl::string_view problem) {
@@ -50,6 +51,12 @@ absl::StatusOr<absl::Duration> Timeout(const v1::CreateGlobalRequest& message, c
   return timeout;
 }
 
+absl::Status ValidateSession(const v1::Session& session, absl::string_view field) {
+  if (session.server().size() > kMaxServerBytes) return InvalidField(field, "has a server of more than 255 bytes");
+  if (session.connection_id() < 0) return InvalidField(field, "has a negative connection_id");
+  return absl::OkStatus();
+}
+
 absl::Status AddBranches(const google::protobuf::RepeatedPtrField<v1::BranchSpec>& specs, ResourceRegistry* registry,
                          Request* out) {
   if (specs.size() > kMaxBranches) {
@@ -57,15 +64,23 @@ absl::Status AddBranches(const google::protobuf::RepeatedPtrField<v1::BranchSpec
                      {{"branches", absl::StrCat(specs.size())}, {"limit", absl::StrCat(kMaxBranches)}});
   }
   for (const v1::BranchSpec& spec : specs) {
-    if (spec.bqual().empty()) continue;
-    if (absl::Status status = ValidateBqual(spec.bqual()); !status.ok()) return status;
+    if (!spec.bqual().empty()) {
+      if (absl::Status status = ValidateBqual(spec.bqual()); !status.ok()) return status;
+    }
+    if (absl::Status status = ValidateSession(spec.session(), "branches.session"); !status.ok()) return status;
   }
   for (const v1::BranchSpec& spec : specs) {
-    absl::StatusOr<ResourcePtr> resource = registry->Find(spec.resource());
+    absl::StatusOr<ResourcePtr> resource = registry->FindUsable(spec.resource());
     if (!resource.ok()) return resource.status();
+    const std::string& server = (*resource)->server();
+    if (!server.empty() && !spec.session().server().empty() && spec.session().server() != server) {
+      return WrongServer(spec.resource(), server, spec.session().server());
+    }
     NewBranch branch;
     branch.bqual = spec.bqual();
     branch.resource = spec.resource();
+    branch.server = server;
+    if (spec.has_session()) branch.session = spec.session();
     if ((*resource)->witness() == v1::WITNESS_ENABLED)
       branch.witness_table = absl::StrCat((*resource)->witness_schema(), ".witness");
     out->event.branches.push_back(std::move(branch));
@@ -84,6 +99,7 @@ absl::Status AddVotes(const google::protobuf::RepeatedPtrField<v1::Vote>& votes,
     if (vote.kind() != v1::VOTE_KIND_FAILED && (vote.has_failure() || vote.rolled_back())) {
       return InvalidField("votes.failure", "and votes.rolled_back belong to a FAILED vote only");
     }
+    if (absl::Status status = ValidateSession(vote.session(), "votes.session"); !status.ok()) return status;
     if (vote.failure().sqlstate().size() > 5) return InvalidField("votes.failure.sqlstate", "has five characters");
     event->votes.push_back(vote);
   }
@@ -110,6 +126,12 @@ absl::StatusOr<Request> ToRequest(const v1::CreateGlobalRequest& message, const 
                                   ResourceRegistry* registry, absl::Time now, const std::string& actor) {
   if (!message.gtrid().empty()) {
     if (absl::Status status = ValidateGtrid(message.gtrid()); !status.ok()) return status;
+    if (!HasClusterPrefix(message.gtrid(), limits.cluster)) {
+      return MakeError(Reason::INVALID_GTRID,
+                       absl::StrCat("a gtrid of your own must begin with '", limits.cluster,
+                                    "-': the prefix is how recovery knows this cluster's branches from others'"),
+                       {{"problem", "prefix"}, {"prefix", absl::StrCat(limits.cluster, "-")}});
+    }
   }
   if (absl::Status status = ValidateRequestId(message.request_id()); !status.ok()) return status;
   absl::StatusOr<absl::Duration> timeout = Timeout(message, limits);
@@ -182,6 +204,24 @@ absl::StatusOr<Request> ToRequest(const v1::Completion& message, absl::Time now,
   Request request = Begin(EventKind::kComplete, message.gtrid(), now, actor);
   request.event.bqual = message.bqual();
   request.event.result = message.result();
+  return request;
+}
+
+absl::StatusOr<Request> ToRequest(const v1::ResolveBranchRequest& message, absl::Time now, const std::string& actor) {
+  if (absl::Status status = ValidateGtrid(message.gtrid()); !status.ok()) return status;
+  if (absl::Status status = ValidateBqual(message.bqual()); !status.ok()) return status;
+  if (message.resolution() == v1::RESOLUTION_UNSPECIFIED || !v1::Resolution_IsValid(message.resolution())) {
+    return InvalidField("resolution", "must be COMMITTED, ROLLED_BACK or ACKNOWLEDGED");
+  }
+  if (message.reason().empty() || message.reason().size() > kMaxReasonBytes) {
+    return InvalidField("reason", "must say in 1 to 1,000 bytes why, and on what grounds");
+  }
+  if (message.etag().empty()) return InvalidField("etag", "is required: GetGlobal answers it with what you looked at");
+  Request request = Begin(EventKind::kResolve, message.gtrid(), now, actor);
+  request.event.bqual = message.bqual();
+  request.event.resolution = message.resolution();
+  request.event.reason = message.reason();
+  request.event.etag = message.etag();
   return request;
 }
 

@@ -38,6 +38,8 @@ absl::StatusOr<Request> ToRequest(const v1::CreateBranchesRequest& message, Reso
 absl::StatusOr<Request> ToRequest(const v1::PreparedRequest& message, absl::Time now, const std::string& actor);
 absl::StatusOr<Request> ToRequest(const v1::FinalizeRequest& message, absl::Time now, const std::string& actor);
 absl::StatusOr<Request> ToRequest(const v1::Completion& message, absl::Time now, const std::string& actor);
+// Without the evidence, which comes from a look at the database.
+absl::StatusOr<Request> ToRequest(const v1::ResolveBranchRequest& message, absl::Time now, const std::string& actor);
 
 // The size of a page that was asked for: 0 means 100, more than 1,000 means 1,000. INVALID_PAGE_SIZE if negative.
 absl::StatusOr<int> PageSize(int asked);

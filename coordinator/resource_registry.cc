@@ -1,8 +1,10 @@
 #include "coordinator/resource_registry.h"
 
+#include <tuple>
 #include <utility>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
@@ -39,12 +41,51 @@ bool IsValidSchema(absl::string_view schema) {
   return true;
 }
 
-// The first field in which they differ, times aside; empty if none.
-std::string DifferingField(v1::Resource a, v1::Resource b) {
-  for (v1::Resource* r : {&a, &b}) {
-    r->clear_create_time();
-    r->clear_update_time();
+constexpr absl::Duration kDefaultLease = absl::Seconds(30);
+constexpr absl::Duration kMaxLease = absl::Hours(1);
+constexpr absl::Duration kDefaultOrphanAge = absl::Seconds(60);
+constexpr absl::Duration kMaxOrphanAge = absl::Hours(24);
+
+void ClearOutputFields(v1::Resource* resource) {
+  resource->clear_create_time();
+  resource->clear_update_time();
+  resource->clear_server();
+  resource->clear_epoch();
+}
+
+// Also for what an older version stored without them.
+void SetRecoveryDefaults(v1::Resource* resource) {
+  if (!resource->has_lease()) SetDuration(kDefaultLease, resource->mutable_lease());
+  if (!resource->has_orphan_age()) SetDuration(kDefaultOrphanAge, resource->mutable_orphan_age());
+  if (resource->kill_after_lease() == v1::KILL_AFTER_LEASE_UNSPECIFIED) {
+    resource->set_kill_after_lease(v1::KILL_AFTER_LEASE_ENABLED);
   }
+}
+
+// True if every machine has its own server at this address.
+bool IsLocal(const Address& address) {
+  return !address.socket.empty() || address.host == "localhost" || address.host == "::1" ||
+         absl::StartsWith(address.host, "127.");
+}
+
+absl::Status ValidateAddresses(const v1::Resource& resource) {
+  const absl::StatusOr<Address> own = ParseAddress(resource.address());
+  if (!own.ok()) return Invalid("address", absl::StripPrefix(own.status().message(), "address "));
+  if (resource.participant_address().empty()) return absl::OkStatus();
+  const absl::StatusOr<Address> theirs = ParseAddress(resource.participant_address());
+  if (!theirs.ok()) return Invalid("participant_address", absl::StripPrefix(theirs.status().message(), "address "));
+  if (IsLocal(*own) != IsLocal(*theirs)) {
+    return Invalid(
+        IsLocal(*own) ? "address" : "participant_address",
+        "is this machine's own server for whoever reads it, but the other address is not: the coordinator and "
+        "the participants would talk to different servers; give an address that means the same everywhere");
+  }
+  return absl::OkStatus();
+}
+
+// The first field in which they differ, what the coordinator notes aside; empty if none.
+std::string DifferingField(v1::Resource a, v1::Resource b) {
+  for (v1::Resource* r : {&a, &b}) ClearOutputFields(r);
   const google::protobuf::Descriptor* descriptor = v1::Resource::descriptor();
   for (int i = 0; i < descriptor->field_count(); ++i) {
     google::protobuf::util::MessageDifferencer differencer;
@@ -63,6 +104,7 @@ absl::Status ResourceRegistry::Load() {
   if (!stored.ok()) return stored.status();
   MutexLock lock(&mutex_);
   for (v1::Resource& resource : *stored) {
+    SetRecoveryDefaults(&resource);
     resources_[resource.name()] = std::make_shared<const v1::Resource>(resource);
   }
   return absl::OkStatus();
@@ -83,18 +125,16 @@ std::vector<ResourcePtr> ResourceRegistry::List() {
 }
 
 absl::Status ResourceRegistry::Validate(bool replace, v1::Resource* resource) {
-  resource->clear_create_time();
-  resource->clear_update_time();
+  ClearOutputFields(resource);
   if (!IsValidId(resource->name())) return Invalid("name", "must be 1 to 64 bytes of [A-Za-z0-9._:-]");
   if (resource->engine() != v1::Resource::ENGINE_MARIADB) return Invalid("engine", "must be ENGINE_MARIADB");
   if (resource->user().empty()) return Invalid("user", "is required");
-  if (const absl::Status status = ParseAddress(resource->address()).status(); !status.ok()) {
-    return Invalid("address", absl::StripPrefix(status.message(), "address "));
-  }
+  if (absl::Status status = ValidateAddresses(*resource); !status.ok()) return status;
   if (!resource->password_env().empty() && !resource->password_file().empty()) {
     return Invalid("password_file", "and resource.password_env cannot both be given");
   }
   for (const auto& field : {std::make_pair("user", &resource->user()), std::make_pair("address", &resource->address()),
+                            std::make_pair("participant_address", &resource->participant_address()),
                             std::make_pair("password_env", &resource->password_env()),
                             std::make_pair("password_file", &resource->password_file())}) {
     if (field.second->size() > kMaxTextBytes) return Invalid(field.first, "is longer than 255 bytes");
@@ -104,6 +144,15 @@ absl::Status ResourceRegistry::Validate(bool replace, v1::Resource* resource) {
   if (!v1::Witness_IsValid(resource->witness())) return Invalid("witness", "has an unknown value");
   if (resource->witness_schema().empty()) resource->set_witness_schema("assent");
   if (!IsValidSchema(resource->witness_schema())) return Invalid("witness_schema", "must be 1 to 64 of [A-Za-z0-9_$]");
+  SetRecoveryDefaults(resource);
+  for (const auto& limit : {std::make_tuple("lease", GetDuration(resource->lease()), kMaxLease),
+                            std::make_tuple("orphan_age", GetDuration(resource->orphan_age()), kMaxOrphanAge)}) {
+    if (std::get<1>(limit) < absl::Seconds(1) || std::get<1>(limit) > std::get<2>(limit)) {
+      return Invalid(std::get<0>(limit), absl::StrCat("must be 1s to ", absl::FormatDuration(std::get<2>(limit))));
+    }
+  }
+  if (!v1::KillAfterLease_IsValid(resource->kill_after_lease()))
+    return Invalid("kill_after_lease", "has an unknown value");
   MutexLock lock(&mutex_);
   return CheckReplace(replace, *resource);
 }
@@ -129,7 +178,10 @@ absl::StatusOr<ResourcePtr> ResourceRegistry::Put(bool replace, v1::Resource res
     MutexLock lock(&mutex_);
     if (absl::Status status = CheckReplace(replace, resource); !status.ok()) return status;
     const auto it = resources_.find(resource.name());
-    if (it != resources_.end() && DifferingField(*it->second, resource).empty()) return it->second;
+    if (it != resources_.end() && DifferingField(*it->second, resource).empty() &&
+        it->second->server() == resource.server() && it->second->epoch() == resource.epoch()) {
+      return it->second;
+    }
     SetTime(clock_->Now(), resource.mutable_update_time());
     *resource.mutable_create_time() = it == resources_.end() ? resource.update_time() : it->second->create_time();
   }
@@ -138,6 +190,46 @@ absl::StatusOr<ResourcePtr> ResourceRegistry::Put(bool replace, v1::Resource res
   MutexLock lock(&mutex_);
   resources_[stored->name()] = stored;
   return stored;
+}
+
+absl::Status ResourceRegistry::NoteServer(const v1::Resource& resource, const std::string& server, int64_t epoch) {
+  MutexLock change(&change_mutex_);
+  v1::Resource noted;
+  {
+    MutexLock lock(&mutex_);
+    const auto it = resources_.find(resource.name());
+    if (it == resources_.end() || FormatTime(it->second->update_time()) != FormatTime(resource.update_time())) {
+      return absl::OkStatus();
+    }
+    noted = *it->second;
+  }
+  if (noted.server() == server && noted.epoch() == epoch) return absl::OkStatus();
+  noted.set_server(server);
+  noted.set_epoch(epoch);
+  if (absl::Status status = store_->PutResource(noted); !status.ok()) return status;
+  MutexLock lock(&mutex_);
+  resources_[noted.name()] = std::make_shared<const v1::Resource>(std::move(noted));
+  return absl::OkStatus();
+}
+
+void ResourceRegistry::SetQuarantine(const std::string& name, absl::Status why) {
+  MutexLock lock(&mutex_);
+  if (why.ok()) {
+    quarantined_.erase(name);
+  } else {
+    quarantined_[name] = std::move(why);
+  }
+}
+
+absl::StatusOr<ResourcePtr> ResourceRegistry::FindUsable(absl::string_view name) {
+  absl::StatusOr<ResourcePtr> resource = Find(name);
+  if (!resource.ok()) return resource;
+  MutexLock lock(&mutex_);
+  const auto it = quarantined_.find(name);
+  if (it == quarantined_.end()) return resource;
+  return MakeError(Reason::RESOURCE_QUARANTINED,
+                   absl::StrCat("resource '", std::string(name), "' is quarantined: ", it->second.message()),
+                   {{"resource", std::string(name)}});
 }
 
 absl::Status ResourceRegistry::Remove(const std::string& name, const std::function<bool()>& in_use) {

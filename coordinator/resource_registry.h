@@ -41,6 +41,15 @@ class ResourceRegistry {
   absl::Status Validate(bool replace, v1::Resource* resource);
   // Stores it (Validate first) and answers what is registered now.
   absl::StatusOr<ResourcePtr> Put(bool replace, v1::Resource resource);
+  // Notes what the server said of itself, if the resource is still registered as in `resource` (its update_time).
+  // Stored.
+  absl::Status NoteServer(const v1::Resource& resource, const std::string& server, int64_t epoch);
+
+  // While it is quarantined no branch can be created on it. OK ends it.
+  void SetQuarantine(const std::string& name, absl::Status why);
+  // Find, or RESOURCE_QUARANTINED.
+  absl::StatusOr<ResourcePtr> FindUsable(absl::string_view name);
+
   // RESOURCE_NOT_FOUND, or RESOURCE_IN_USE if somebody is creating a branch on it or `in_use` says so.
   absl::Status Remove(const std::string& name, const std::function<bool()>& in_use);
 
@@ -52,6 +61,7 @@ class ResourceRegistry {
   Mutex change_mutex_;  // One change at a time; taken before mutex_.
   Mutex mutex_;
   std::map<std::string, ResourcePtr, std::less<>> resources_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, absl::Status, std::less<>> quarantined_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace assent

@@ -1,55 +1,20 @@
 #include "coordinator/resource_service.h"
 
-#include <sys/stat.h>
-
-#include <algorithm>
-#include <cstdlib>
-#include <fstream>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "base/errors.h"
 #include "coordinator/requests.h"
+#include "coordinator/resource_password.h"
 #include "coordinator/unary_call.h"
 #include "resource_manager/resource_check.h"
 
 namespace assent {
 namespace {
 
-constexpr int kMaxPasswordFileBytes = 4096;
-
-// The secret itself, read afresh each time, so that it can be changed without a restart. It is never stored or logged.
-absl::StatusOr<std::string> Password(const v1::Resource& resource) {
-  if (!resource.password_env().empty()) {
-    const char* value = std::getenv(resource.password_env().c_str());
-    if (value != nullptr) return std::string(value);
-    return MakeError(Reason::INVALID_RESOURCE,
-                     absl::StrCat("the coordinator's environment has no variable ", resource.password_env()),
-                     {{"field", "resource.password_env"}});
-  }
-  if (resource.password_file().empty()) return std::string();
-  // The path is the caller's: a device or a pipe would never end, and a folder is no empty password.
-  struct stat info {};
-  std::ifstream file;
-  if (stat(resource.password_file().c_str(), &info) == 0 && S_ISREG(info.st_mode) &&
-      info.st_size <= kMaxPasswordFileBytes) {
-    file.open(resource.password_file());
-  }
-  std::string password(kMaxPasswordFileBytes, '\0');
-  if (!file.is_open() || file.read(&password[0], kMaxPasswordFileBytes).bad()) {
-    return MakeError(Reason::INVALID_RESOURCE,
-                     absl::StrCat("the coordinator cannot read a password (a file of at most ", kMaxPasswordFileBytes,
-                                  " bytes) from ", resource.password_file()),
-                     {{"field", "resource.password_file"}});
-  }
-  password.resize(static_cast<size_t>(file.gcount()));
-  if (!password.empty() && password.back() == '\n') password.pop_back();
-  return password;
-}
-
 absl::StatusOr<std::vector<v1::Finding>> Check(const v1::Resource& resource) {
-  absl::StatusOr<std::string> password = Password(resource);
+  absl::StatusOr<std::string> password = PasswordOf(resource);
   if (!password.ok()) return password.status();
   return assent::CheckResource(resource, *password);
 }
@@ -62,7 +27,7 @@ absl::Status ResourceServiceImpl::Register(const v1::RegisterResourceRequest& re
   if (absl::Status status = registry_->Validate(request.replace(), &resource); !status.ok()) return status;
   absl::StatusOr<std::vector<v1::Finding>> findings = Check(resource);
   if (!findings.ok()) return findings.status();
-  for (v1::Finding& finding : *findings) {
+  for (const v1::Finding& finding : *findings) {
     if (finding.severity() == v1::Finding::SEVERITY_ERROR && !request.allow_unreachable()) {
       const Reason reason = finding.check() == "reachable" ? Reason::RESOURCE_UNREACHABLE : Reason::RESOURCE_UNFIT;
       return MakeError(reason,
@@ -70,12 +35,28 @@ absl::Status ResourceServiceImpl::Register(const v1::RegisterResourceRequest& re
                                     finding.remedy()),
                        {{"resource", resource.name()}, {"check", finding.check()}});
     }
-    *response->add_findings() = std::move(finding);
+    *response->add_findings() = finding;
+  }
+  if (!IsUnfit(*findings)) {
+    if (absl::Status status = Claim(request, &resource); !status.ok()) return status;
   }
   absl::StatusOr<ResourcePtr> registered = registry_->Put(request.replace(), std::move(resource));
   if (!registered.ok()) return registered.status();
   *response->mutable_resource() = **registered;
+  recovery_->ResourceChanged((*registered)->name());
   return absl::OkStatus();
+}
+
+absl::Status ResourceServiceImpl::Claim(const v1::RegisterResourceRequest& request, v1::Resource* resource) {
+  const absl::StatusOr<ResourcePtr> before = registry_->Find(resource->name());
+  if (before.ok()) {
+    resource->set_server((*before)->server());
+    resource->set_epoch((*before)->epoch());
+  }
+  absl::StatusOr<std::unique_ptr<BranchRecovery>> recovery = recovery_->connect()(*resource);
+  if (!recovery.ok()) return recovery.status();
+  return EstablishClaim(recovery_->claimant(), {request.accept_server(), request.take_over()}, recovery->get(),
+                        resource);
 }
 
 grpc::ServerUnaryReactor* ResourceServiceImpl::RegisterResource(grpc::CallbackServerContext*,
@@ -133,7 +114,10 @@ grpc::ServerUnaryReactor* ResourceServiceImpl::RemoveResource(grpc::CallbackServ
                                                               const v1::RemoveResourceRequest* request,
                                                               v1::RemoveResourceResponse*) {
   return RunBlocking(executor_, [this, request] {
-    return registry_->Remove(request->name(), [this, request] { return engine_->UsesResource(request->name()); });
+    const absl::Status status =
+        registry_->Remove(request->name(), [this, request] { return engine_->UsesResource(request->name()); });
+    if (status.ok()) recovery_->ResourceChanged(request->name());
+    return status;
   });
 }
 

@@ -5,6 +5,7 @@
 #include "assent/v1/resource_service.grpc.pb.h"
 #include "base/executor.h"
 #include "coordinator/engine.h"
+#include "coordinator/recovery.h"
 #include "coordinator/resource_registry.h"
 
 namespace assent {
@@ -12,8 +13,8 @@ namespace assent {
 // Thread-safe. Everything passed in must outlive it.
 class ResourceServiceImpl final : public v1::ResourceService::CallbackService {
  public:
-  ResourceServiceImpl(ResourceRegistry* registry, Engine* engine, Executor* executor)
-      : registry_(registry), engine_(engine), executor_(executor) {}
+  ResourceServiceImpl(ResourceRegistry* registry, Engine* engine, Recovery* recovery, Executor* executor)
+      : registry_(registry), engine_(engine), recovery_(recovery), executor_(executor) {}
 
   grpc::ServerUnaryReactor* RegisterResource(grpc::CallbackServerContext* context,
                                              const v1::RegisterResourceRequest* request,
@@ -29,10 +30,13 @@ class ResourceServiceImpl final : public v1::ResourceService::CallbackService {
                                            v1::RemoveResourceResponse* response) override;
 
  private:
+  // Is it the server that it was, and ours? Fills in what it says of itself.
+  absl::Status Claim(const v1::RegisterResourceRequest& request, v1::Resource* resource);
   absl::Status Register(const v1::RegisterResourceRequest& request, v1::RegisterResourceResponse* response);
 
   ResourceRegistry* const registry_;
   Engine* const engine_;
+  Recovery* const recovery_;
   Executor* const executor_;
 };
 

@@ -16,12 +16,17 @@
 #include "base/clock.h"
 #include "base/errors.h"
 #include "base/executor.h"
+#include "base/mutex.h"
 #include "base/timer.h"
 #include "coordinator/coordinator_service.h"
+#include "coordinator/recovery.h"
+#include "coordinator/resource_password.h"
 #include "coordinator/resource_registry.h"
 #include "coordinator/resource_service.h"
 #include "coordinator/unary_call.h"
 #include "grpc/health/v1/health.pb.h"
+#include "resource_manager/mariadb_recovery.h"
+#include "resource_manager/resource_check.h"
 
 namespace assent {
 namespace {
@@ -30,8 +35,10 @@ namespace {
 constexpr int kBlockingThreads = 4;
 constexpr size_t kBlockingQueue = 10000;
 // …and, apart from them, calls that may wait for a database: one that accepts and never speaks holds up only these.
-constexpr int kResourceThreads = 2;
+constexpr int kResourceThreads = 6;
 constexpr size_t kResourceQueue = 100;
+// Of the recovery, to each resource.
+constexpr int kRecoveryConnections = 8;
 constexpr int kMaxMessageBytes = 4 * 1024 * 1024;
 constexpr absl::Duration kDrainPoll = absl::Milliseconds(2);
 // For what is on the wire when the last call has been answered: NOT_SERVING to whoever watches, GOAWAY.
@@ -77,8 +84,10 @@ class CoordinatorServer::Impl {
         resource_executor_(kResourceThreads, kResourceQueue),
         registry_(store_.get(), Clock::Real()),
         engine_(store_.get(), Clock::Real(), &timer_, &executor_, EngineOptionsOf(options)),
-        coordinator_(&engine_, store_.get(), &registry_, &executor_, Clock::Real(), options.limits),
-        resources_(&registry_, &engine_, &resource_executor_) {}
+        recovery_(RecoveryOptionsOf(options, *store_), &engine_, &registry_, Clock::Real()),
+        coordinator_(&engine_, store_.get(), &registry_, &recovery_, &executor_, &resource_executor_, Clock::Real(),
+                     options.limits),
+        resources_(&registry_, &engine_, &recovery_, &resource_executor_) {}
 
   absl::Status Start(const ServerOptions& options) {
     if (absl::Status status = registry_.Load(); !status.ok()) return status;
@@ -104,13 +113,23 @@ class CoordinatorServer::Impl {
           absl::StrCat("cannot listen on ", options.listen, ": the address is in use or not one of this machine's"),
           {{"field", "listen"}});
     }
-    SetServing(true);
+    {
+      MutexLock lock(&health_mutex_);
+      health_ = server_->GetHealthCheckService();
+      ShowHealth();
+    }
+    // Whoever asks for the health waits for the first look at every resource; calls are answered before that.
+    recovery_.Start([this] { SetHealth(&swept_, true); });
     return absl::OkStatus();
   }
 
   void Shutdown(absl::Duration grace) {
     if (server_ != nullptr) {
-      server_->GetHealthCheckService()->Shutdown();
+      {
+        MutexLock lock(&health_mutex_);
+        health_->Shutdown();
+        health_ = nullptr;
+      }
       engine_.Drain();
       // gRPC would wait for connections, and an idle client may take seconds to notice; one that watches the health
       // never goes. What counts is that every call has its answer.
@@ -120,6 +139,7 @@ class CoordinatorServer::Impl {
       server_->Wait();
       server_.reset();
     }
+    recovery_.Stop();
     // The engine takes no more calls. First what calls into the store ends, then the store ends what is on its way.
     timer_.Stop();
     resource_executor_.Stop();
@@ -134,24 +154,52 @@ class CoordinatorServer::Impl {
   EngineOptions EngineOptionsOf(const ServerOptions& options) {
     EngineOptions engine;
     engine.max_open_globals = options.max_open_globals;
-    engine.on_store_health = [this](bool healthy) { SetServing(healthy); };
+    engine.on_store_health = [this](bool healthy) { SetHealth(&store_healthy_, healthy); };
+    engine.on_finished = [this](const GlobalPtr& global) { recovery_.Finished(*global); };
     return engine;
   }
 
-  void SetServing(bool serving) {
-    if (server_ == nullptr) return;
-    grpc::HealthCheckServiceInterface* health = server_->GetHealthCheckService();
-    health->SetServingStatus("", serving);
-    health->SetServingStatus(v1::CoordinatorService::service_full_name(), serving);
-    health->SetServingStatus(v1::ResourceService::service_full_name(), serving);
+  static RecoveryOptions RecoveryOptionsOf(const ServerOptions& options, const Store& store) {
+    RecoveryOptions recovery;
+    recovery.claimant = {options.limits.cluster, store.Id()};
+    recovery.sweep_interval = options.sweep_interval;
+    recovery.alarm_age = options.alarm_age;
+    recovery.connect = [](const v1::Resource& resource) -> absl::StatusOr<std::unique_ptr<BranchRecovery>> {
+      const absl::StatusOr<std::string> password = PasswordOf(resource);
+      if (!password.ok()) return password.status();
+      const absl::StatusOr<ConnectOptions> connect = ConnectOptionsOf(resource, *password);
+      if (!connect.ok()) return connect.status();
+      return MariaDbRecovery::Connect(*connect, kRecoveryConnections);
+    };
+    return recovery;
   }
 
+  void SetHealth(bool* what, bool good) {
+    MutexLock lock(&health_mutex_);
+    *what = good;
+    ShowHealth();
+  }
+
+  void ShowHealth() ABSL_EXCLUSIVE_LOCKS_REQUIRED(health_mutex_) {
+    if (health_ == nullptr) return;
+    const bool serving = swept_ && store_healthy_;
+    health_->SetServingStatus("", serving);
+    health_->SetServingStatus(v1::CoordinatorService::service_full_name(), serving);
+    health_->SetServingStatus(v1::ResourceService::service_full_name(), serving);
+  }
+
+  Mutex health_mutex_;
+  // Null before the server listens and after it has begun to stop.
+  grpc::HealthCheckServiceInterface* health_ ABSL_GUARDED_BY(health_mutex_) = nullptr;
+  bool swept_ ABSL_GUARDED_BY(health_mutex_) = false;
+  bool store_healthy_ ABSL_GUARDED_BY(health_mutex_) = true;
   std::unique_ptr<Store> store_;
   Timer timer_;
   Executor executor_;
   Executor resource_executor_;
   ResourceRegistry registry_;
   Engine engine_;
+  Recovery recovery_;
   CoordinatorServiceImpl coordinator_;
   ResourceServiceImpl resources_;
   std::unique_ptr<grpc::Server> server_;

@@ -30,6 +30,9 @@ struct ServerOptions {
   RequestLimits limits;
   int64_t max_open_globals = 1000000;
   TlsOptions tls;
+  // See RecoveryOptions.
+  absl::Duration sweep_interval = absl::Seconds(10);
+  absl::Duration alarm_age = absl::Minutes(5);
 };
 
 class CoordinatorServer {

@@ -28,6 +28,10 @@ constexpr absl::string_view kTrackSql = "SET SESSION session_track_transaction_i
 // unsafe statement before.
 constexpr absl::string_view kProbeSql = "SET SESSION session_track_transaction_info='STATE';DO FOUND_ROWS()";
 
+constexpr absl::string_view kIdentitySql =
+    "SELECT CONCAT(@@hostname, ':', @@port), VERSION(), UNIX_TIMESTAMP() - VARIABLE_VALUE "
+    "FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = 'UPTIME'";
+
 constexpr int kErUnknownSystemVariable = 1193;
 constexpr int kErLockDeadlock = 1213;
 constexpr int kErXaerRmfail = 1399;
@@ -80,6 +84,17 @@ DbError CheckXid(const Xid& xid) {
 }
 
 DbError LostError() { return DbError{CR_SERVER_LOST, "HY000", "the connection is lost or closed"}; }
+
+// What kIdentitySql answered; nullopt if that cannot be read.
+absl::optional<ServerIdentity> ReadIdentity(const QueryResult& result) {
+  const auto& rows = result.rows();
+  double start_s = 0;
+  if (rows.size() != 1 || rows[0].size() != 3 || !rows[0][0] || !rows[0][1] || !rows[0][2] ||
+      !absl::SimpleAtod(*rows[0][2], &start_s)) {
+    return absl::nullopt;
+  }
+  return ServerIdentity{*rows[0][0], *rows[0][1], absl::FromUnixSeconds(static_cast<int64_t>(start_s))};
+}
 
 }  // namespace
 
@@ -182,9 +197,13 @@ DbError MariaDbSession::SetUp(absl::optional<absl::Duration> lock_wait_timeout) 
   connection_id_ = mysql_thread_id(mysql_);
   std::string sql(kTrackSql);
   if (lock_wait_timeout) absl::StrAppend(&sql, ", SESSION lock_wait_timeout=", WholeSeconds(*lock_wait_timeout));
+  absl::StrAppend(&sql, ";", kIdentitySql);
   const QueryResult result = Query(sql);
-  // A server without the detector (then every branch counts as written) can still be connected to, and checked.
-  return result.error.code == kErUnknownSystemVariable ? DbError{} : result.error;
+  if (result.ok()) server_ = ReadIdentity(result);
+  // A server without the detector (then every branch counts as written), or one that does not say who it is, can still
+  // be connected to, and checked.
+  const bool set_up = !result.results.empty() || result.error.code == kErUnknownSystemVariable;
+  return set_up && !lost_ ? DbError{} : result.error;
 }
 
 MariaDbSession::~MariaDbSession() {
@@ -598,17 +617,11 @@ absl::StatusOr<std::vector<RecoveredXid>> MariaDbSession::Recover() {
 }
 
 absl::StatusOr<ServerIdentity> MariaDbSession::Identity() {
-  const QueryResult result = Query(
-      "SELECT CONCAT(@@hostname, ':', @@port), VERSION(), UNIX_TIMESTAMP() - VARIABLE_VALUE "
-      "FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = 'UPTIME'");
+  const QueryResult result = Query(kIdentitySql);
   if (!result.ok()) return StatusOf(result.error, "reading the server's identity");
-  double start_s = 0;
-  if (result.rows().size() != 1 || result.rows()[0].size() != 3 || !result.rows()[0][0] || !result.rows()[0][1] ||
-      !result.rows()[0][2] || !absl::SimpleAtod(*result.rows()[0][2], &start_s)) {
-    return MakeError(Reason::DATABASE_ERROR, "the server's identity cannot be read");
-  }
-  return ServerIdentity{*result.rows()[0][0], *result.rows()[0][1],
-                        absl::FromUnixSeconds(static_cast<int64_t>(start_s))};
+  const absl::optional<ServerIdentity> identity = ReadIdentity(result);
+  if (!identity) return MakeError(Reason::DATABASE_ERROR, "the server's identity cannot be read");
+  return *identity;
 }
 
 std::vector<MariaDbSession*> MariaDbSession::WaitAny(absl::Span<MariaDbSession* const> sessions,

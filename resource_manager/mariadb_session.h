@@ -140,6 +140,8 @@ class MariaDbSession {
 
   // The server's id of this connection, as in its process list.
   uint64_t connection_id() const { return connection_id_; }
+  // The server, as it was when the connection was made. nullopt if it would not say.
+  const absl::optional<ServerIdentity>& server() const { return server_; }
   BranchState branch_state() const { return branch_state_; }
   // The branch; meaningful unless branch_state() is kNone.
   const Xid& branch_xid() const { return branch_xid_; }
@@ -253,6 +255,7 @@ class MariaDbSession {
   st_mysql* mysql_;
   const bool owned_;
   uint64_t connection_id_ = 0;
+  absl::optional<ServerIdentity> server_;
   bool lost_ = false;
 
   Due due_ = Due::kNothing;

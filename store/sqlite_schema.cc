@@ -32,6 +32,8 @@ const char* const kMigrations[] = {
     CREATE TABLE resources (name TEXT PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID;
     INSERT INTO meta (key, value) VALUES ('barrier', 0);
     )sql",
+    // 2: what names this store among all stores.
+    "INSERT INTO meta (key, value) VALUES ('store_id', lower(hex(randomblob(16))))",
 };
 
 // The text of a meta value; empty if there is none.

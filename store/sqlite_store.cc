@@ -99,6 +99,9 @@ absl::Status SqliteStore::OpenReader(const std::string& path, const std::string&
     return status;
   }
   sqlite3_busy_timeout(reader_.get(), 1000);
+  absl::StatusOr<std::string> id = reader_.QueryText("SELECT value FROM meta WHERE key = 'store_id'");
+  if (!id.ok()) return id.status();
+  id_ = *std::move(id);
   const struct {
     SqliteStatement* statement;
     absl::string_view sql;

@@ -54,6 +54,7 @@ class SqliteStore : public Store {
   absl::Status PutResource(const v1::Resource& resource) override;
   absl::Status RemoveResource(absl::string_view name) override;
   absl::StatusOr<std::vector<v1::Resource>> ReadResources() override;
+  std::string Id() const override { return id_; }
   bool MayHaveLostLazyWrites() const override { return writer_->may_have_lost_lazy_writes(); }
   StoreStats Stats() const override { return writer_->Stats(); }
 
@@ -67,6 +68,7 @@ class SqliteStore : public Store {
   absl::Status ReadPage(const ListQuery& query, int64_t before, std::vector<std::string>* records, std::string* token);
 
   StoreLock lock_;
+  std::string id_;
 
   // Whoever reads; and the writer, when it wants nobody to read.
   Mutex reader_mu_;

@@ -111,6 +111,10 @@ class Store {
   virtual absl::Status RemoveResource(absl::string_view name) = 0;
   virtual absl::StatusOr<std::vector<v1::Resource>> ReadResources() = 0;
 
+  // What names this store among all others: made with it, never changes, goes with its data. 1 to 64 printable
+  // characters.
+  virtual std::string Id() const = 0;
+
   // True if lazy transitions that were APPLIED before this store was opened may have been lost (the machine restarted
   // since they were written, or nobody can tell) and this has not been dealt with: it stays true, from open to open, as
   // long as a record that was ACTIVE at that moment still is. All that can be read when the store is open is forced.

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/errors.h"
+#include "base/timestamp.h"
 
 namespace assent {
 namespace {
@@ -39,40 +40,41 @@ absl::Status Branch::Poison(absl::Status why) {
   return why;
 }
 
+v1::Session Branch::Describe(const MariaDbSession& session) {
+  v1::Session described;
+  if (!session.server()) return described;  // A connection id means nothing without its server.
+  described.set_server(session.server()->host_and_port);
+  described.set_connection_id(static_cast<int64_t>(session.connection_id()));
+  SetTime(session.server()->start_time, described.mutable_server_start_time());
+  return described;
+}
+
+absl::StatusOr<QueryResult> Branch::Start(absl::string_view first_sql) {
+  StartResult started = session_->Start(xid_, first_sql);
+  if (started.xa.ok()) {
+    stage_ = Stage::kActive;
+    return started.first ? *std::move(started.first) : QueryResult();
+  }
+  absl::Status status = StatusOf(XaVerb::kStart, started.xa.outcome, started.xa.error);
+  // Nothing was started, so nothing is broken: the application may end its local transaction and try again.
+  return started.xa.outcome == XaOutcome::kOutside ? status : Poison(std::move(status));
+}
+
 absl::StatusOr<QueryResult> Branch::Execute(absl::string_view sql, const ExecuteOptions& options) {
   if (absl::Status status = CheckUsable(); !status.ok()) return status;
-  QueryResult result;
-  if (stage_ == Stage::kIdle) {
-    StartResult started = session_->Start(xid_, sql);
-    if (!started.xa.ok()) {
-      absl::Status status = StatusOf(XaVerb::kStart, started.xa.outcome, started.xa.error);
-      // Nothing was started, so nothing is broken: the application may end its local transaction and try again.
-      if (started.xa.outcome == XaOutcome::kOutside) return status;
-      return Poison(std::move(status));
-    }
-    stage_ = Stage::kActive;
-    result = *std::move(started.first);
-  } else {
-    result = session_->Query(sql);
-  }
-  if (result.ok()) return result;
-  absl::Status status = StatusOf(result.error, "the statement failed");
+  absl::StatusOr<QueryResult> result = stage_ == Stage::kIdle ? Start(sql) : session_->Query(sql);
+  if (!result.ok() || result->ok()) return result;
+  absl::Status status = StatusOf(result->error, "the statement failed");
   // A deadlock's victim and a lost connection are beyond any expectation: there is no branch left to go on with.
   const bool branch_goes_on = session_->branch_state() == BranchState::kActive;
-  if (branch_goes_on && Contains(options.expected_errors, result.error.code)) return status;
+  if (branch_goes_on && Contains(options.expected_errors, result->error.code)) return status;
   return Poison(std::move(status));
 }
 
 absl::Status Branch::Run(const std::function<absl::Status(st_mysql*)>& fn) {
   if (absl::Status status = CheckUsable(); !status.ok()) return status;
   if (stage_ == Stage::kIdle) {
-    // An empty statement starts the branch and nothing else.
-    const StartResult started = session_->Start(xid_);
-    if (!started.xa.ok()) {
-      absl::Status status = StatusOf(XaVerb::kStart, started.xa.outcome, started.xa.error);
-      return started.xa.outcome == XaOutcome::kOutside ? status : Poison(std::move(status));
-    }
-    stage_ = Stage::kActive;
+    if (absl::Status status = Start({}).status(); !status.ok()) return status;
   }
   counts_as_written_ = true;
   absl::Status status = fn(session_->BorrowHandle());

@@ -49,6 +49,8 @@ class Branch {
   const Xid& xid() const { return xid_; }
   const std::string& resource() const { return resource_; }
   const MariaDbSession* session() const { return session_; }
+  // How the coordinator finds the session again at the database.
+  static v1::Session Describe(const MariaDbSession& session);
   // The error that poisoned it; OK if none has.
   const absl::Status& poison() const { return poison_; }
 
@@ -64,6 +66,8 @@ class Branch {
   };
 
   absl::Status CheckUsable() const;
+  // XA START, with `first_sql` if there is one; the answer to that, or the error that nothing was started with.
+  absl::StatusOr<QueryResult> Start(absl::string_view first_sql);
   // Records the error of a statement as the reason for a FAILED vote.
   absl::Status Poison(absl::Status why);
 

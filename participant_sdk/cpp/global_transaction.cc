@@ -77,7 +77,9 @@ absl::StatusOr<Branch*> GlobalTransaction::OpenBranch(absl::string_view resource
     v1::CreateBranchesRequest request;
     request.set_gtrid(gtrid_);
     request.set_request_id(NewRequestId());
-    request.add_branches()->set_resource(std::string(resource));
+    v1::BranchSpec* spec = request.add_branches();
+    spec->set_resource(std::string(resource));
+    *spec->mutable_session() = Branch::Describe(*session);
     absl::StatusOr<v1::CreateBranchesResponse> response =
         client_->connection.CreateBranches(request, absl::Now() + client_->options.call_patience);
     if (!response.ok()) return response.status();

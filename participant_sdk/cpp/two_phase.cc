@@ -22,6 +22,7 @@ v1::Vote MakeVote(const Branch& branch, v1::VoteKind kind) {
   v1::Vote vote;
   vote.set_bqual(branch.xid().bqual);
   vote.set_kind(kind);
+  if (kind == v1::VOTE_KIND_PREPARED) *vote.mutable_session() = Branch::Describe(*branch.session());
   return vote;
 }
 

@@ -1,0 +1,189 @@
+// How branches end: what participants report, what recovery finds, and what operators say.
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/types/optional.h"
+#include "base/errors.h"
+#include "base/timestamp.h"
+#include "coordinator/protocol_draft.h"
+#include "google/protobuf/util/message_differencer.h"
+
+namespace assent {
+namespace {
+
+using Branch = v1::Branch;
+using Global = v1::Global;
+
+// What an outcome proves of a branch; nullopt: nothing.
+absl::optional<bool> ProvenCommitted(v1::BranchOutcome outcome) {
+  switch (outcome) {
+    case v1::BRANCH_OUTCOME_COMMITTED:
+    case v1::BRANCH_OUTCOME_HEURISTIC_COMMITTED: return true;
+    case v1::BRANCH_OUTCOME_ROLLED_BACK:
+    case v1::BRANCH_OUTCOME_HEURISTIC_ROLLED_BACK:
+    case v1::BRANCH_OUTCOME_NEVER_PREPARED: return false;
+    default: return absl::nullopt;
+  }
+}
+
+// A short form such as HEURISTIC_ROLLED_BACK.
+std::string ShortName(v1::BranchOutcome outcome) {
+  constexpr absl::string_view kPrefix = "BRANCH_OUTCOME_";
+  return v1::BranchOutcome_Name(outcome).substr(kPrefix.size());
+}
+
+// The same finding at another time is nothing new.
+bool SameFinding(v1::Evidence a, v1::Evidence b) {
+  a.clear_time();
+  b.clear_time();
+  return google::protobuf::util::MessageDifferencer::Equals(a, b);
+}
+
+void AddEvidence(const Event& event, v1::Evidence evidence, Branch* branch) {
+  SetTime(event.now, evidence.mutable_time());
+  evidence.set_detail(CutText(evidence.detail()));
+  if (branch->evidence_size() >= kMaxEvidence) branch->mutable_evidence()->erase(branch->evidence().begin() + 1);
+  *branch->add_evidence() = std::move(evidence);
+}
+
+Step RefuseResolution(const Global& global, const Event& event, absl::string_view why) {
+  return Refuse(MakeError(Reason::RESOLUTION_REFUSED,
+                          absl::StrCat("branch '", event.bqual, "' of '", global.gtrid(), "' cannot be resolved as ",
+                                       v1::Resolution_Name(event.resolution).substr(11), ": ", why),
+                          {{"gtrid", global.gtrid()}, {"bqual", event.bqual}}));
+}
+
+// Whether this very call was carried out before.
+bool IsRepetition(const Branch& branch, const Event& event) {
+  if (branch.evidence().empty()) return false;
+  const v1::Evidence& last = *branch.evidence().rbegin();
+  return last.resolved_by() == event.actor && last.detail() == CutText(event.reason);
+}
+
+// Why evidence speaks against the resolution of a branch that is in doubt; empty if it does not.
+std::string Contradiction(const Event& event, bool committed) {
+  const v1::BranchOutcome found = event.evidence.outcome();
+  if (found == v1::BRANCH_OUTCOME_STILL_PREPARED || found == v1::BRANCH_OUTCOME_ATTACHED_ELSEWHERE) {
+    return absl::StrCat("its database still has it (", ShortName(found),
+                        "); recovery finishes it, see `assentctl in-doubt`");
+  }
+  const absl::optional<bool> proven = ProvenCommitted(found);
+  if (!proven || *proven == committed) return "";
+  return absl::StrCat("its database proves that it is ", ShortName(found), "; recovery records that itself");
+}
+
+}  // namespace
+
+Step EarlyCompletion(const Global& global, const Event& event) {
+  if (FindBranch(global, event.bqual) == nullptr) return Refuse(BranchNotFound(global, event.bqual));
+  if (event.result == v1::Completion::RESULT_COMMITTED) {
+    return Refuse(
+        MakeError(Reason::GLOBAL_NOT_DECIDED,
+                  absl::StrCat("branch '", event.bqual, "' is reported committed, but global transaction '",
+                               global.gtrid(), "' is not decided; a participant commits only after the decision"),
+                  {{"gtrid", global.gtrid()}, {"bqual", event.bqual}}));
+  }
+  Draft draft(&global, event);
+  draft.EditBranch(event.bqual)->set_state(Branch::STATE_ROLLED_BACK);
+  draft.Decide(v1::DECISION_ROLLBACK, v1::DECISION_CAUSE_BRANCH_FAILED,
+               absl::StrCat("branch '", event.bqual, "' was rolled back by its participant"));
+  return draft.Done();
+}
+
+Step RecordCompletion(const Global& global, const Event& event) {
+  const Branch* branch = FindBranch(global, event.bqual);
+  if (branch == nullptr) return Refuse(BranchNotFound(global, event.bqual));
+  const bool committed = event.result == v1::Completion::RESULT_COMMITTED;
+  switch (branch->state()) {
+    case Branch::STATE_READ_ONLY: return Step();  // Nothing was written: however it ended, it is the same.
+    case Branch::STATE_COMMITTED:
+    case Branch::STATE_ROLLED_BACK:
+    case Branch::STATE_HEURISTIC_COMMITTED:
+    case Branch::STATE_HEURISTIC_ROLLED_BACK: {
+      const bool was_committed =
+          branch->state() == Branch::STATE_COMMITTED || branch->state() == Branch::STATE_HEURISTIC_COMMITTED;
+      if (was_committed == committed) return Step();
+      return Refuse(MakeError(
+          Reason::COMPLETION_CHANGED,
+          absl::StrCat("branch '", event.bqual, "' is proven ", was_committed ? "committed" : "rolled back",
+                       "; a report of the opposite is refused"),
+          {{"gtrid", global.gtrid()}, {"bqual", event.bqual}, {"state", Branch::State_Name(branch->state())}}));
+    }
+    default: break;
+  }
+  Draft draft(&global, event);
+  draft.Prove(draft.EditBranch(event.bqual), committed);
+  draft.Note(absl::StrCat(event.bqual, committed ? " COMMITTED" : " ROLLED_BACK"));
+  draft.Settle();
+  return draft.Done();
+}
+
+Step RecordEvidence(const Global& global, const Event& event) {
+  const Branch* branch = FindBranch(global, event.bqual);
+  if (branch == nullptr) return Refuse(BranchNotFound(global, event.bqual));
+  const absl::optional<bool> committed = ProvenCommitted(event.evidence.outcome());
+  const bool ends = IsOpen(*branch) && committed.has_value();
+  const bool is_new = branch->evidence().empty() || !SameFinding(*branch->evidence().rbegin(), event.evidence);
+  if (!ends && !is_new) return Step();
+  Draft draft(&global, event);
+  Branch* edited = draft.EditBranch(event.bqual);
+  if (is_new) AddEvidence(event, event.evidence, edited);
+  if (ends) draft.Prove(edited, *committed);
+  draft.Note(absl::StrCat(event.bqual, " on ", branch->resource(), ": ", ShortName(event.evidence.outcome()),
+                          event.evidence.done().empty() ? "" : " after ", event.evidence.done(),
+                          event.evidence.detail().empty() ? "" : ": ", event.evidence.detail()));
+  draft.Settle();
+  return draft.Done();
+}
+
+Step Resolve(const Global& global, const Event& event) {
+  const Branch* branch = FindBranch(global, event.bqual);
+  if (branch == nullptr) return Refuse(BranchNotFound(global, event.bqual));
+  if (IsRepetition(*branch, event)) return Step();
+  if (event.etag != EtagOf(global)) {
+    return Refuse(MakeError(Reason::ETAG_MISMATCH,
+                            absl::StrCat("global transaction '", global.gtrid(), "' has moved on (etag ",
+                                         EtagOf(global), ", not ", event.etag, "): look at it again before you decide"),
+                            {{"gtrid", global.gtrid()}, {"etag", EtagOf(global)}}));
+  }
+  const bool acknowledge = event.resolution == v1::RESOLUTION_ACKNOWLEDGED;
+  const bool committed = event.resolution == v1::RESOLUTION_COMMITTED;
+  const bool as_decided = committed == (global.decision() == v1::DECISION_COMMIT);
+  const bool heuristic =
+      branch->state() == Branch::STATE_HEURISTIC_COMMITTED || branch->state() == Branch::STATE_HEURISTIC_ROLLED_BACK;
+  if (!heuristic && !IsOpen(*branch)) return RefuseResolution(global, event, "it is finished as decided");
+  if (acknowledge && !heuristic) return RefuseResolution(global, event, "no evidence contradicts the decision");
+  if (heuristic && !acknowledge && !as_decided) {
+    return RefuseResolution(global, event, "that it ended against the decision is known; acknowledge it instead");
+  }
+  if (IsOpen(*branch)) {
+    const std::string why = Contradiction(event, committed);
+    if (!why.empty()) return RefuseResolution(global, event, why);
+  }
+  Draft draft(&global, event);
+  Branch* edited = draft.EditBranch(event.bqual);
+  v1::Evidence evidence = event.evidence;
+  evidence.set_resolved_by(event.actor);
+  evidence.set_detail(event.reason);
+  AddEvidence(event, std::move(evidence), edited);
+  if (acknowledge) {
+    edited->set_acknowledged(true);
+  } else {
+    draft.Prove(edited, committed);
+  }
+  draft.Note(absl::StrCat(event.bqual, " ", v1::Resolution_Name(event.resolution).substr(11), ": ", event.reason));
+  draft.Settle();
+  return draft.Done();
+}
+
+Step RefuseResolve(const Global& global, const Event& event) {
+  const Branch* branch = FindBranch(global, event.bqual);
+  if (branch == nullptr) return Refuse(BranchNotFound(global, event.bqual));
+  if (IsRepetition(*branch, event)) return Step();
+  return RefuseResolution(global, event,
+                          global.decision() == v1::DECISION_UNSPECIFIED
+                              ? "the transaction is undecided; finalize it instead"
+                              : "the transaction is finished");
+}
+
+}  // namespace assent

@@ -1,0 +1,336 @@
+#include "coordinator/resource_worker.h"
+
+#include <glog/logging.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "base/errors.h"
+#include "base/timestamp.h"
+
+namespace assent {
+namespace {
+
+constexpr absl::Duration kFirstPause = absl::Milliseconds(200);
+constexpr absl::Duration kLongestPause = absl::Seconds(15);
+constexpr absl::Duration kIdle = absl::Seconds(1);
+constexpr size_t kMaxForget = 100000;
+
+std::string AddressOf(const v1::Resource& resource) {
+  return absl::StrCat(resource.address(), "\n", resource.user(), "\n", resource.password_env(), "\n",
+                      resource.password_file(), "\n", resource.witness_schema(), "\n", resource.witness());
+}
+
+}  // namespace
+
+ResourceWorker::ResourceWorker(std::string resource, const RecoveryOptions& options, Engine* engine,
+                               ResourceRegistry* registry, Clock* clock, std::function<void()> on_first_sweep)
+    : name_(std::move(resource)),
+      options_(options),
+      engine_(engine),
+      registry_(registry),
+      clock_(clock),
+      on_first_sweep_(std::move(on_first_sweep)),
+      random_(std::random_device()()) {
+  status_.set_resource(name_);
+  SetState(v1::ResourceStatus::STATE_UNKNOWN, "");
+  thread_ = std::thread([this] { Loop(); });
+}
+
+ResourceWorker::~ResourceWorker() {
+  BeginStop();
+  thread_.join();
+}
+
+void ResourceWorker::BeginStop() {
+  MutexLock lock(&mutex_);
+  stopping_ = true;
+  changed_.NotifyAll();
+}
+
+void ResourceWorker::Offer(std::vector<OpenBranch> open) {
+  const Mono::time_point now = Mono::now();
+  MutexLock lock(&mutex_);
+  std::map<Key, OpenBranch> before;
+  before.swap(open_);
+  for (OpenBranch& each : open) {
+    Key key = each.key();
+    if (before.count(key) == 0) attempts_[key] = Attempt{now, now, 0, false, "looks at its database"};
+    open_.emplace(std::move(key), std::move(each));
+  }
+  for (const auto& gone : before) {
+    if (open_.count(gone.first) == 0) attempts_.erase(gone.first);
+  }
+  status_.set_in_doubt(static_cast<int32_t>(open_.size()));
+  if (!open_.empty()) changed_.NotifyAll();
+}
+
+void ResourceWorker::Forget(const Xid& xid) {
+  MutexLock lock(&mutex_);
+  if (forget_.size() < kMaxForget) forget_.push_back(xid);
+}
+
+int ResourceWorker::RetryNow(absl::string_view gtrid) {
+  MutexLock lock(&mutex_);
+  int count = 0;
+  for (const auto& each : open_) {
+    if (!gtrid.empty() && each.first.first != gtrid) continue;
+    attempts_[each.first].next = Mono::now();
+    ++count;
+  }
+  hurry_ = true;
+  changed_.NotifyAll();
+  return count;
+}
+
+v1::ResourceReport ResourceWorker::Sweep(bool dry_run, absl::Duration patience) {
+  auto report = std::make_shared<v1::ResourceReport>();
+  const absl::Status status = Do(
+      [this, dry_run, report](BranchRecovery*) {
+        absl::Status swept = SweepOnce(dry_run, report.get());
+        if (swept.ok()) swept = FinishDue(/*all=*/true, dry_run, report.get());
+        return swept;
+      },
+      patience);
+  if (!status.ok()) {
+    // Whatever was found before it failed may be incomplete, and is perhaps still being written.
+    v1::ResourceReport failed;
+    *failed.mutable_status() = Status();
+    if (failed.status().state() == v1::ResourceStatus::STATE_OK) {
+      failed.mutable_status()->set_detail(std::string(status.message()));
+    }
+    failed.set_ghosts(-1);
+    return failed;
+  }
+  *report->mutable_status() = Status();
+  return *report;
+}
+
+absl::StatusOr<v1::Evidence> ResourceWorker::LookAt(OpenBranch open, absl::Duration patience) {
+  auto found = std::make_shared<v1::Evidence>();
+  const absl::Status status = Do(
+      [this, open = std::move(open), found](BranchRecovery* recovery) {
+        const absl::StatusOr<std::vector<BranchFinding>> findings = recovery->Examine({TaskOf(open)});
+        if (findings.ok()) *found = (*findings)[0].evidence;
+        return findings.status();
+      },
+      patience);
+  if (!status.ok()) return status;
+  return *found;
+}
+
+absl::StatusOr<std::vector<v1::LockWait>> ResourceWorker::LockWaits(int limit, absl::Duration patience) {
+  auto waits = std::make_shared<std::vector<v1::LockWait>>();
+  const absl::Status status = Do(
+      [this, limit, waits](BranchRecovery* recovery) {
+        std::vector<BranchTask> tasks;
+        std::vector<OpenBranch> open;
+        {
+          MutexLock lock(&mutex_);
+          for (const auto& each : open_) open.push_back(each.second);
+        }
+        for (const OpenBranch& each : open) tasks.push_back(TaskOf(each));
+        absl::StatusOr<std::vector<v1::LockWait>> found = recovery->LockWaits(tasks, limit);
+        if (found.ok()) *waits = *std::move(found);
+        return found.status();
+      },
+      patience);
+  if (!status.ok()) return status;
+  return *waits;
+}
+
+v1::ResourceStatus ResourceWorker::Status() {
+  MutexLock lock(&mutex_);
+  return status_;
+}
+
+std::vector<v1::InDoubtBranch> ResourceWorker::InDoubt() {
+  const Mono::time_point now = Mono::now();
+  const absl::Time wall = clock_->Now();
+  std::vector<v1::InDoubtBranch> all;
+  MutexLock lock(&mutex_);
+  for (const auto& each : open_) {
+    const OpenBranch& open = each.second;
+    const Attempt& attempt = attempts_[each.first];
+    v1::InDoubtBranch shown;
+    shown.set_gtrid(open.global->gtrid());
+    *shown.mutable_branch() = open.branch();
+    shown.set_state(open.global->state());
+    shown.set_decision(open.global->decision());
+    *shown.mutable_since() = open.global->decide_time();
+    shown.set_attempts(attempt.count);
+    const auto left = std::max(attempt.next, next_connect_hint_) - now;
+    SetTime(wall + absl::FromChrono(std::max(left, Mono::duration::zero())), shown.mutable_next_attempt_time());
+    shown.set_next_step(status_.detail().empty() ? attempt.next_step : status_.detail());
+    shown.set_alarm(wall - GetTime(open.global->decide_time()) > options_.alarm_age);
+    all.push_back(std::move(shown));
+  }
+  return all;
+}
+
+absl::Status ResourceWorker::Do(std::function<absl::Status(BranchRecovery*)> body, absl::Duration patience) {
+  auto job = std::make_shared<Job>();
+  job->body = std::move(body);
+  const auto give_up = Mono::now() + absl::ToChronoNanoseconds(patience);
+  MutexLock lock(&mutex_);
+  jobs_.push_back(job);
+  changed_.NotifyAll();
+  while (job->state != Job::kDone && !stopping_ && Mono::now() < give_up) changed_.WaitUntil(&mutex_, give_up);
+  if (job->state == Job::kDone) return job->result;
+  job->state = Job::kAbandoned;
+  return MakeError(
+      Reason::RESOURCE_UNREACHABLE,
+      absl::StrCat("resource '", name_, "' did not answer in time; ask again, or see `assentctl in-doubt`"),
+      {{"resource", name_}});
+}
+
+ResourceWorker::Mono::time_point ResourceWorker::NextWake() {
+  const Mono::time_point now = Mono::now();
+  if (recovery_ == nullptr) return next_connect_;
+  Mono::time_point wake = std::min(next_sweep_, now + absl::ToChronoNanoseconds(kIdle));
+  for (const auto& each : attempts_) wake = std::min(wake, each.second.next);
+  return wake;
+}
+
+void ResourceWorker::Loop() {
+  for (;;) {
+    bool hurry = false;
+    {
+      MutexLock lock(&mutex_);
+      while (!stopping_ && jobs_.empty() && !hurry_) {
+        const Mono::time_point wake = NextWake();
+        if (Mono::now() >= wake) break;
+        changed_.WaitUntil(&mutex_, wake);
+      }
+      if (stopping_) break;
+      hurry = hurry_ || !jobs_.empty();
+      hurry_ = false;
+    }
+    absl::Status status = EnsureConnected(hurry);
+    RunJobs();
+    if (status.ok() && recovery_ != nullptr) {
+      if (Mono::now() >= next_sweep_) {
+        v1::ResourceReport report;
+        status = SweepOnce(/*dry_run=*/false, &report);
+      }
+      if (status.ok()) status = FinishDue(/*all=*/false, /*dry_run=*/false, nullptr);
+      if (status.ok()) status = ForgetDue();
+      if (!status.ok()) Fail(status);
+    }
+    if (on_first_sweep_) {
+      on_first_sweep_();
+      on_first_sweep_ = nullptr;
+    }
+  }
+  MutexLock lock(&mutex_);
+  for (const std::shared_ptr<Job>& job : jobs_) {
+    job->state = Job::kDone;
+    job->result = MakeError(Reason::SHUTTING_DOWN, "the coordinator is shutting down, or the resource was removed");
+  }
+  jobs_.clear();
+  changed_.NotifyAll();
+}
+
+void ResourceWorker::RunJobs() {
+  for (;;) {
+    std::shared_ptr<Job> job;
+    {
+      MutexLock lock(&mutex_);
+      if (jobs_.empty()) return;
+      job = std::move(jobs_.front());
+      jobs_.pop_front();
+      if (job->state == Job::kAbandoned) continue;
+      job->state = Job::kRunning;
+    }
+    absl::Status result;
+    if (recovery_ != nullptr) {
+      result = job->body(recovery_.get());
+      if (ReasonOf(result) == Reason::DATABASE_UNREACHABLE) Fail(result);
+    } else {
+      result = MakeError(Reason::RESOURCE_UNREACHABLE, Status().detail(), {{"resource", name_}});
+    }
+    MutexLock lock(&mutex_);
+    job->result = std::move(result);
+    job->state = Job::kDone;
+    changed_.NotifyAll();
+  }
+}
+
+absl::Status ResourceWorker::EnsureConnected(bool now) {
+  const absl::StatusOr<ResourcePtr> registered = registry_->Find(name_);
+  if (!registered.ok()) return registered.status();  // Being removed.
+  if (recovery_ != nullptr && AddressOf(**registered) != AddressOf(resource_)) {
+    recovery_.reset();
+    next_connect_ = Mono::now();
+  }
+  if (recovery_ != nullptr) {
+    // What does not need another connection is taken over as it is: the lease, the policy, what an operator accepted.
+    resource_ = **registered;
+    return absl::OkStatus();
+  }
+  if (!now && Mono::now() < next_connect_) return absl::OkStatus();
+  resource_ = **registered;
+  const absl::Status status = Connect();
+  if (!status.ok()) Fail(status);
+  return status;
+}
+
+absl::Status ResourceWorker::Connect() {
+  absl::StatusOr<std::unique_ptr<BranchRecovery>> recovery = options_.connect(resource_);
+  if (!recovery.ok()) return recovery.status();
+  v1::Resource known = resource_;
+  if (absl::Status status = EstablishClaim(options_.claimant, {}, recovery->get(), &known); !status.ok()) return status;
+  if (absl::Status status = registry_->NoteServer(resource_, known.server(), known.epoch()); !status.ok())
+    return status;
+  resource_ = std::move(known);
+  recovery_ = *std::move(recovery);
+  failures_ = 0;
+  next_sweep_ = Mono::now();
+  registry_->SetQuarantine(name_, absl::OkStatus());
+  const ServerIdentity& identity = recovery_->identity();
+  LOG(INFO) << "resource=" << name_ << " connected server=" << identity.host_and_port << " version=" << identity.version
+            << " started=" << absl::FormatTime(identity.start_time, absl::UTCTimeZone());
+  MutexLock lock(&mutex_);
+  status_.set_server(identity.host_and_port);
+  SetTime(identity.start_time, status_.mutable_server_start_time());
+  // A server that is back may have brought branches back, too: whatever waits is tried at once.
+  for (auto& attempt : attempts_) attempt.second.next = Mono::now();
+  return absl::OkStatus();
+}
+
+void ResourceWorker::Fail(const absl::Status& why) {
+  recovery_.reset();
+  const absl::Duration pause = Jittered(std::min(kLongestPause, kFirstPause * std::pow(2.0, std::min(failures_, 10))));
+  ++failures_;
+  next_connect_ = Mono::now() + absl::ToChronoNanoseconds(pause);
+  const absl::optional<Reason> reason = ReasonOf(why);
+  const bool quarantined = reason == Reason::RESOURCE_QUARANTINED || reason == Reason::RESOURCE_CLAIMED;
+  if (quarantined) registry_->SetQuarantine(name_, why);  // Only a good answer ends it, not silence.
+  SetState(quarantined ? v1::ResourceStatus::STATE_QUARANTINED : v1::ResourceStatus::STATE_UNREACHABLE,
+           std::string(why.message()));
+  MutexLock lock(&mutex_);
+  next_connect_hint_ = next_connect_;
+  SetTime(clock_->Now() + pause, status_.mutable_next_attempt_time());
+}
+
+void ResourceWorker::SetState(v1::ResourceStatus::State state, const std::string& detail) {
+  MutexLock lock(&mutex_);
+  if (status_.state() != state || status_.detail() != detail) {
+    if (state == v1::ResourceStatus::STATE_OK) {
+      LOG(INFO) << "resource=" << name_ << " is well";
+    } else if (state != v1::ResourceStatus::STATE_UNKNOWN) {
+      LOG(ERROR) << "resource=" << name_ << " " << v1::ResourceStatus::State_Name(state) << ": " << detail;
+    }
+  }
+  if (status_.state() != state) SetTime(clock_->Now(), status_.mutable_since());
+  status_.set_state(state);
+  status_.set_detail(detail);
+}
+
+absl::Duration ResourceWorker::Jittered(absl::Duration pause) {
+  return pause * std::uniform_real_distribution<double>(0.8, 1.2)(random_);
+}
+
+}  // namespace assent
