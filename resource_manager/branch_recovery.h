@@ -18,6 +18,7 @@
 #include "assent/v1/coordinator_service.pb.h"
 #include "assent/v1/global.pb.h"
 #include "base/xid.h"
+#include "resource_manager/claim.h"
 #include "resource_manager/mariadb_session.h"
 #include "resource_manager/witness_table.h"
 
@@ -45,12 +46,6 @@ struct BranchFinding {
   v1::Evidence evidence;  // With the outcome; `time` is left to the caller.
   // True if trying again may come further; false if only an operator, or a restart of the server, can.
   bool retry = true;
-};
-
-// What names the data on a server: one row per cluster and resource that the coordinator keeps there.
-struct Claim {
-  std::string store_id;
-  int64_t epoch = 0;
 };
 
 // Thread-compatible: one thread at a time. All calls block, each for a bounded time. A call that loses its connection
@@ -90,7 +85,8 @@ class BranchRecovery {
 
   // Deletes the witnesses of branches whose transactions are finished; see witness.h.
   virtual absl::Status ForgetWitnesses(const WitnessTable& witness, absl::Span<const Xid> xids) = 0;
-  // The gtrids that have witnesses with this prefix, beginning behind `after`, at most `limit`: what is left to forget.
+  // The committed witnesses whose gtrid has this prefix, beginning behind `after`, at most `limit`: what is left to
+  // forget.
   virtual absl::StatusOr<std::vector<Xid>> ListWitnesses(const WitnessTable& witness, absl::string_view gtrid_prefix,
                                                          const Xid& after, int limit) = 0;
 };

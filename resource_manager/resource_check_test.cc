@@ -111,7 +111,7 @@ TEST(ResourceCheckTest, WitnessDisabledBadOrForbidden) {
   EXPECT_TRUE(IsUnfit(findings));
   EXPECT_FALSE(IsUnreachable(findings));
   EXPECT_THAT(Get(findings, "witness").remedy(),
-              HasSubstr("GRANT CREATE, ALTER, SELECT, DELETE ON `other`.* TO 'weak'@'127.0.0.1'"));
+              HasSubstr("GRANT CREATE, ALTER, SELECT, INSERT, UPDATE, DELETE ON `other`.* TO 'weak'@'127.0.0.1'"));
   EXPECT_EQ(Get(findings, "xa_recover").severity(), kOk) << "needs no privilege";
 }
 

@@ -1,148 +1,175 @@
 #include "resource_manager/witness.h"
 
 #include <algorithm>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_replace.h"
-#include "absl/strings/strip.h"
+#include "absl/time/clock.h"
 #include "base/errors.h"
+#include "resource_manager/claim.h"
+#include "resource_manager/table_migration.h"
 
 namespace assent {
 namespace {
 
-constexpr absl::string_view kCommentPrefix = "assent witness v";
-constexpr int kLockTimeoutSeconds = 30;
+constexpr absl::string_view kKind = "assent witness";
+constexpr int kErNoSuchDatabase = 1049;
+constexpr int kErNoSuchTable = 1146;
 
-constexpr int kErDbAccessDenied = 1044;
-constexpr int kErTableAccessDenied = 1142;
-constexpr int kErColumnAccessDenied = 1143;
-constexpr int kErSpecificAccessDenied = 1227;
+bool IsMissing(const DbError& error) { return error.code == kErNoSuchTable || error.code == kErNoSuchDatabase; }
 
-bool IsAccessDenied(int code) {
-  return code == kErDbAccessDenied || code == kErTableAccessDenied || code == kErColumnAccessDenied ||
-         code == kErSpecificAccessDenied;
+KeptTable Kept(const WitnessTable& table) {
+  return KeptTable{
+      table.schema(),
+      table.table(),
+      kKind,
+      {absl::StrCat("CREATE DATABASE IF NOT EXISTS `", table.schema(), "`;CREATE TABLE IF NOT EXISTS ", table.quoted(),
+                    " (gtrid VARBINARY(64) NOT NULL, bqual VARBINARY(64) NOT NULL,"
+                    " created TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6), PRIMARY KEY (gtrid,"
+                    " bqual)) ENGINE=InnoDB COMMENT='",
+                    TableComment(kKind, 1), "'")}};
 }
 
-// Names of accounts may hold any character; those of schemas and tables were checked.
-std::string Quoted(absl::string_view text) {
-  return absl::StrCat("'", absl::StrReplaceAll(text, {{"'", "''"}, {"\\", "\\\\"}}), "'");
-}
-
-// 'user'@'host' of this session's account.
-std::string Account(MariaDbSession* session) {
-  const QueryResult result = session->Query("SELECT CURRENT_USER()");
-  if (!result.ok() || result.rows().empty() || !result.rows()[0][0]) return "the account";
-  const std::string& account = *result.rows()[0][0];
-  const size_t at = account.rfind('@');
-  if (at == std::string::npos) return "the account";
-  return absl::StrCat(Quoted(account.substr(0, at)), "@", Quoted(account.substr(at + 1)));
-}
-
-// The error of a statement that needs `privileges` on the schema.
-absl::Status Refused(MariaDbSession* session, const WitnessTable& table, const DbError& error,
-                     absl::string_view privileges, absl::string_view doing) {
-  if (!IsAccessDenied(error.code)) return StatusOf(error, doing);
-  const std::string grant = absl::StrCat("GRANT ", privileges, " ON `", table.schema(), "`.* TO ", Account(session));
-  return MakeError(Reason::RESOURCE_UNFIT, absl::StrCat(doing, " needs a privilege that is missing: ", grant),
-                   {{"grant", grant}, {"error_code", absl::StrCat(error.code)}, {"sqlstate", error.sqlstate}});
-}
-
-// What makes version i + 1 out of version i. A new version is a new entry that is an ALTER TABLE with the new comment.
-std::vector<std::string> Migrations(const WitnessTable& table) {
-  return {absl::StrCat("CREATE DATABASE IF NOT EXISTS `", table.schema(), "`;CREATE TABLE IF NOT EXISTS ",
-                       table.quoted(),
-                       " (gtrid VARBINARY(64) NOT NULL, bqual VARBINARY(64) NOT NULL,"
-                       " created TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6), PRIMARY KEY (gtrid, bqual))"
-                       " ENGINE=InnoDB COMMENT='",
-                       kCommentPrefix, 1, "'")};
-}
-
-absl::Status NewerVersion(const WitnessTable& table, int version) {
-  return MakeError(Reason::RESOURCE_UNFIT,
-                   absl::StrCat("the table ", table.name(), " has version ", version, ", which is newer than the ",
-                                kWitnessVersion, " of this program: use a newer Assent"),
-                   {{"version", absl::StrCat(version)}});
-}
-
-absl::Status Migrate(MariaDbSession* session, const WitnessTable& table) {
-  // Again, now that nobody else migrates.
-  const absl::StatusOr<int> version = ReadWitnessVersion(session, table);
-  if (!version.ok()) return version.status();
-  if (*version > kWitnessVersion) return NewerVersion(table, *version);
-  const std::vector<std::string> migrations = Migrations(table);
-  for (size_t i = static_cast<size_t>(*version); i < migrations.size(); ++i) {
-    const QueryResult result = session->Query(migrations[i]);
-    if (!result.ok()) {
-      return Refused(session, table, result.error, "CREATE, ALTER, SELECT, DELETE",
-                     absl::StrCat("making the table ", table.name()));
-    }
-  }
-  return absl::OkStatus();
-}
-
-absl::Status MigrateUnderLock(MariaDbSession* session, const WitnessTable& table) {
-  const std::string lock = absl::StrCat("CONCAT('assent.', MD5(", Quoted(table.name()), "))");
-  const QueryResult locked = session->Query(absl::StrCat("SELECT GET_LOCK(", lock, ",", kLockTimeoutSeconds, ")"));
-  if (!locked.ok()) return StatusOf(locked.error, "locking the migration of the witness table");
-  if (locked.rows().empty() || locked.rows()[0][0] != std::string("1")) {
-    return MakeError(Reason::DATABASE_ERROR, "another session has been migrating the witness table for too long");
-  }
-  const absl::Status status = Migrate(session, table);
-  session->Query(
-      absl::StrCat("DO RELEASE_LOCK(", lock, ")"));  // If that fails the connection is lost, and with it the lock.
-  return status;
-}
+std::string Hex(absl::string_view bytes) { return absl::StrCat("X'", absl::BytesToHexString(bytes), "'"); }
 
 std::string WhereIs(const Xid& xid) {
-  return absl::StrCat(" WHERE gtrid = X'", absl::BytesToHexString(xid.gtrid), "' AND bqual = X'",
-                      absl::BytesToHexString(xid.bqual), "'");
+  return absl::StrCat(" WHERE gtrid = ", Hex(xid.gtrid), " AND bqual = ", Hex(xid.bqual));
+}
+
+// The row that is as old as the table's contents: empty ids, which no branch has.
+const Xid& Birth() {
+  static const Xid* const kBirth = new Xid;
+  return *kBirth;
+}
+
+using Rows = std::vector<std::vector<absl::optional<std::string>>>;
+
+std::set<Xid> XidsOf(const Rows& rows) {
+  std::set<Xid> xids;
+  for (const auto& row : rows) xids.insert(Xid{row[0].value_or(""), row[1].value_or("")});
+  return xids;
+}
+
+// When the table's contents begin, on this machine's clock, at the earliest; nullopt: it does not tell. `rows` are
+// (birth, now) by the server's clock, and were asked for at `asked`.
+absl::optional<absl::Time> BornAt(const Rows& rows, absl::Time asked) {
+  double birth_s = 0;
+  double now_s = 0;
+  if (rows.size() != 1 || !rows[0][0] || !rows[0][1] || !absl::SimpleAtod(*rows[0][0], &birth_s) ||
+      !absl::SimpleAtod(*rows[0][1], &now_s)) {
+    return absl::nullopt;
+  }
+  return asked - absl::Seconds(now_s - birth_s);
+}
+
+std::string ReadSql(const WitnessTable& table, absl::Span<const WitnessQuestion> questions) {
+  std::string list;
+  for (const WitnessQuestion& question : questions) {
+    absl::StrAppend(&list, list.empty() ? "" : ",", "(", Hex(question.xid.gtrid), ",", Hex(question.xid.bqual), ")");
+  }
+  const std::string select =
+      absl::StrCat("SELECT gtrid, bqual FROM ", table.quoted(), " WHERE (gtrid, bqual) IN (", list, ")");
+  // What is committed is asked for after what is open: a branch that commits in between is then seen to be committed.
+  // The birth comes last: a table that was made anew in between is then seen to be young.
+  return absl::StrCat(
+      "SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED;", select, ";SET TRANSACTION ISOLATION LEVEL READ COMMITTED;",
+      select, ";SELECT UNIX_TIMESTAMP(created), UNIX_TIMESTAMP(NOW(6)) FROM ", table.quoted(), WhereIs(Birth()));
 }
 
 }  // namespace
 
 absl::StatusOr<int> ReadWitnessVersion(MariaDbSession* session, const WitnessTable& table) {
-  const QueryResult result = session->Query(absl::StrCat(
-      "SELECT TABLE_COMMENT, ENGINE FROM information_schema.TABLES WHERE TABLE_SCHEMA = ", Quoted(table.schema()),
-      " AND TABLE_NAME = ", Quoted(table.table())));
-  if (!result.ok()) return StatusOf(result.error, "reading the version of the witness table");
-  if (result.rows().empty()) return 0;
-  absl::string_view comment = result.rows()[0][0] ? absl::string_view(*result.rows()[0][0]) : absl::string_view();
-  int version = 0;
-  if (!absl::ConsumePrefix(&comment, kCommentPrefix) || !absl::SimpleAtoi(comment, &version) || version < 1 ||
-      result.rows()[0][1] != std::string("InnoDB")) {
-    return MakeError(Reason::RESOURCE_UNFIT,
-                     absl::StrCat("the table ", table.name(),
-                                  " is not a witness table that Assent made: drop it or use another witness_schema"));
-  }
-  return version;
+  return ReadTableVersion(session, Kept(table));
 }
 
 absl::Status InstallWitness(MariaDbSession* session, const WitnessTable& table) {
-  const absl::StatusOr<int> version = ReadWitnessVersion(session, table);
-  if (!version.ok()) return version.status();
-  if (*version > kWitnessVersion) return NewerVersion(table, *version);
-  if (*version < kWitnessVersion) {
-    const absl::Status status = MigrateUnderLock(session, table);
-    if (!status.ok()) return status;
-  }
-  const Xid nobody;  // Its ids are empty, so no branch has them.
-  for (absl::string_view verb : {"SELECT gtrid FROM ", "DELETE FROM "}) {
-    const QueryResult result = session->Query(absl::StrCat(verb, table.quoted(), WhereIs(nobody)));
+  absl::Status status = BringUpToDate(session, Kept(table));
+  if (!status.ok()) return status;
+  const Xid nobody{"", "?"};
+  for (const std::string& sql : {absl::StrCat("INSERT IGNORE INTO ", table.quoted(), " (gtrid, bqual) VALUES ('', '')"),
+                                 absl::StrCat("SELECT gtrid FROM ", table.quoted(), WhereIs(nobody)),
+                                 absl::StrCat("DELETE FROM ", table.quoted(), WhereIs(nobody))}) {
+    const QueryResult result = session->Query(sql);
     if (!result.ok()) {
-      return Refused(session, table, result.error, "SELECT, DELETE", absl::StrCat("using the table ", table.name()));
+      return Refused(session, table.schema(), result.error, absl::StrCat("using the table ", table.name()));
     }
   }
-  return absl::OkStatus();
+  return InstallClaims(session, table);
 }
 
 absl::StatusOr<bool> HasWitness(MariaDbSession* session, const WitnessTable& table, const Xid& xid) {
   const QueryResult result = session->Query(absl::StrCat("SELECT 1 FROM ", table.quoted(), WhereIs(xid)));
-  if (!result.ok()) return Refused(session, table, result.error, "SELECT, DELETE", "looking for a witness");
+  if (!result.ok()) return Refused(session, table.schema(), result.error, "looking for a witness");
   return !result.rows().empty();
+}
+
+absl::StatusOr<WitnessAnswers> ReadWitnesses(MariaDbSession* session, const WitnessTable& table,
+                                             absl::Span<const WitnessQuestion> questions) {
+  WitnessAnswers answers;
+  if (questions.empty()) return answers;
+  if (questions.size() > kMaxWitnessesPerRead) {
+    return MakeError(Reason::INVALID_FIELD, absl::StrCat("at most ", kMaxWitnessesPerRead, " witnesses at once"),
+                     {{"field", "xids"}});
+  }
+  answers.sights.assign(questions.size(), WitnessSight::kUnknowable);
+  const absl::StatusOr<int> version = ReadWitnessVersion(session, table);
+  if (!version.ok() && ReasonOf(version.status()) != Reason::RESOURCE_UNFIT) return version.status();
+  if (!version.ok() || *version == 0) {
+    answers.problem = version.ok()
+                          ? absl::StrCat("the table ", table.name(), " is missing, or the account may not see it")
+                          : std::string(version.status().message());
+    return answers;
+  }
+  const absl::Time asked = absl::Now();
+  const QueryResult result = session->Query(ReadSql(table, questions));
+  if (!result.ok()) {
+    const absl::Status status = Refused(session, table.schema(), result.error, "looking for witnesses");
+    if (!IsMissing(result.error) && ReasonOf(status) != Reason::RESOURCE_UNFIT) return status;
+    answers.problem = std::string(status.message());
+    return answers;
+  }
+  if (result.results.size() != 5) return MakeError(Reason::DATABASE_ERROR, "the witnesses cannot be read");
+  const std::set<Xid> open = XidsOf(result.results[1].rows);
+  const std::set<Xid> committed = XidsOf(result.results[3].rows);
+  const absl::optional<absl::Time> born = BornAt(result.results[4].rows, asked);
+  for (size_t i = 0; i < questions.size(); ++i) {
+    if (committed.count(questions[i].xid) != 0) {
+      answers.sights[i] = WitnessSight::kCommitted;
+    } else if (open.count(questions[i].xid) != 0) {
+      answers.sights[i] = WitnessSight::kUncommitted;
+    } else if (born && *born <= questions[i].created) {
+      answers.sights[i] = WitnessSight::kAbsent;
+    } else {
+      answers.problem = absl::StrCat("the table ", table.name(),
+                                     " was made or emptied after the branch was created, so its witness may be lost");
+    }
+  }
+  return answers;
+}
+
+absl::StatusOr<std::vector<Xid>> ListWitnesses(MariaDbSession* session, const WitnessTable& table,
+                                               absl::string_view gtrid_prefix, const Xid& after, int limit) {
+  // Two ranges of the primary key, so that nothing is scanned: the rest of `after`'s transaction, and what follows.
+  std::string sql;
+  const Xid first = std::max(after, Birth());
+  if (absl::StartsWith(first.gtrid, gtrid_prefix) && !first.gtrid.empty()) {
+    absl::StrAppend(&sql, "(SELECT gtrid, bqual FROM ", table.quoted(), " WHERE gtrid = ", Hex(first.gtrid),
+                    " AND bqual > ", Hex(first.bqual), " ORDER BY gtrid, bqual LIMIT ", limit, ") UNION ALL ");
+  }
+  absl::StrAppend(&sql, "(SELECT gtrid, bqual FROM ", table.quoted(), " WHERE gtrid > ", Hex(first.gtrid),
+                  " AND gtrid >= ", Hex(gtrid_prefix), " AND gtrid < ", Hex(absl::StrCat(gtrid_prefix, "\x7f")),
+                  " ORDER BY gtrid, bqual LIMIT ", limit, ") ORDER BY gtrid, bqual LIMIT ", limit);
+  const QueryResult result = session->Query(sql);
+  if (IsMissing(result.error)) return std::vector<Xid>();
+  if (!result.ok()) return Refused(session, table.schema(), result.error, "listing witnesses");
+  std::vector<Xid> xids;
+  for (const auto& row : result.rows()) xids.push_back(Xid{row[0].value_or(""), row[1].value_or("")});
+  return xids;
 }
 
 absl::Status DeleteWitnesses(MariaDbSession* session, const WitnessTable& table, absl::Span<const Xid> xids) {
@@ -160,9 +187,9 @@ absl::Status DeleteWitnesses(MariaDbSession* session, const WitnessTable& table,
   absl::StrAppend(&sql, ";COMMIT");
   const QueryResult result = session->Query(sql);
   if (result.ok()) return absl::OkStatus();
-  const absl::Status status = Refused(session, table, result.error, "SELECT, DELETE", "deleting witnesses");
   session->Query("ROLLBACK");  // If that fails the connection is lost, and the server rolls back.
-  return status;
+  if (IsMissing(result.error)) return absl::OkStatus();
+  return Refused(session, table.schema(), result.error, "deleting witnesses");
 }
 
 }  // namespace assent

@@ -1,0 +1,242 @@
+#include "resource_manager/branch_case.h"
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "base/errors.h"
+#include "base/timestamp.h"
+#include "resource_manager/engine_view.h"
+#include "resource_manager/witness.h"
+
+namespace assent {
+namespace {
+
+// Server start times are computed from whole seconds of uptime.
+constexpr absl::Duration kSameLife = absl::Seconds(2);
+// How long to wait for sessions that are about to go, and how often to look.
+constexpr absl::Duration kBarrierPatience = absl::Milliseconds(500);
+constexpr absl::Duration kBarrierPoll = absl::Milliseconds(10);
+// After the engine has let go of a transaction, its session still touches it once more; a server has crashed there.
+constexpr absl::Duration kAfterBarrier = absl::Milliseconds(2);
+// Where the engine cannot be asked: a server's session needs less than 5 ms to end unless the machine is overloaded.
+constexpr absl::Duration kSettle = absl::Seconds(1);
+
+using Cases = absl::Span<BranchCase* const>;
+
+bool IsOfThisLife(const v1::Session& session, const ServerIdentity& identity) {
+  return session.server() == identity.host_and_port &&
+         absl::AbsDuration(GetTime(session.server_start_time()) - identity.start_time) <= kSameLife;
+}
+
+absl::StatusOr<std::set<uint64_t>> ReadProcessList(MariaDbSession* session) {
+  const QueryResult result = session->Query("SELECT ID FROM information_schema.PROCESSLIST");
+  if (!result.ok()) return StatusOf(result.error, "reading the process list");
+  std::set<uint64_t> ids;
+  for (const auto& row : result.rows()) {
+    uint64_t id = 0;
+    if (!row[0] || !absl::SimpleAtoi(*row[0], &id)) {
+      return MakeError(Reason::DATABASE_ERROR, "the process list cannot be read");
+    }
+    ids.insert(id);
+  }
+  return ids;
+}
+
+absl::StatusOr<std::set<Xid>> ReadListed(MariaDbSession* session) {
+  auto recovered = session->Recover();
+  if (!recovered.ok()) return recovered.status();
+  std::set<Xid> listed;
+  for (RecoveredXid& xid : *recovered) {
+    if (xid.format_id == kFormatId) listed.insert(Xid{std::move(xid.gtrid), std::move(xid.bqual)});
+  }
+  return listed;
+}
+
+// What the server and the engine say about connections, in one look.
+struct Connections {
+  std::set<uint64_t> alive;
+  EngineViewResult engine;
+};
+
+// The detach barrier: a connection is gone that does not stand in the process list and, asked after that, has no
+// transaction in the engine.
+absl::StatusOr<Connections> LookAtConnections(MariaDbSession* session) {
+  Connections connections;
+  absl::StatusOr<std::set<uint64_t>> alive = ReadProcessList(session);
+  if (!alive.ok()) return alive.status();
+  connections.alive = *std::move(alive);
+  absl::StatusOr<EngineViewResult> engine = ReadEngineView(session);
+  if (!engine.ok()) return engine.status();
+  connections.engine = *std::move(engine);
+  return connections;
+}
+
+SessionSight SightOf(const BranchCase& branch, const Connections& connections, const std::set<Xid>& listed_before) {
+  const bool engine_known = connections.engine.kind == EngineViewResult::Kind::kOk;
+  const EngineView& engine = connections.engine.view;
+  if (branch.task->session) {
+    const uint64_t id = static_cast<uint64_t>(branch.task->session->connection_id());
+    if (connections.alive.count(id) != 0) return SessionSight::kAlive;
+    if (connections.engine.kind == EngineViewResult::Kind::kForbidden) return SessionSight::kUnknown;
+    if (!engine_known || engine.connections.count(id) != 0) return SessionSight::kLeaving;
+    return SessionSight::kGone;
+  }
+  if (connections.engine.kind == EngineViewResult::Kind::kForbidden) return SessionSight::kUnknown;
+  const bool was_prepared = branch.task->voted_prepared || listed_before.count(branch.task->xid) != 0;
+  if (!was_prepared) return SessionSight::kUnknown;
+  // A prepared branch is attached to a connection with a prepared transaction, if to any.
+  if (engine_known && engine.prepared_connections.empty()) return SessionSight::kGone;
+  const bool some_leave =
+      !engine_known || !std::includes(connections.alive.begin(), connections.alive.end(),
+                                      engine.prepared_connections.begin(), engine.prepared_connections.end());
+  return some_leave ? SessionSight::kLeaving : SessionSight::kUnknown;
+}
+
+// True if waiting a moment may change what was seen.
+bool MayGoSoon(const BranchCase& branch) {
+  return branch.facts.session == SessionSight::kLeaving ||
+         (branch.facts.session == SessionSight::kAlive && branch.facts.kill == KillResult::kDone);
+}
+
+absl::Status LookAtSessions(MariaDbSession* session, const ServerIdentity& identity, bool patient, Cases cases) {
+  std::vector<BranchCase*> open;
+  for (BranchCase* branch : cases) {
+    if (branch->task->session && !IsOfThisLife(*branch->task->session, identity)) {
+      branch->facts.session = SessionSight::kGone;
+    }
+    if (branch->facts.session != SessionSight::kGone) open.push_back(branch);
+  }
+  if (open.empty()) return absl::OkStatus();
+  const bool some_unknown =
+      std::any_of(open.begin(), open.end(), [](const BranchCase* branch) { return !branch->task->session; });
+  std::set<Xid> listed_before;  // For those, the engine is to be asked after the list.
+  if (some_unknown) {
+    absl::StatusOr<std::set<Xid>> listed = ReadListed(session);
+    if (!listed.ok()) return listed.status();
+    listed_before = *std::move(listed);
+  }
+  const absl::Time deadline = absl::Now() + kBarrierPatience;
+  for (;;) {
+    const absl::StatusOr<Connections> connections = LookAtConnections(session);
+    if (!connections.ok()) return connections.status();
+    for (BranchCase* branch : open) branch->facts.session = SightOf(*branch, *connections, listed_before);
+    const bool forbidden = connections->engine.kind == EngineViewResult::Kind::kForbidden;
+    if (forbidden && patient && std::any_of(open.begin(), open.end(), [](const BranchCase* branch) {
+          return branch->facts.session == SessionSight::kUnknown;
+        })) {
+      absl::SleepFor(kSettle);
+    }
+    if (std::none_of(open.begin(), open.end(), [](const BranchCase* branch) { return MayGoSoon(*branch); }) ||
+        absl::Now() >= deadline) {
+      break;
+    }
+    absl::SleepFor(kBarrierPoll);
+  }
+  absl::SleepFor(kAfterBarrier);
+  return absl::OkStatus();
+}
+
+absl::Status LookAtWitnesses(MariaDbSession* session, Cases cases) {
+  std::map<std::string, std::vector<BranchCase*>> by_table;
+  for (BranchCase* branch : cases) {
+    if (branch->task->witness) by_table[branch->task->witness->name()].push_back(branch);
+  }
+  for (const auto& entry : by_table) {
+    std::vector<WitnessQuestion> questions;
+    for (const BranchCase* branch : entry.second) {
+      questions.push_back(WitnessQuestion{branch->task->xid, branch->task->created});
+    }
+    const absl::StatusOr<WitnessAnswers> answers = ReadWitnesses(session, *entry.second[0]->task->witness, questions);
+    if (!answers.ok()) return answers.status();
+    for (size_t i = 0; i < questions.size(); ++i) {
+      entry.second[i]->facts.witness = answers->sights[i];
+      if (answers->sights[i] == WitnessSight::kUnknowable) entry.second[i]->hint = answers->problem;
+    }
+  }
+  return absl::OkStatus();
+}
+
+v1::Evidence::Sighting SightingOf(SessionSight session) {
+  switch (session) {
+    case SessionSight::kGone: return v1::Evidence::SIGHTING_ABSENT;
+    case SessionSight::kLeaving:
+    case SessionSight::kAlive: return v1::Evidence::SIGHTING_PRESENT;
+    case SessionSight::kUnknown: break;
+  }
+  return v1::Evidence::SIGHTING_UNSPECIFIED;
+}
+
+v1::Evidence::Sighting SightingOf(WitnessSight witness) {
+  switch (witness) {
+    case WitnessSight::kCommitted: return v1::Evidence::SIGHTING_PRESENT;
+    case WitnessSight::kUncommitted: return v1::Evidence::SIGHTING_UNCOMMITTED;
+    case WitnessSight::kAbsent: return v1::Evidence::SIGHTING_ABSENT;
+    case WitnessSight::kUnknowable:
+    case WitnessSight::kNone: break;
+  }
+  return v1::Evidence::SIGHTING_UNSPECIFIED;
+}
+
+v1::Evidence::Sighting SightingOf(bool listed) {
+  return listed ? v1::Evidence::SIGHTING_PRESENT : v1::Evidence::SIGHTING_ABSENT;
+}
+
+}  // namespace
+
+BranchCase OpenCase(const BranchTask& task) {
+  BranchCase branch;
+  branch.task = &task;
+  branch.facts.decision = task.decision;
+  branch.facts.voted_prepared = task.voted_prepared;
+  branch.facts.lease_over = task.lease_over;
+  branch.facts.may_kill = task.may_kill;
+  return branch;
+}
+
+void NoteDone(BranchCase* branch, absl::string_view statement, const DbError& error) {
+  absl::StrAppend(&branch->done, branch->done.empty() ? "" : "; ", statement);
+  if (!error.ok()) branch->error = error;
+}
+
+BranchFinding FindingOf(const BranchCase& branch, const ServerIdentity& identity) {
+  BranchFinding finding;
+  finding.retry = branch.verdict.retry;
+  v1::Evidence& evidence = finding.evidence;
+  evidence.set_outcome(branch.verdict.outcome);
+  evidence.set_server(identity.host_and_port);
+  SetTime(identity.start_time, evidence.mutable_server_start_time());
+  evidence.set_prepared_before(SightingOf(branch.facts.was_listed));
+  evidence.set_prepared_after(SightingOf(branch.facts.listed));
+  evidence.set_session(SightingOf(branch.facts.session));
+  evidence.set_witness(SightingOf(branch.facts.witness));
+  evidence.set_done(branch.done);
+  evidence.set_error_code(branch.error.code);
+  evidence.set_sqlstate(branch.error.sqlstate);
+  evidence.set_ghost(branch.verdict.ghost);
+  evidence.set_detail(std::string(branch.verdict.detail));
+  if (branch.verdict.act != Act::kNothing) {
+    absl::StrAppend(evidence.mutable_detail(), "; next: ", ToString(branch.verdict.act));
+  }
+  if (!branch.hint.empty()) absl::StrAppend(evidence.mutable_detail(), "; ", branch.hint);
+  return finding;
+}
+
+absl::Status LookAt(MariaDbSession* session, const ServerIdentity& identity, bool patient, Cases cases) {
+  const absl::Status sessions = LookAtSessions(session, identity, patient, cases);
+  if (!sessions.ok()) return sessions;
+  const absl::StatusOr<std::set<Xid>> listed = ReadListed(session);
+  if (!listed.ok()) return listed.status();
+  for (BranchCase* branch : cases) {
+    branch->facts.listed = listed->count(branch->task->xid) != 0;
+    if (!branch->looked) branch->facts.was_listed = branch->facts.listed;
+    branch->looked = true;
+  }
+  return LookAtWitnesses(session, cases);
+}
+
+}  // namespace assent

@@ -1,0 +1,80 @@
+// Judge: what the facts about one branch prove, and what is to be done next. Pure: the law of recovery in one place.
+//
+// Whoever finishes branches goes round: facts, verdict, act, and again, until there is nothing left to do.
+#ifndef ASSENT_RESOURCE_MANAGER_BRANCH_JUDGE_H_
+#define ASSENT_RESOURCE_MANAGER_BRANCH_JUDGE_H_
+
+#include <string>
+
+#include "absl/strings/string_view.h"
+#include "assent/v1/global.pb.h"
+#include "resource_manager/witness.h"
+
+namespace assent {
+
+// The session that ran the branch.
+enum class SessionSight {
+  kGone,     // It does not exist, and the engine has let go of whatever it had (the detach barrier).
+  kLeaving,  // Not, or not surely, gone: nothing may be done yet.
+  kAlive,
+  kUnknown,  // Nobody told which it was, or the account may not look.
+};
+
+// What was done to the branch in this round of recovery, and what came of it.
+enum class KillResult { kNotTried, kDone, kForbidden };
+enum class VerbResult {
+  kNotTried,
+  kOk,
+  kUnknownXid,  // 1397
+  kRolledBack,  // 1402 and its like
+  kRetryLater,  // Backup lock, read-only server, killed.
+  kOtherError,
+};
+enum class ProbeResult { kNotTried, kFree, kTaken, kFailed };
+enum class RepairResult { kNotTried, kDone, kImpossible, kFailed };
+
+struct BranchFacts {
+  v1::Decision decision = v1::DECISION_ROLLBACK;
+  bool voted_prepared = false;
+  bool lease_over = false;
+  bool may_kill = false;
+
+  // In this order in time: session, list, witness; so that a later absence holds against an earlier sighting.
+  SessionSight session = SessionSight::kUnknown;
+  bool listed = false;
+  WitnessSight witness = WitnessSight::kNone;
+
+  bool was_listed = false;  // Before anything was done.
+  KillResult kill = KillResult::kNotTried;
+  VerbResult verb = VerbResult::kNotTried;
+  ProbeResult probe = ProbeResult::kNotTried;
+  RepairResult repair = RepairResult::kNotTried;
+};
+
+enum class Act {
+  kNothing,
+  kKill,      // KILL CONNECTION of its session.
+  kCommit,    // XA COMMIT.
+  kRollback,  // XA ROLLBACK.
+  kProbe,     // XA START of the same xid, ended at once: does anybody have it?
+  kRepair,    // Makes the ghost a branch again and finishes it.
+};
+absl::string_view ToString(Act act);
+
+struct Verdict {
+  Act act = Act::kNothing;
+  // What is proven if nothing more is done.
+  v1::BranchOutcome outcome = v1::BRANCH_OUTCOME_UNSPECIFIED;
+  // Trying again later may come further. With an act it is true.
+  bool retry = true;
+  bool ghost = false;
+  // In words, for people.
+  absl::string_view detail;
+};
+
+// Total: every combination of facts has a verdict. Following the verdicts ends: no act is ordered twice.
+Verdict Judge(const BranchFacts& facts);
+
+}  // namespace assent
+
+#endif  // ASSENT_RESOURCE_MANAGER_BRANCH_JUDGE_H_

@@ -1,0 +1,87 @@
+#include "resource_manager/claim.h"
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "base/errors.h"
+#include "resource_manager/table_migration.h"
+
+namespace assent {
+namespace {
+
+constexpr absl::string_view kKind = "assent claim";
+constexpr absl::string_view kTable = "claim";
+
+constexpr int kErDupEntry = 1062;
+constexpr int kErNoSuchDatabase = 1049;
+constexpr int kErNoSuchTable = 1146;
+
+std::string QuotedTable(const WitnessTable& witness) { return absl::StrCat("`", witness.schema(), "`.`", kTable, "`"); }
+
+std::string Hex(absl::string_view bytes) { return absl::StrCat("X'", absl::BytesToHexString(bytes), "'"); }
+
+std::string WhereIs(absl::string_view cluster, absl::string_view resource) {
+  return absl::StrCat(" WHERE cluster = ", Hex(cluster), " AND resource = ", Hex(resource));
+}
+
+}  // namespace
+
+absl::Status InstallClaims(MariaDbSession* session, const WitnessTable& witness) {
+  const std::string create = absl::StrCat(
+      "CREATE DATABASE IF NOT EXISTS `", witness.schema(), "`;CREATE TABLE IF NOT EXISTS ", QuotedTable(witness),
+      " (cluster VARBINARY(32) NOT NULL, resource VARBINARY(64) NOT NULL, store_id VARBINARY(64) NOT NULL,"
+      " epoch BIGINT NOT NULL, updated TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6) ON UPDATE"
+      " CURRENT_TIMESTAMP(6), PRIMARY KEY (cluster, resource)) ENGINE=InnoDB COMMENT='",
+      TableComment(kKind, 1), "'");
+  const absl::Status made = BringUpToDate(session, KeptTable{witness.schema(), std::string(kTable), kKind, {create}});
+  if (!made.ok()) return made;
+  // Statements that find nothing, to see whether the account may run them.
+  const std::string nobody = WhereIs("", "");
+  for (const std::string& sql : {absl::StrCat("SELECT epoch FROM ", QuotedTable(witness), nobody),
+                                 absl::StrCat("UPDATE ", QuotedTable(witness), " SET epoch = 0", nobody),
+                                 absl::StrCat("INSERT INTO ", QuotedTable(witness),
+                                              " (cluster, resource, store_id, epoch) SELECT '', '', '', 0"
+                                              " FROM DUAL WHERE FALSE")}) {
+    const QueryResult result = session->Query(sql);
+    if (!result.ok()) {
+      return Refused(session, witness.schema(), result.error,
+                     absl::StrCat("using the table ", witness.schema(), ".", kTable));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<absl::optional<Claim>> ReadClaim(MariaDbSession* session, const WitnessTable& witness,
+                                                absl::string_view cluster, absl::string_view resource) {
+  const QueryResult result =
+      session->Query(absl::StrCat("SELECT store_id, epoch FROM ", QuotedTable(witness), WhereIs(cluster, resource)));
+  if (result.error.code == kErNoSuchTable || result.error.code == kErNoSuchDatabase) {
+    return absl::optional<Claim>();
+  }
+  if (!result.ok()) return Refused(session, witness.schema(), result.error, "reading the claim");
+  if (result.rows().empty()) return absl::optional<Claim>();
+  const auto& row = result.rows()[0];
+  Claim claim;
+  if (row.size() != 2 || !row[0] || !row[1] || !absl::SimpleAtoi(*row[1], &claim.epoch)) {
+    return MakeError(Reason::DATABASE_ERROR, "the claim cannot be read");
+  }
+  claim.store_id = *row[0];
+  return absl::optional<Claim>(claim);
+}
+
+absl::StatusOr<bool> WriteClaim(MariaDbSession* session, const WitnessTable& witness, absl::string_view cluster,
+                                absl::string_view resource, const absl::optional<Claim>& expected, const Claim& claim) {
+  // One statement either way, so the check and the write are one.
+  const std::string sql =
+      expected ? absl::StrCat("UPDATE ", QuotedTable(witness), " SET store_id = ", Hex(claim.store_id),
+                              ", epoch = ", claim.epoch, ", updated = NOW(6)", WhereIs(cluster, resource),
+                              " AND store_id = ", Hex(expected->store_id), " AND epoch = ", expected->epoch)
+               : absl::StrCat("INSERT INTO ", QuotedTable(witness), " (cluster, resource, store_id, epoch) VALUES (",
+                              Hex(cluster), ", ", Hex(resource), ", ", Hex(claim.store_id), ", ", claim.epoch, ")");
+  const QueryResult result = session->Query(sql);
+  if (result.error.code == kErDupEntry) return false;
+  if (!result.ok()) return Refused(session, witness.schema(), result.error, "writing the claim");
+  return result.affected_rows() == 1;
+}
+
+}  // namespace assent

@@ -1,0 +1,195 @@
+#include "resource_manager/mariadb_recovery.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/errors.h"
+#include "resource_manager/table_migration.h"
+#include "resource_manager/witness.h"
+
+namespace assent {
+namespace {
+
+constexpr int kErNoSuchThread = 1094;
+constexpr int kErKillDenied = 1095;
+constexpr int kErSpecificAccessDenied = 1227;
+
+VerbResult VerbResultOf(XaOutcome outcome) {
+  switch (outcome) {
+    case XaOutcome::kOk: return VerbResult::kOk;
+    case XaOutcome::kUnknownXid: return VerbResult::kUnknownXid;
+    case XaOutcome::kRolledBack: return VerbResult::kRolledBack;
+    case XaOutcome::kRetryLater: return VerbResult::kRetryLater;
+    default: return VerbResult::kOtherError;
+  }
+}
+
+std::vector<BranchCase*> WithAct(const std::vector<BranchCase*>& cases, std::initializer_list<Act> acts) {
+  std::vector<BranchCase*> found;
+  for (BranchCase* branch : cases) {
+    for (const Act act : acts) {
+      if (branch->verdict.act == act) found.push_back(branch);
+    }
+  }
+  return found;
+}
+
+}  // namespace
+
+MariaDbRecovery::MariaDbRecovery(const ConnectOptions& options, int connections,
+                                 std::unique_ptr<MariaDbSession> control, ServerIdentity identity)
+    : workers_(options, connections), control_(std::move(control)), identity_(std::move(identity)) {}
+
+absl::StatusOr<std::unique_ptr<BranchRecovery>> MariaDbRecovery::Connect(const ConnectOptions& options,
+                                                                         int connections) {
+  auto control = MariaDbSession::Connect(options);
+  if (!control.ok()) return control.status();
+  absl::StatusOr<ServerIdentity> identity = (*control)->Identity();
+  if (!identity.ok()) return identity.status();
+  return std::unique_ptr<BranchRecovery>(
+      new MariaDbRecovery(options, connections, *std::move(control), *std::move(identity)));
+}
+
+absl::StatusOr<std::vector<RecoveredXid>> MariaDbRecovery::ListPrepared() { return control_->Recover(); }
+
+absl::StatusOr<std::vector<BranchFinding>> MariaDbRecovery::Examine(absl::Span<const BranchTask> tasks) {
+  return Work(tasks, /*may_act=*/false);
+}
+
+absl::StatusOr<std::vector<BranchFinding>> MariaDbRecovery::Finish(absl::Span<const BranchTask> tasks) {
+  return Work(tasks, /*may_act=*/true);
+}
+
+absl::StatusOr<std::vector<BranchFinding>> MariaDbRecovery::Work(absl::Span<const BranchTask> tasks, bool may_act) {
+  if (tasks.size() > kMaxTasks) {
+    return MakeError(Reason::INVALID_FIELD, absl::StrCat("at most ", kMaxTasks, " branches at once"),
+                     {{"field", "tasks"}});
+  }
+  std::vector<BranchCase> cases;
+  cases.reserve(tasks.size());
+  std::vector<BranchCase*> open;
+  for (const BranchTask& task : tasks) {
+    cases.push_back(OpenCase(task));
+    open.push_back(&cases.back());
+  }
+  // Ends, because no verdict orders an act twice.
+  while (!open.empty()) {
+    const absl::Status looked = LookAt(control_.get(), identity_, may_act, open);
+    if (!looked.ok()) return looked;
+    std::vector<BranchCase*> ordered;
+    for (BranchCase* branch : open) {
+      branch->verdict = Judge(branch->facts);
+      if (branch->verdict.act != Act::kNothing) ordered.push_back(branch);
+    }
+    if (!may_act) break;
+    const absl::Status acted = ActOn(ordered);
+    if (!acted.ok()) return acted;
+    open = std::move(ordered);
+  }
+  std::vector<BranchFinding> findings;
+  for (const BranchCase& branch : cases) findings.push_back(FindingOf(branch, identity_));
+  return findings;
+}
+
+absl::Status MariaDbRecovery::ActOn(const std::vector<BranchCase*>& cases) {
+  absl::Status status = Kill(WithAct(cases, {Act::kKill}));
+  if (status.ok()) status = Probe(WithAct(cases, {Act::kProbe}));
+  if (status.ok()) status = FinishPrepared(WithAct(cases, {Act::kCommit, Act::kRollback}));
+  for (BranchCase* branch : WithAct(cases, {Act::kRepair})) branch->facts.repair = RepairResult::kFailed;
+  return status;
+}
+
+absl::Status MariaDbRecovery::Kill(const std::vector<BranchCase*>& cases) {
+  std::string grant;
+  for (BranchCase* branch : cases) {
+    const std::string sql = absl::StrCat("KILL CONNECTION ", branch->task->session->connection_id());
+    const QueryResult result = control_->Query(sql);
+    NoteDone(branch, sql, result.error);
+    if (result.ok() || result.error.code == kErNoSuchThread) {
+      branch->facts.kill = KillResult::kDone;
+    } else if (result.error.code == kErKillDenied || result.error.code == kErSpecificAccessDenied) {
+      branch->facts.kill = KillResult::kForbidden;
+      if (grant.empty()) grant = absl::StrCat("GRANT CONNECTION ADMIN ON *.* TO ", AccountOf(control_.get()));
+      branch->hint = grant;
+    } else {
+      return StatusOf(result.error, "killing a session past its lease");
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status MariaDbRecovery::FinishPrepared(const std::vector<BranchCase*>& cases) {
+  bool not_now = false;  // What makes one branch wait (a backup) makes all of them wait: do not wait for each.
+  return workers_.ForEach(
+      cases.size(),
+      [&](MariaDbSession* session, size_t i) {
+        if (not_now) {
+          cases[i]->facts.verb = VerbResult::kRetryLater;
+          return false;
+        }
+        if (cases[i]->verdict.act == Act::kCommit) {
+          session->SendCommit(cases[i]->task->xid);
+        } else {
+          session->SendRollback(cases[i]->task->xid);
+        }
+        return true;
+      },
+      [&](MariaDbSession* session, size_t i) {
+        const XaResult result = session->Receive();
+        NoteDone(cases[i], ToString(cases[i]->verdict.act), result.error);
+        cases[i]->facts.verb = VerbResultOf(result.outcome);
+        not_now = not_now || result.outcome == XaOutcome::kRetryLater;
+      });
+}
+
+absl::Status MariaDbRecovery::Probe(const std::vector<BranchCase*>& cases) {
+  return workers_.ForEach(
+      cases.size(),
+      [&](MariaDbSession* session, size_t i) {
+        session->SendStart(cases[i]->task->xid);
+        return true;
+      },
+      [&](MariaDbSession* session, size_t i) {
+        const XaResult started = session->ReceiveStart().xa;
+        NoteDone(cases[i], "XA START (probe)", started.error);
+        ProbeResult& probe = cases[i]->facts.probe;
+        if (started.outcome == XaOutcome::kDuplicateXid) {
+          probe = ProbeResult::kTaken;
+        } else if (started.ok() && session->Rollback(cases[i]->task->xid).ok()) {
+          probe = ProbeResult::kFree;
+        } else {
+          probe = ProbeResult::kFailed;
+        }
+      });
+}
+
+absl::StatusOr<absl::optional<int>> MariaDbRecovery::CountGhosts() { return absl::optional<int>(); }
+
+absl::StatusOr<std::vector<v1::LockWait>> MariaDbRecovery::LockWaits(absl::Span<const BranchTask> branches, int limit) {
+  (void)branches;
+  (void)limit;
+  return std::vector<v1::LockWait>();
+}
+
+absl::StatusOr<absl::optional<Claim>> MariaDbRecovery::ReadClaim(const WitnessTable& witness, absl::string_view cluster,
+                                                                 absl::string_view resource) {
+  return assent::ReadClaim(control_.get(), witness, cluster, resource);
+}
+
+absl::StatusOr<bool> MariaDbRecovery::WriteClaim(const WitnessTable& witness, absl::string_view cluster,
+                                                 absl::string_view resource, const absl::optional<Claim>& expected,
+                                                 const Claim& claim) {
+  return assent::WriteClaim(control_.get(), witness, cluster, resource, expected, claim);
+}
+
+absl::Status MariaDbRecovery::ForgetWitnesses(const WitnessTable& witness, absl::Span<const Xid> xids) {
+  return DeleteWitnesses(control_.get(), witness, xids);
+}
+
+absl::StatusOr<std::vector<Xid>> MariaDbRecovery::ListWitnesses(const WitnessTable& witness,
+                                                                absl::string_view gtrid_prefix, const Xid& after,
+                                                                int limit) {
+  return assent::ListWitnesses(control_.get(), witness, gtrid_prefix, after, limit);
+}
+
+}  // namespace assent

@@ -1,0 +1,64 @@
+// MariaDbRecovery: finishes detached branches on a MariaDB server, and proves how they ended.
+//
+// One round of recovery: look (sessions, detach barrier, XA RECOVER, witnesses), judge (branch_judge.h: the rules), act
+// (KILL, XA COMMIT and ROLLBACK over several connections at once), and look again, until there is nothing left to do.
+// What is slow, the barrier above all, happens once per batch of branches and not once per branch.
+#ifndef ASSENT_RESOURCE_MANAGER_MARIADB_RECOVERY_H_
+#define ASSENT_RESOURCE_MANAGER_MARIADB_RECOVERY_H_
+
+#include <memory>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "resource_manager/branch_case.h"
+#include "resource_manager/branch_recovery.h"
+#include "resource_manager/mariadb_session.h"
+#include "resource_manager/worker_pool.h"
+
+namespace assent {
+
+class MariaDbRecovery : public BranchRecovery {
+ public:
+  static constexpr int kDefaultConnections = 8;
+
+  // Connects one session now, and up to `connections` more (at least one) when there is work for them. Any account can
+  // finish branches; to see other accounts' sessions it needs PROCESS, to end them CONNECTION ADMIN. Without PROCESS a
+  // session that is not seen counts as unknown, and a settle time takes the place of the detach barrier.
+  // DATABASE_UNREACHABLE, DATABASE_ERROR.
+  static absl::StatusOr<std::unique_ptr<BranchRecovery>> Connect(const ConnectOptions& options,
+                                                                 int connections = kDefaultConnections);
+
+  const ServerIdentity& identity() const override { return identity_; }
+  absl::StatusOr<std::vector<RecoveredXid>> ListPrepared() override;
+  absl::StatusOr<std::vector<BranchFinding>> Examine(absl::Span<const BranchTask> tasks) override;
+  absl::StatusOr<std::vector<BranchFinding>> Finish(absl::Span<const BranchTask> tasks) override;
+  absl::StatusOr<absl::optional<int>> CountGhosts() override;
+  absl::StatusOr<std::vector<v1::LockWait>> LockWaits(absl::Span<const BranchTask> branches, int limit) override;
+  absl::StatusOr<absl::optional<Claim>> ReadClaim(const WitnessTable& witness, absl::string_view cluster,
+                                                  absl::string_view resource) override;
+  absl::StatusOr<bool> WriteClaim(const WitnessTable& witness, absl::string_view cluster, absl::string_view resource,
+                                  const absl::optional<Claim>& expected, const Claim& claim) override;
+  absl::Status ForgetWitnesses(const WitnessTable& witness, absl::Span<const Xid> xids) override;
+  absl::StatusOr<std::vector<Xid>> ListWitnesses(const WitnessTable& witness, absl::string_view gtrid_prefix,
+                                                 const Xid& after, int limit) override;
+
+ private:
+  MariaDbRecovery(const ConnectOptions& options, int connections, std::unique_ptr<MariaDbSession> control,
+                  ServerIdentity identity);
+
+  // Looks, judges and acts until there is nothing left to do, or, if not `may_act`, once.
+  absl::StatusOr<std::vector<BranchFinding>> Work(absl::Span<const BranchTask> tasks, bool may_act);
+  // The acts that the verdicts order, each over all cases that have it.
+  absl::Status ActOn(const std::vector<BranchCase*>& cases);
+  absl::Status Kill(const std::vector<BranchCase*>& cases);
+  absl::Status Probe(const std::vector<BranchCase*>& cases);
+  absl::Status FinishPrepared(const std::vector<BranchCase*>& cases);
+
+  WorkerPool workers_;
+  const std::unique_ptr<MariaDbSession> control_;
+  const ServerIdentity identity_;
+};
+
+}  // namespace assent
+
+#endif  // ASSENT_RESOURCE_MANAGER_MARIADB_RECOVERY_H_
