@@ -6,8 +6,10 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "base/errors.h"
+#include "base/timestamp.h"
 #include "resource_manager/address.h"
 #include "resource_manager/witness.h"
 
@@ -19,6 +21,14 @@ constexpr absl::Duration kReadTimeout = absl::Seconds(15);
 constexpr absl::Duration kLockWaitTimeout = absl::Seconds(5);
 constexpr int kOldestMajor = 10;
 constexpr int kOldestMinor = 5;
+// From this one on SUPER does not stand for CONNECTION ADMIN any more.
+constexpr int kMajorOfNarrowSuper = 11;
+constexpr absl::Duration kLongDetached = absl::Minutes(10);
+constexpr int64_t kLongLockWaitSeconds = 3600;
+constexpr int kFullPercent = 80;
+constexpr absl::Duration kClockTolerance = absl::Seconds(2);
+constexpr absl::Duration kDefaultLease = absl::Seconds(30);
+constexpr size_t kNamedTables = kMaxPlainTables - 1;  // One more tells that there are more.
 
 v1::Finding MakeFinding(absl::string_view check, v1::Finding::Severity severity, absl::string_view detail,
                         absl::string_view remedy = {}) {
@@ -40,25 +50,48 @@ v1::Finding Error(absl::string_view check, absl::string_view detail, absl::strin
   return MakeFinding(check, v1::Finding::SEVERITY_ERROR, detail, remedy);
 }
 
-absl::StatusOr<ServerFacts> ReadFacts(MariaDbSession* session) {
-  const QueryResult variables = session->Query(
-      "SHOW GLOBAL VARIABLES WHERE Variable_name IN "
-      "('version', 'wsrep_on', 'innodb_flush_log_at_trx_commit', 'log_bin', 'sync_binlog')");
-  if (!variables.ok()) return StatusOf(variables.error, "reading the server's variables");
-  ServerFacts facts;
-  for (const auto& row : variables.rows()) {
-    const std::string name = row[0].value_or("");
-    const std::string value = row[1].value_or("");
-    if (name == "version") facts.version = value;
-    if (name == "wsrep_on") facts.wsrep_on = value;
-    if (name == "innodb_flush_log_at_trx_commit") facts.innodb_flush_log_at_trx_commit = value;
-    if (name == "log_bin") facts.log_bin = value;
-    if (name == "sync_binlog") facts.sync_binlog = value;
+// What is wrong about one thing, and what to do about each part of it.
+class Risks {
+ public:
+  explicit Risks(absl::string_view check) : check_(check) {}
+  void Add(absl::string_view detail, absl::string_view remedy) {
+    absl::StrAppend(&detail_, detail_.empty() ? "" : "; ", detail);
+    absl::StrAppend(&remedy_, remedy_.empty() ? "" : " ", remedy);
   }
-  const QueryResult engine = session->Query("SELECT SUPPORT FROM information_schema.ENGINES WHERE ENGINE = 'InnoDB'");
-  if (!engine.ok()) return StatusOf(engine.error, "reading the server's engines");
-  if (!engine.rows().empty()) facts.innodb_support = engine.rows()[0][0].value_or("");
-  return facts;
+  // A warning of all of them, or `ok` if there are none.
+  v1::Finding Judge(absl::string_view ok) const {
+    return detail_.empty() ? Ok(check_, ok) : Warning(check_, detail_, remedy_);
+  }
+
+ private:
+  const std::string check_;
+  std::string detail_;
+  std::string remedy_;
+};
+
+bool IsOff(absl::string_view value) { return value.empty() || value == "OFF" || value == "0"; }
+
+absl::Duration LeaseOf(const v1::Resource& resource) {
+  const absl::Duration lease = GetDuration(resource.lease());
+  return lease > absl::ZeroDuration() ? lease : kDefaultLease;
+}
+
+// The two first numbers of the version; false if they cannot be read.
+bool ParseVersion(const ServerFacts& facts, int* major, int* minor) {
+  const std::string version = facts.Variable("version");
+  const std::vector<absl::string_view> parts = absl::StrSplit(version, absl::ByAnyChar(".-"));
+  return parts.size() >= 2 && absl::SimpleAtoi(parts[0], major) && absl::SimpleAtoi(parts[1], minor);
+}
+
+bool Has(const std::set<std::string>& privileges, const char* privilege) {
+  return privileges.count("ALL PRIVILEGES") > 0 || privileges.count(privilege) > 0;
+}
+
+bool MayKill(const ServerFacts& facts) {
+  int major = 0;
+  int minor = 0;
+  const bool wide_super = ParseVersion(facts, &major, &minor) && major < kMajorOfNarrowSuper;
+  return Has(*facts.privileges, "CONNECTION ADMIN") || (wide_super && Has(*facts.privileges, "SUPER"));
 }
 
 v1::Finding CheckWitness(MariaDbSession* session, const v1::Resource& resource) {
@@ -82,37 +115,36 @@ v1::Finding CheckWitness(MariaDbSession* session, const v1::Resource& resource) 
                          kWitnessVersion, "; the accounts that run branches need INSERT on it"));
 }
 
-v1::Finding CheckRecover(MariaDbSession* session) {
+v1::Finding CheckRecover(MariaDbSession* session, const ServerFacts& facts, const v1::Resource& resource) {
   const auto xids = session->Recover();
   if (!xids.ok()) return Error("xa_recover", xids.status().message(), "Give the account what XA RECOVER needs.");
-  return Ok("xa_recover", absl::StrCat("XA RECOVER lists ", xids->size(), " prepared branches, whoever's"));
+  return JudgePrepared(facts, resource, xids->size());
 }
 
 }  // namespace
 
 v1::Finding JudgeServer(const ServerFacts& facts) {
   constexpr absl::string_view kCheck = "server";
-  if (!absl::StrContains(facts.version, "MariaDB")) {
-    return Error(kCheck, absl::StrCat("version ", facts.version, " is not MariaDB (it may be MySQL)"),
+  const std::string version = facts.Variable("version");
+  if (!absl::StrContains(version, "MariaDB")) {
+    return Error(kCheck, absl::StrCat("version ", version, " is not MariaDB (it may be MySQL)"),
                  "Use MariaDB 10.5 or later; MySQL is not supported yet.");
   }
-  const std::vector<absl::string_view> parts = absl::StrSplit(facts.version, absl::ByAnyChar(".-"));
   int major = 0;
   int minor = 0;
-  if (parts.size() < 2 || !absl::SimpleAtoi(parts[0], &major) || !absl::SimpleAtoi(parts[1], &minor)) {
-    return Error(kCheck, absl::StrCat("version ", facts.version, " cannot be read"), "Use MariaDB 10.5 or later.");
+  if (!ParseVersion(facts, &major, &minor)) {
+    return Error(kCheck, absl::StrCat("version ", version, " cannot be read"), "Use MariaDB 10.5 or later.");
   }
   if (major < kOldestMajor || (major == kOldestMajor && minor < kOldestMinor)) {
-    return Error(kCheck,
-                 absl::StrCat("version ", facts.version, " rolls prepared branches back when their session ends"),
+    return Error(kCheck, absl::StrCat("version ", version, " rolls prepared branches back when their session ends"),
                  "Upgrade to MariaDB 10.5 or later.");
   }
-  return Ok(kCheck, facts.version);
+  return Ok(kCheck, version);
 }
 
 v1::Finding JudgeGalera(const ServerFacts& facts) {
   constexpr absl::string_view kCheck = "galera";
-  if (facts.wsrep_on == "ON" || facts.wsrep_on == "1") {
+  if (!IsOff(facts.Variable("wsrep_on"))) {
     return Error(kCheck, "wsrep_on is ON: this server is a Galera node, and Galera refuses XA",
                  "Register a server that is not part of a Galera cluster.");
   }
@@ -121,32 +153,226 @@ v1::Finding JudgeGalera(const ServerFacts& facts) {
 
 v1::Finding JudgeEngine(const ServerFacts& facts) {
   constexpr absl::string_view kCheck = "engine";
+  if (const int64_t recovery = facts.Number("innodb_force_recovery"); recovery > 0) {
+    return Error(kCheck,
+                 absl::StrCat("innodb_force_recovery is ", recovery,
+                              ": InnoDB runs to rescue data, not to commit or roll back branches"),
+                 "Rescue the data, remove innodb_force_recovery from the configuration and restart the server.");
+  }
   if (facts.innodb_support == "DEFAULT") return Ok(kCheck, "InnoDB is the default engine");
   if (facts.innodb_support == "YES") {
     return Warning(kCheck,
                    "InnoDB is there but not the default engine: a table made without ENGINE=InnoDB may be of an "
                    "engine whose writes no rollback undoes",
-                   "Set default_storage_engine=InnoDB, and make the tables of branches with ENGINE=InnoDB.");
+                   "SET GLOBAL default_storage_engine = InnoDB; (and in the configuration), and make the tables of "
+                   "branches with ENGINE=InnoDB.");
   }
   return Error(kCheck, "the server has no InnoDB", "Enable InnoDB: no other engine can prepare a branch.");
 }
 
+v1::Finding JudgePrepared(const ServerFacts& facts, const v1::Resource& resource, size_t prepared) {
+  constexpr absl::string_view kCheck = "xa_recover";
+  const std::string listed = absl::StrCat("XA RECOVER lists ", prepared, " prepared branches, whoever's");
+  if (!facts.detached) return Ok(kCheck, absl::StrCat(listed, "; since when is not known (that needs PROCESS)"));
+  if (facts.detached->count == 0) return Ok(kCheck, listed);
+  const std::string detached =
+      absl::StrCat(listed, "; no session runs ", facts.detached->count,
+                   " of the engine's transactions, the oldest for ", absl::FormatDuration(facts.detached->oldest));
+  if (facts.detached->oldest < kLongDetached) return Ok(kCheck, detached);
+  return Warning(
+      kCheck, absl::StrCat(detached, ": their locks stay until somebody finishes them"),
+      absl::StrCat("assentctl recover --resource ", resource.name(),
+                   " --dry-run  # whose they are. Those of others are for their owners to finish: XA RECOVER "
+                   "FORMAT='SQL'."));
+}
+
+v1::Finding JudgePrivileges(const ServerFacts& facts, const v1::Resource& resource) {
+  constexpr absl::string_view kCheck = "privileges";
+  if (!facts.privileges) {
+    return Warning(kCheck, "the server does not say what the account may do",
+                   absl::StrCat("SHOW GRANTS FOR ", facts.account, ";"));
+  }
+  std::vector<std::string> missing;
+  std::vector<std::string> details;
+  if (resource.kill_after_lease() != v1::KILL_AFTER_LEASE_DISABLED && !MayKill(facts)) {
+    missing.push_back("CONNECTION ADMIN");
+    details.push_back(
+        "the account may not end other accounts' connections: a branch whose session lives on past its lease stays in "
+        "doubt");
+  }
+  if (!Has(*facts.privileges, "PROCESS")) {
+    missing.push_back("PROCESS");
+    details.push_back(
+        "the account does not see other accounts' sessions and the engine's transactions: taking branches over is "
+        "slower, and ghosts and who waits for locks are not seen");
+  }
+  if (missing.empty()) return Ok(kCheck, "all that taking branches over needs");
+  return Warning(
+      kCheck, absl::StrJoin(details, "; "),
+      absl::StrCat("Run as an administrator: GRANT ", absl::StrJoin(missing, ", "), " ON *.* TO ", facts.account, ";"));
+}
+
 v1::Finding JudgeDurability(const ServerFacts& facts) {
-  constexpr absl::string_view kCheck = "durability";
-  std::string detail;
-  std::string remedy;
-  if (facts.innodb_flush_log_at_trx_commit != "1") {
-    detail = absl::StrCat("innodb_flush_log_at_trx_commit is ", facts.innodb_flush_log_at_trx_commit,
-                          ": a crash of the machine can lose branches that were prepared or committed");
-    remedy = "SET GLOBAL innodb_flush_log_at_trx_commit = 1 (and in the configuration).";
+  Risks risks("durability");
+  if (const std::string flush = facts.Variable("innodb_flush_log_at_trx_commit"); flush != "1") {
+    risks.Add(absl::StrCat("innodb_flush_log_at_trx_commit is ", flush,
+                           ": a crash of the machine can lose branches that were prepared or committed"),
+              "SET GLOBAL innodb_flush_log_at_trx_commit = 1; (and in the configuration).");
   }
-  if (facts.log_bin == "ON" && facts.sync_binlog != "1") {
-    absl::StrAppend(&detail, detail.empty() ? "" : "; ", "the binary log is on and sync_binlog is ", facts.sync_binlog,
-                    ": a crash of the machine can lose commits and make replicas differ");
-    absl::StrAppend(&remedy, remedy.empty() ? "" : " ", "SET GLOBAL sync_binlog = 1 (and in the configuration).");
+  if (const std::string sync = facts.Variable("sync_binlog"); facts.Variable("log_bin") == "ON" && sync != "1") {
+    risks.Add(absl::StrCat("the binary log is on and sync_binlog is ", sync,
+                           ": a crash of the machine can lose commits and make replicas differ"),
+              "SET GLOBAL sync_binlog = 1; (and in the configuration).");
   }
-  if (!detail.empty()) return Warning(kCheck, detail, remedy);
-  return Ok(kCheck, "what is prepared or committed is forced to disk");
+  return risks.Judge("what is prepared or committed is forced to disk");
+}
+
+v1::Finding JudgeBinlog(const ServerFacts& facts) {
+  Risks risks("binlog");
+  if (facts.Variable("log_bin") != "ON") {
+    risks.Add(
+        "the binary log is off: a branch that the server has lost sight of (a ghost) cannot be healed while the "
+        "server runs, only by restarting it",
+        "If that matters, in the server's configuration: log_bin, sync_binlog = 1; then restart it. (Each PREPARE "
+        "and COMMIT then forces one more write.)");
+    return risks.Judge("");
+  }
+  for (const auto& filter : {std::make_pair("binlog_do_db", &facts.binlog_do_db),
+                             std::make_pair("binlog_ignore_db", &facts.binlog_ignore_db)}) {
+    if (!filter.second->value_or("").empty()) {
+      risks.Add(absl::StrCat(filter.first, " is ", **filter.second,
+                             ": replicas get XA PREPARE and COMMIT of branches without what they wrote"),
+                absl::StrCat("Remove ", filter.first, " from the server's configuration and restart it."));
+    }
+  }
+  if (facts.Variable("binlog_storage_engine") == "innodb") {
+    risks.Add("binlog_storage_engine is innodb: XA PREPARE is not replicated, so a failover loses prepared branches",
+              "Remove binlog_storage_engine from the server's configuration and restart it, or never fail over to a "
+              "replica while branches are prepared.");
+  }
+  return risks.Judge(absl::StrCat(
+      "the binary log is on; after a crash of this server its replicas can differ in the branches that were under way",
+      facts.binlog_do_db ? "" : "; its filters are not known (that needs BINLOG MONITOR)"));
+}
+
+v1::Finding JudgeReplication(const ServerFacts& facts) {
+  Risks risks("replication");
+  if (facts.masters && !facts.masters->empty()) {
+    risks.Add(
+        absl::StrCat("this server is a replica of ", absl::StrJoin(*facts.masters, ", "),
+                     ": branches that were prepared there are prepared here, too, and what branches write here "
+                     "is not known there"),
+        "Register the master instead, or, if this server is its own master now: STOP ALL SLAVES; RESET SLAVE ALL;");
+    if (facts.Variable("gtid_strict_mode") == "ON") {
+      risks.Add("gtid_strict_mode is ON: replication stops when a branch here took a number that the master uses",
+                "Give this server a gtid_domain_id of its own.");
+    }
+  }
+  std::vector<std::string> filters;
+  for (const auto& variable : facts.variables) {
+    const bool filters_replication =
+        absl::StartsWith(variable.first, "replicate_") &&
+        (absl::StrContains(variable.first, "_do_") || absl::StrContains(variable.first, "_ignore_"));
+    if (filters_replication && !variable.second.empty()) filters.push_back(variable.first);
+  }
+  if (!filters.empty()) {
+    risks.Add(absl::StrCat("as a replica this server filters (", absl::StrJoin(filters, ", "),
+                           "): it applies XA PREPARE and COMMIT of branches without what they wrote (MDEV-33921)"),
+              absl::StrCat("STOP ALL SLAVES; SET GLOBAL ", absl::StrJoin(filters, " = '', GLOBAL "),
+                           " = ''; START ALL SLAVES; (and in the configuration)."));
+  }
+  if (facts.Number("slave_parallel_threads") > 0 && facts.Variable("slave_parallel_mode") != "none") {
+    risks.Add(absl::StrCat("as a replica this server applies in parallel (slave_parallel_threads is ",
+                           facts.Variable("slave_parallel_threads"), ", slave_parallel_mode ",
+                           facts.Variable("slave_parallel_mode"), "): XA PREPARE can make it stop (MDEV-31038)"),
+              "STOP ALL SLAVES; SET GLOBAL slave_parallel_threads = 0; START ALL SLAVES; (and in the configuration).");
+  }
+  return risks.Judge(facts.masters ? "not a replica"
+                                   : "whether it is a replica is not known (that needs SLAVE MONITOR)");
+}
+
+v1::Finding JudgeReadOnly(const ServerFacts& facts) {
+  constexpr absl::string_view kCheck = "read_only";
+  const std::string value = facts.Variable("read_only");
+  if (IsOff(value)) return Ok(kCheck, "not read-only");
+  return Warning(
+      kCheck,
+      absl::StrCat("read_only is ", value,
+                   ": ordinary accounts can neither write nor commit or roll back what is prepared (1290), so "
+                   "branches stay in doubt"),
+      "SET GLOBAL read_only = OFF; once this server is the one to write to.");
+}
+
+v1::Finding JudgeLockWait(const ServerFacts& facts) {
+  constexpr absl::string_view kCheck = "lock_wait";
+  const int64_t seconds = facts.Number("lock_wait_timeout");
+  const std::string detail = absl::StrCat("lock_wait_timeout is ", absl::FormatDuration(absl::Seconds(seconds)));
+  if (seconds <= kLongLockWaitSeconds) return Ok(kCheck, detail);
+  return Warning(
+      kCheck,
+      absl::StrCat(detail,
+                   ": XA PREPARE and COMMIT can hang that long behind a backup or FLUSH TABLES WITH READ LOCK "
+                   "(sessions of the C++ SDK set 50s of their own)"),
+      "SET GLOBAL lock_wait_timeout = 50; (and in the configuration).");
+}
+
+v1::Finding JudgeTimeouts(const ServerFacts& facts, const v1::Resource& resource) {
+  Risks risks("timeouts");
+  const absl::Duration lease = LeaseOf(resource);
+  for (const char* name : {"wait_timeout", "idle_transaction_timeout", "idle_write_transaction_timeout"}) {
+    const absl::Duration timeout = absl::Seconds(facts.Number(name));
+    if (timeout == absl::ZeroDuration() || timeout >= lease) continue;  // 0 switches it off.
+    risks.Add(
+        absl::StrCat(name, " is ", absl::FormatDuration(timeout), ", less than the lease (",
+                     absl::FormatDuration(lease),
+                     "): the server closes sessions that hold prepared branches, and the coordinator has to "
+                     "finish those"),
+        absl::StrCat("SET GLOBAL ", name, " = ", absl::ToInt64Seconds(2 * lease), "; (and in the configuration)."));
+  }
+  return risks.Judge(absl::StrCat(
+      "sessions may be silent for ", absl::FormatDuration(absl::Seconds(facts.Number("wait_timeout"))),
+      "; innodb_lock_wait_timeout is ", absl::FormatDuration(absl::Seconds(facts.Number("innodb_lock_wait_timeout"))),
+      ", innodb_rollback_on_timeout ", facts.Variable("innodb_rollback_on_timeout"),
+      " (either way the SDK votes FAILED after a lock wait timeout)"));
+}
+
+v1::Finding JudgeConnections(const ServerFacts& facts) {
+  constexpr absl::string_view kCheck = "connections";
+  const int64_t max = facts.Number("max_connections");
+  std::string detail = absl::StrCat(facts.threads_connected, " of ", max, " connections are taken");
+  if (const std::string handling = facts.Variable("thread_handling"); handling == "pool-of-threads") {
+    absl::StrAppend(
+        &detail, "; thread_handling is ", handling,
+        ": sessions that wait for locks take threads of the pool, and extra_port is the way past a full one");
+  }
+  if (facts.threads_connected * 100 < max * kFullPercent) return Ok(kCheck, detail);
+  return Warning(
+      kCheck, absl::StrCat(detail, ": without a free one the coordinator can finish no branch whose session is gone"),
+      absl::StrCat("SET GLOBAL max_connections = ", 2 * max, "; (and in the configuration)."));
+}
+
+v1::Finding JudgeClock(const ServerFacts& facts) {
+  constexpr absl::string_view kCheck = "clock";
+  const absl::Duration off = absl::AbsDuration(facts.clock_offset);
+  if (off - facts.clock_error <= kClockTolerance) return Ok(kCheck, "the server's clock shows the coordinator's time");
+  return Warning(kCheck,
+                 absl::StrCat("the server's clock is ", absl::FormatDuration(absl::Trunc(off, absl::Milliseconds(1))),
+                              facts.clock_offset > absl::ZeroDuration() ? " ahead of" : " behind",
+                              " the coordinator's: times in evidence do not fit together, and a new life of the server "
+                              "is harder to tell from the last one"),
+                 "timedatectl set-ntp true  # on both machines.");
+}
+
+v1::Finding JudgeTables(const ServerFacts& facts) {
+  constexpr absl::string_view kCheck = "tables";
+  if (!facts.plain_tables) return Ok(kCheck, "the tables could not be looked through in time");
+  if (facts.plain_tables->empty()) return Ok(kCheck, "all tables that the account sees can be rolled back");
+  const std::vector<std::string>& tables = *facts.plain_tables;
+  const auto end = tables.begin() + static_cast<std::ptrdiff_t>(std::min(tables.size(), kNamedTables));
+  return Warning(kCheck,
+                 absl::StrCat("no rollback undoes what branches write to ", absl::StrJoin(tables.begin(), end, ", "),
+                              end == tables.end() ? "" : " and others"),
+                 "ALTER TABLE … ENGINE=InnoDB; for those that branches write to.");
 }
 
 absl::StatusOr<ConnectOptions> ConnectOptionsOf(const v1::Resource& resource, absl::string_view password) {
@@ -171,7 +397,7 @@ std::vector<v1::Finding> CheckResource(const v1::Resource& resource, absl::strin
     return {Error(kReachable, session.status().message(),
                   "Check that the server runs and listens on this address, and the account and its password.")};
   }
-  const absl::StatusOr<ServerFacts> facts = ReadFacts(session->get());
+  const absl::StatusOr<ServerFacts> facts = ReadServerFacts(session->get());
   if (!facts.ok()) return {Error(kReachable, facts.status().message(), "Check the server's log.")};
   std::vector<v1::Finding> findings = {
       Ok(kReachable, absl::StrCat("connected to ", resource.address(), " as ", resource.user())), JudgeServer(*facts),
@@ -179,8 +405,17 @@ std::vector<v1::Finding> CheckResource(const v1::Resource& resource, absl::strin
   // Nothing is made on a server that is of no use.
   if (IsUnfit(findings)) return findings;
   findings.push_back(CheckWitness(session->get(), resource));
-  findings.push_back(CheckRecover(session->get()));
+  findings.push_back(CheckRecover(session->get(), *facts, resource));
+  findings.push_back(JudgePrivileges(*facts, resource));
   findings.push_back(JudgeDurability(*facts));
+  findings.push_back(JudgeBinlog(*facts));
+  findings.push_back(JudgeReplication(*facts));
+  findings.push_back(JudgeReadOnly(*facts));
+  findings.push_back(JudgeLockWait(*facts));
+  findings.push_back(JudgeTimeouts(*facts, resource));
+  findings.push_back(JudgeConnections(*facts));
+  findings.push_back(JudgeClock(*facts));
+  findings.push_back(JudgeTables(*facts));
   return findings;
 }
 

@@ -9,6 +9,7 @@
 #include "absl/strings/string_view.h"
 #include "assent/v1/resource_service.pb.h"
 #include "resource_manager/mariadb_session.h"
+#include "resource_manager/server_facts.h"
 
 namespace assent {
 
@@ -16,9 +17,28 @@ namespace assent {
 // that cannot be read.
 absl::StatusOr<ConnectOptions> ConnectOptionsOf(const v1::Resource& resource, absl::string_view password);
 
-// Connects and looks. The findings, in this order: `reachable`; and if it is, `server` (MariaDB, version), `galera`,
-// `engine` (InnoDB), `witness` (made if missing and wanted), `xa_recover`, `durability`. A server that cannot be
-// reached is a finding. Blocks for the connect timeout at most if nobody answers. The password is in no finding.
+// Connects and looks. The findings, always in this order:
+//
+//   reachable      it answers, and takes the account
+//   server         MariaDB 10.5 or later
+//   galera         not a Galera node
+//   engine         InnoDB, not in forced recovery
+//   witness        the table is there (made if missing and wanted) and may be used
+//   xa_recover     XA RECOVER works; how many branches are prepared, and how many of them nobody runs any more
+//   privileges     what taking branches over needs: KILL, the process list, the engine's status
+//   durability     what is prepared or committed is forced to disk
+//   binlog         ghosts can be healed online; no filters that lose parts of branches
+//   replication    not a replica; no replica's settings that break XA
+//   read_only      branches may be finished
+//   lock_wait      XA PREPARE does not wait for hours
+//   timeouts       sessions that hold branches are not closed within the lease
+//   connections    there is room for the coordinator's
+//   clock          it shows our time
+//   tables         nothing that no rollback undoes
+//
+// They end after `reachable`, or after `engine`, if one of the findings up to there is an ERROR: nothing is made on a
+// server that is of no use. Only what makes the resource unfit is an ERROR; a risk is a WARNING. Each that is not OK
+// has a remedy to paste. Blocks for the connect timeout at most if nobody answers. The password is in no finding.
 std::vector<v1::Finding> CheckResource(const v1::Resource& resource, absl::string_view password);
 
 // True if one of the findings is an ERROR.
@@ -26,19 +46,22 @@ bool IsUnfit(const std::vector<v1::Finding>& findings);
 // True if the resource could not be connected to.
 bool IsUnreachable(const std::vector<v1::Finding>& findings);
 
-// What CheckResource knows of a server; separate, so that servers can be judged that are not at hand.
-struct ServerFacts {
-  std::string version;         // VERSION()
-  std::string wsrep_on;        // "ON", "OFF" or empty: not known to the server.
-  std::string innodb_support;  // Of information_schema.ENGINES: "DEFAULT", "YES", "NO", "DISABLED" or empty: none.
-  std::string innodb_flush_log_at_trx_commit;
-  std::string log_bin;  // "ON" or "OFF"
-  std::string sync_binlog;
-};
+// The findings that follow from facts alone.
 v1::Finding JudgeServer(const ServerFacts& facts);
 v1::Finding JudgeGalera(const ServerFacts& facts);
 v1::Finding JudgeEngine(const ServerFacts& facts);
+// `prepared`: how many branches XA RECOVER lists.
+v1::Finding JudgePrepared(const ServerFacts& facts, const v1::Resource& resource, size_t prepared);
+v1::Finding JudgePrivileges(const ServerFacts& facts, const v1::Resource& resource);
 v1::Finding JudgeDurability(const ServerFacts& facts);
+v1::Finding JudgeBinlog(const ServerFacts& facts);
+v1::Finding JudgeReplication(const ServerFacts& facts);
+v1::Finding JudgeReadOnly(const ServerFacts& facts);
+v1::Finding JudgeLockWait(const ServerFacts& facts);
+v1::Finding JudgeTimeouts(const ServerFacts& facts, const v1::Resource& resource);
+v1::Finding JudgeConnections(const ServerFacts& facts);
+v1::Finding JudgeClock(const ServerFacts& facts);
+v1::Finding JudgeTables(const ServerFacts& facts);
 
 }  // namespace assent
 

@@ -1,8 +1,13 @@
 #include "resource_manager/resource_check.h"
 
+#include <map>
+#include <memory>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "base/errors.h"
 #include "gmock/gmock.h"
@@ -48,19 +53,34 @@ v1::Finding Get(const std::vector<v1::Finding>& findings, const std::string& che
 }
 
 TEST(ResourceCheckTest, GoodServerAllInOrder) {
-  MustQuery(MustConnect().get(), "DROP DATABASE IF EXISTS assent");
-  v1::Resource resource = ResourceOf(SharedServer());
-  for (const std::string& address : {SharedServer().tcp_address(), SharedServer().unix_address()}) {
+  PrivateMariaDb::Options options;
+  options.extra = {"--log-bin", "--sync-binlog=1", "--lock-wait-timeout=50"};
+  auto started = PrivateMariaDb::Start(options);
+  ASSERT_TRUE(started.ok()) << started.status();
+  v1::Resource resource = ResourceOf(**started);
+  for (const std::string& address : {(*started)->tcp_address(), (*started)->unix_address()}) {
     resource.set_address(address);
-    const auto findings = CheckResource(resource, SharedServer().password());
-    EXPECT_THAT(Checks(findings),
-                ElementsAre("reachable", "server", "galera", "engine", "witness", "xa_recover", "durability"));
+    const auto findings = CheckResource(resource, (*started)->password());
+    EXPECT_THAT(Checks(findings), ElementsAre("reachable", "server", "galera", "engine", "witness", "xa_recover",
+                                              "privileges", "durability", "binlog", "replication", "read_only",
+                                              "lock_wait", "timeouts", "connections", "clock", "tables"));
     for (const v1::Finding& finding : findings) EXPECT_EQ(finding.severity(), kOk) << finding.ShortDebugString();
     EXPECT_FALSE(IsUnfit(findings));
     EXPECT_FALSE(IsUnreachable(findings));
     EXPECT_THAT(Get(findings, "witness").detail(),
-                HasSubstr(address == SharedServer().tcp_address() ? "was created" : "is there"));
+                HasSubstr(address == (*started)->tcp_address() ? "was created" : "is there"));
   }
+}
+
+TEST(ResourceCheckTest, AServerAsItIsInstalledHasRisksAndIsNotRefused) {
+  const auto findings = CheckResource(ResourceOf(SharedServer()), SharedServer().password());
+  EXPECT_FALSE(IsUnfit(findings));
+  std::vector<std::string> risks;
+  for (const v1::Finding& finding : findings) {
+    if (finding.severity() != kOk) risks.push_back(finding.check());
+  }
+  EXPECT_THAT(risks, ElementsAre("binlog", "lock_wait"));
+  EXPECT_THAT(Get(findings, "lock_wait").detail(), HasSubstr("24h"));
 }
 
 TEST(ResourceCheckTest, UnreachableIsAFinding) {
@@ -113,29 +133,112 @@ TEST(ResourceCheckTest, WitnessDisabledBadOrForbidden) {
   EXPECT_THAT(Get(findings, "witness").remedy(),
               HasSubstr("GRANT CREATE, ALTER, SELECT, INSERT, UPDATE, DELETE ON `other`.* TO 'weak'@'127.0.0.1'"));
   EXPECT_EQ(Get(findings, "xa_recover").severity(), kOk) << "needs no privilege";
+  const v1::Finding privileges = Get(findings, "privileges");
+  EXPECT_EQ(privileges.severity(), kWarning);
+  const std::string grant = "GRANT CONNECTION ADMIN, PROCESS ON *.* TO 'weak'@'127.0.0.1';";
+  EXPECT_THAT(privileges.remedy(), HasSubstr(grant));
+  EXPECT_THAT(Get(findings, "replication").detail(), HasSubstr("SLAVE MONITOR"));
+  // The remedy does what it says.
+  MustQuery(admin.get(), grant);
+  EXPECT_EQ(Get(CheckResource(resource, "w"), "privileges").severity(), kOk);
 }
 
 TEST(ResourceCheckTest, RealServerWithWeakSettings) {
   PrivateMariaDb::Options options;
-  options.extra = {"--innodb-flush-log-at-trx-commit=2", "--log-bin", "--sync-binlog=0",
-                   "--default-storage-engine=MyISAM"};
+  options.extra = {"--innodb-flush-log-at-trx-commit=2",
+                   "--log-bin",
+                   "--server-id=7",
+                   "--sync-binlog=0",
+                   "--default-storage-engine=MyISAM",
+                   "--binlog-do-db=shop",
+                   "--replicate-ignore-db=scratch",
+                   "--slave-parallel-threads=2",
+                   "--gtid-strict-mode=ON",
+                   "--wait-timeout=20",
+                   "--idle-write-transaction-timeout=5",
+                   "--innodb-lock-wait-timeout=7",
+                   "--innodb-rollback-on-timeout=ON",
+                   "--thread-handling=pool-of-threads",
+                   "--max-connections=12"};
   auto started = PrivateMariaDb::Start(options);
   ASSERT_TRUE(started.ok()) << started.status();
+  auto admin = MustConnect(**started);
+  MustQuery(admin.get(), "CREATE DATABASE shop");
+  MustQuery(admin.get(), "CREATE TABLE shop.log (i INT) ENGINE=Aria");
+  MustQuery(admin.get(), "CHANGE MASTER TO master_host='127.0.0.1', master_port=1, master_user='x'");
+  MustQuery(admin.get(), "SET GLOBAL read_only = ON");
+  std::vector<std::unique_ptr<MariaDbSession>> crowd;
+  for (int i = 0; i < 8; ++i) crowd.push_back(MustConnect(**started));
   const auto findings = CheckResource(ResourceOf(**started), (*started)->password());
   EXPECT_FALSE(IsUnfit(findings));
-  EXPECT_EQ(Get(findings, "engine").severity(), kWarning);
-  const v1::Finding durability = Get(findings, "durability");
-  EXPECT_EQ(durability.severity(), kWarning);
-  EXPECT_THAT(durability.detail(), HasSubstr("innodb_flush_log_at_trx_commit is 2"));
-  EXPECT_THAT(durability.detail(), HasSubstr("sync_binlog is 0"));
+  const std::pair<const char*, std::vector<const char*>> kExpected[] = {
+      {"engine", {"not the default engine"}},
+      {"durability", {"innodb_flush_log_at_trx_commit is 2", "sync_binlog is 0"}},
+      {"binlog", {"binlog_do_db is shop"}},
+      {"replication",
+       {"a replica of 127.0.0.1:1", "gtid_strict_mode is ON", "(replicate_ignore_db)", "slave_parallel_threads is 2"}},
+      {"read_only", {"read_only is ON", "1290"}},
+      {"lock_wait", {"lock_wait_timeout is 24h"}},
+      {"timeouts", {"wait_timeout is 20s, less than the lease (30s)", "idle_write_transaction_timeout is 5s"}},
+      {"connections", {" of 12 connections", "pool-of-threads"}},
+      {"tables", {"shop.log (Aria)"}}};
+  for (const auto& expected : kExpected) {
+    const v1::Finding finding = Get(findings, expected.first);
+    EXPECT_EQ(finding.severity(), kWarning) << finding.ShortDebugString();
+    for (const char* part : expected.second) EXPECT_THAT(finding.detail(), HasSubstr(part));
+  }
+  v1::Resource hasty = ResourceOf(**started);
+  hasty.mutable_lease()->set_seconds(5);
+  EXPECT_THAT(Get(CheckResource(hasty, (*started)->password()), "timeouts").detail(),
+              HasSubstr("innodb_lock_wait_timeout is 7s, innodb_rollback_on_timeout ON"));
+}
+
+// What JudgeTimeouts warns of.
+TEST(ResourceCheckTest, ASessionThatIsSilentForTooLongLosesItsPreparedBranch) {
+  auto started = PrivateMariaDb::Start();
+  ASSERT_TRUE(started.ok()) << started.status();
+  auto admin = MustConnect(**started);
+  MustQuery(admin.get(), "CREATE DATABASE t; CREATE TABLE t.t (s VARCHAR(64) PRIMARY KEY)");
+  for (const char* timeout : {"wait_timeout", "idle_transaction_timeout", "idle_write_transaction_timeout"}) {
+    auto holder = MustConnect(**started);
+    MustQuery(holder.get(), absl::StrCat("SET SESSION ", timeout, " = 1"));
+    const Xid xid = NewXid();
+    ASSERT_TRUE(holder->Start(xid, absl::StrCat("INSERT INTO t.t VALUES ('", timeout, "')")).xa.ok());
+    ASSERT_TRUE(holder->EndAndPrepare(xid, nullptr).ok());
+    const std::string count =
+        absl::StrCat("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE ID = ", holder->connection_id());
+    for (int i = 0; i < 600 && One(admin.get(), count) != "0"; ++i) absl::SleepFor(absl::Milliseconds(100));
+    EXPECT_EQ(One(admin.get(), count), "0") << timeout;
+    EXPECT_TRUE(IsListed(admin.get(), xid)) << timeout;
+    holder->Abandon();
+  }
+}
+
+TEST(ResourceCheckTest, AServerInForcedRecoveryIsUnfitAndNothingIsMadeThere) {
+  auto started = PrivateMariaDb::Start();
+  ASSERT_TRUE(started.ok()) << started.status();
+  ASSERT_TRUE((*started)->Stop().ok());
+  ASSERT_TRUE((*started)->Restart({"--innodb-force-recovery=1"}).ok());
+  const auto findings = CheckResource(ResourceOf(**started), (*started)->password());
+  EXPECT_THAT(Checks(findings), ElementsAre("reachable", "server", "galera", "engine"));
+  EXPECT_THAT(Get(findings, "engine").detail(), HasSubstr("innodb_force_recovery is 1"));
+  EXPECT_TRUE(IsUnfit(findings));
+}
+
+ServerFacts FactsOf(std::map<std::string, std::string> variables) {
+  ServerFacts facts;
+  facts.variables = std::move(variables);
+  return facts;
+}
+
+void ExpectFinding(const v1::Finding& finding, v1::Finding::Severity severity, const std::string& detail) {
+  EXPECT_EQ(finding.severity(), severity) << finding.ShortDebugString();
+  EXPECT_EQ(finding.remedy().empty(), severity == kOk) << finding.ShortDebugString();
+  EXPECT_THAT(finding.detail(), HasSubstr(detail));
 }
 
 TEST(JudgeTest, Servers) {
-  const auto judge = [](const char* version) {
-    ServerFacts facts;
-    facts.version = version;
-    return JudgeServer(facts).severity();
-  };
+  const auto judge = [](const char* version) { return JudgeServer(FactsOf({{"version", version}})).severity(); };
   for (const char* good :
        {"10.5.1-MariaDB", "10.11.19-MariaDB-0+deb12u1-log", "11.8.9-MariaDB", "12.0.2-MariaDB-ubu"}) {
     EXPECT_EQ(judge(good), kOk) << good;
@@ -147,29 +250,160 @@ TEST(JudgeTest, Servers) {
 }
 
 TEST(JudgeTest, GaleraAndEngine) {
+  EXPECT_EQ(JudgeGalera(FactsOf({})).severity(), kOk);
+  EXPECT_EQ(JudgeGalera(FactsOf({{"wsrep_on", "OFF"}})).severity(), kOk);
+  EXPECT_EQ(JudgeGalera(FactsOf({{"wsrep_on", "ON"}})).severity(), kError);
   ServerFacts facts;
-  EXPECT_EQ(JudgeGalera(facts).severity(), kOk);
-  facts.wsrep_on = "OFF";
-  EXPECT_EQ(JudgeGalera(facts).severity(), kOk);
-  facts.wsrep_on = "ON";
-  EXPECT_EQ(JudgeGalera(facts).severity(), kError);
   EXPECT_EQ(JudgeEngine(facts).severity(), kError);
   facts.innodb_support = "DISABLED";
   EXPECT_EQ(JudgeEngine(facts).severity(), kError);
+  facts.innodb_support = "DEFAULT";
+  facts.variables["innodb_force_recovery"] = "0";
+  EXPECT_EQ(JudgeEngine(facts).severity(), kOk);
+  facts.variables["innodb_force_recovery"] = "3";
+  ExpectFinding(JudgeEngine(facts), kError, "innodb_force_recovery is 3");
+}
+
+TEST(JudgeTest, PreparedBranchesThatNobodyRunsForLong) {
+  v1::Resource resource;
+  resource.set_name("orders");
+  ServerFacts facts;
+  ExpectFinding(JudgePrepared(facts, resource, 3), kOk,
+                "lists 3 prepared branches, whoever's; since when is not known");
+  facts.detached = ServerFacts::Detached{};
+  ExpectFinding(JudgePrepared(facts, resource, 3), kOk, "lists 3");
+  facts.detached = ServerFacts::Detached{2, absl::Minutes(9)};
+  ExpectFinding(JudgePrepared(facts, resource, 3), kOk, "no session runs 2");
+  facts.detached = ServerFacts::Detached{2, absl::Minutes(11)};
+  ExpectFinding(JudgePrepared(facts, resource, 3), kWarning, "the oldest for 11m");
+  EXPECT_THAT(JudgePrepared(facts, resource, 3).remedy(), HasSubstr("assentctl recover --resource orders --dry-run"));
+}
+
+TEST(JudgeTest, Privileges) {
+  v1::Resource resource;
+  ServerFacts facts = FactsOf({{"version", "10.11.6-MariaDB"}});
+  facts.account = "'a'@'h'";
+  ExpectFinding(JudgePrivileges(facts, resource), kWarning, "does not say");
+  const auto judge = [&](std::set<std::string> privileges) {
+    facts.privileges = std::move(privileges);
+    return JudgePrivileges(facts, resource);
+  };
+  EXPECT_EQ(judge({"ALL PRIVILEGES"}).severity(), kOk);
+  EXPECT_EQ(judge({"CONNECTION ADMIN", "PROCESS"}).severity(), kOk);
+  EXPECT_EQ(judge({"SUPER", "PROCESS"}).severity(), kOk);
+  EXPECT_THAT(judge({"CONNECTION ADMIN"}).remedy(), HasSubstr("GRANT PROCESS ON *.* TO 'a'@'h';"));
+  EXPECT_THAT(judge({"PROCESS"}).remedy(), HasSubstr("GRANT CONNECTION ADMIN ON *.* TO 'a'@'h';"));
+  EXPECT_EQ(judge({"PROCESS", "READ ONLY ADMIN", "CONNECTION ADMINISTRATOR"}).severity(), kWarning);
+  facts.variables["version"] = "11.4.2-MariaDB";
+  EXPECT_EQ(judge({"SUPER", "PROCESS"}).severity(), kWarning);
+  resource.set_kill_after_lease(v1::KILL_AFTER_LEASE_DISABLED);
+  EXPECT_EQ(judge({"PROCESS"}).severity(), kOk);
+  EXPECT_EQ(judge({"USAGE"}).severity(), kWarning);
 }
 
 TEST(JudgeTest, Durability) {
+  ServerFacts facts = FactsOf({{"innodb_flush_log_at_trx_commit", "1"}, {"log_bin", "OFF"}, {"sync_binlog", "0"}});
+  EXPECT_EQ(JudgeDurability(facts).severity(), kOk) << "of no interest without a binary log";
+  facts.variables["log_bin"] = "ON";
+  ExpectFinding(JudgeDurability(facts), kWarning, "sync_binlog is 0");
+  facts.variables["sync_binlog"] = "1";
+  EXPECT_EQ(JudgeDurability(facts).severity(), kOk);
+  facts.variables["innodb_flush_log_at_trx_commit"] = "0";
+  ExpectFinding(JudgeDurability(facts), kWarning, "innodb_flush_log_at_trx_commit is 0");
+}
+
+TEST(JudgeTest, Binlog) {
+  ServerFacts facts = FactsOf({{"log_bin", "OFF"}});
+  ExpectFinding(JudgeBinlog(facts), kWarning, "ghost");
+  facts.variables["log_bin"] = "ON";
+  ExpectFinding(JudgeBinlog(facts), kOk, "BINLOG MONITOR");
+  facts.binlog_do_db = "";
+  facts.binlog_ignore_db = "";
+  EXPECT_EQ(JudgeBinlog(facts).severity(), kOk);
+  facts.binlog_ignore_db = "scratch";
+  ExpectFinding(JudgeBinlog(facts), kWarning, "binlog_ignore_db is scratch");
+  facts.binlog_ignore_db = "";
+  facts.variables["binlog_storage_engine"] = "innodb";
+  ExpectFinding(JudgeBinlog(facts), kWarning, "failover");
+}
+
+TEST(JudgeTest, Replication) {
+  ServerFacts facts = FactsOf({{"gtid_strict_mode", "ON"},
+                               {"replicate_do_db", ""},
+                               {"replicate_annotate_row_events", "ON"},
+                               {"slave_parallel_mode", "optimistic"},
+                               {"slave_parallel_threads", "0"}});
+  ExpectFinding(JudgeReplication(facts), kOk, "not known");
+  facts.masters.emplace();
+  ExpectFinding(JudgeReplication(facts), kOk, "not a replica");
+  facts.variables["slave_parallel_threads"] = "4";
+  ExpectFinding(JudgeReplication(facts), kWarning, "MDEV-31038");
+  facts.variables["slave_parallel_mode"] = "none";
+  EXPECT_EQ(JudgeReplication(facts).severity(), kOk);
+  facts.masters->push_back("m:3306");
+  ExpectFinding(JudgeReplication(facts), kWarning, "a replica of m:3306");
+  facts.masters->clear();
+  facts.variables["replicate_do_db"] = "shop";
+  facts.variables["replicate_wild_ignore_table"] = "x.%";
+  ExpectFinding(JudgeReplication(facts), kWarning, "(replicate_do_db, replicate_wild_ignore_table)");
+  EXPECT_THAT(JudgeReplication(facts).remedy(),
+              HasSubstr("SET GLOBAL replicate_do_db = '', GLOBAL replicate_wild_ignore_table = '';"));
+}
+
+TEST(JudgeTest, ReadOnlyAndLockWait) {
+  EXPECT_EQ(JudgeReadOnly(FactsOf({{"read_only", "OFF"}})).severity(), kOk);
+  for (const char* value : {"ON", "1", "NO_LOCK", "NO_LOCK_NO_ADMIN"}) {
+    ExpectFinding(JudgeReadOnly(FactsOf({{"read_only", value}})), kWarning, value);
+  }
+  ExpectFinding(JudgeLockWait(FactsOf({{"lock_wait_timeout", "3600"}})), kOk, "1h");
+  ExpectFinding(JudgeLockWait(FactsOf({{"lock_wait_timeout", "3601"}})), kWarning, "1h1s");
+}
+
+TEST(JudgeTest, TimeoutsAreMeasuredByTheLease) {
+  v1::Resource resource;
+  ServerFacts facts = FactsOf({{"wait_timeout", "30"}, {"idle_transaction_timeout", "0"}});
+  ExpectFinding(JudgeTimeouts(facts, resource), kOk, "silent for 30s");
+  facts.variables["idle_transaction_timeout"] = "29";
+  ExpectFinding(JudgeTimeouts(facts, resource), kWarning, "idle_transaction_timeout is 29s, less than the lease (30s)");
+  resource.mutable_lease()->set_seconds(29);
+  EXPECT_EQ(JudgeTimeouts(facts, resource).severity(), kOk);
+  resource.mutable_lease()->set_seconds(3600);
+  ExpectFinding(JudgeTimeouts(facts, resource), kWarning, "wait_timeout is 30s, less than the lease (1h)");
+  EXPECT_THAT(JudgeTimeouts(facts, resource).remedy(), HasSubstr("SET GLOBAL wait_timeout = 7200;"));
+}
+
+TEST(JudgeTest, Connections) {
+  ServerFacts facts = FactsOf({{"max_connections", "100"}});
+  facts.threads_connected = 79;
+  ExpectFinding(JudgeConnections(facts), kOk, "79 of 100");
+  facts.threads_connected = 80;
+  ExpectFinding(JudgeConnections(facts), kWarning, "80 of 100");
+  facts.threads_connected = 1;
+  facts.variables["thread_handling"] = "pool-of-threads";
+  ExpectFinding(JudgeConnections(facts), kOk, "extra_port");
+}
+
+TEST(JudgeTest, ClocksAreWrongOnlyBeyondTheErrorOfTheMeasurement) {
   ServerFacts facts;
-  facts.innodb_flush_log_at_trx_commit = "1";
-  facts.log_bin = "OFF";
-  facts.sync_binlog = "0";  // Of no interest without a binary log.
-  EXPECT_EQ(JudgeDurability(facts).severity(), kOk);
-  facts.log_bin = "ON";
-  EXPECT_EQ(JudgeDurability(facts).severity(), kWarning);
-  facts.sync_binlog = "1";
-  EXPECT_EQ(JudgeDurability(facts).severity(), kOk);
-  facts.innodb_flush_log_at_trx_commit = "0";
-  EXPECT_EQ(JudgeDurability(facts).severity(), kWarning);
+  facts.clock_error = absl::Milliseconds(500);
+  facts.clock_offset = absl::Milliseconds(2500);
+  EXPECT_EQ(JudgeClock(facts).severity(), kOk);
+  facts.clock_offset = absl::Milliseconds(2501);
+  ExpectFinding(JudgeClock(facts), kWarning, "is 2.501s ahead of");
+  facts.clock_offset = -absl::Hours(2);
+  ExpectFinding(JudgeClock(facts), kWarning, "is 2h behind the");
+}
+
+TEST(JudgeTest, TablesAreNamedUpToFive) {
+  ServerFacts facts;
+  ExpectFinding(JudgeTables(facts), kOk, "could not be looked through");
+  facts.plain_tables = std::vector<std::string>{};
+  EXPECT_EQ(JudgeTables(facts).severity(), kOk);
+  facts.plain_tables = std::vector<std::string>{"a.1", "a.2", "a.3", "a.4", "a.5"};
+  ExpectFinding(JudgeTables(facts), kWarning, "write to a.1, a.2, a.3, a.4, a.5");
+  EXPECT_THAT(JudgeTables(facts).detail(), testing::Not(HasSubstr("others")));
+  facts.plain_tables->push_back("a.6");
+  ExpectFinding(JudgeTables(facts), kWarning, "a.5 and others");
 }
 
 }  // namespace

@@ -1,0 +1,128 @@
+#include "resource_manager/server_facts.h"
+
+#include <algorithm>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
+#include "absl/time/clock.h"
+#include "resource_manager/table_migration.h"
+
+namespace assent {
+namespace {
+
+// A server with very many tables must not hold up the check.
+constexpr int kTablesSeconds = 5;
+
+std::string Cell(const std::vector<absl::optional<std::string>>& row, size_t i) {
+  return i < row.size() && row[i] ? *row[i] : std::string();
+}
+
+// The cell of the first row in the column of that name, whatever the version's order of columns.
+std::string Cell(const ResultSet& result, size_t row, absl::string_view column) {
+  const auto found = std::find(result.columns.begin(), result.columns.end(), column);
+  return Cell(result.rows[row], static_cast<size_t>(found - result.columns.begin()));
+}
+
+int64_t ToNumber(const std::string& text) {
+  int64_t number = 0;
+  return absl::SimpleAtoi(text, &number) ? number : 0;
+}
+
+void ReadClock(MariaDbSession* session, ServerFacts* facts) {
+  const absl::Time before = absl::Now();
+  const QueryResult result =
+      session->Query("SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01 00:00:00', UTC_TIMESTAMP(6))");
+  const absl::Time after = absl::Now();
+  if (!result.ok() || result.rows().empty()) return;
+  facts->clock_error = (after - before) / 2;
+  facts->clock_offset = absl::FromUnixMicros(ToNumber(Cell(result.rows()[0], 0))) - (before + facts->clock_error);
+}
+
+void ReadPrivileges(MariaDbSession* session, ServerFacts* facts) {
+  facts->account = AccountOf(session);
+  const QueryResult grants = session->Query("SHOW GRANTS");
+  if (!grants.ok()) return;
+  facts->privileges.emplace();
+  for (const auto& row : grants.rows()) {
+    for (std::string& privilege : GlobalPrivilegesOf(Cell(row, 0))) facts->privileges->insert(std::move(privilege));
+  }
+}
+
+void ReadReplication(MariaDbSession* session, ServerFacts* facts) {
+  const QueryResult replicas = session->Query("SHOW ALL SLAVES STATUS");
+  if (replicas.ok() && !replicas.results.empty()) {
+    facts->masters.emplace();
+    const ResultSet& result = replicas.results[0];
+    for (size_t row = 0; row < result.rows.size(); ++row) {
+      facts->masters->push_back(absl::StrCat(Cell(result, row, "Master_Host"), ":", Cell(result, row, "Master_Port")));
+    }
+  }
+  const QueryResult binlog = session->Query("SHOW MASTER STATUS");
+  if (binlog.ok() && !binlog.results.empty()) {
+    const ResultSet& result = binlog.results[0];
+    facts->binlog_do_db = result.rows.empty() ? "" : Cell(result, 0, "Binlog_Do_DB");
+    facts->binlog_ignore_db = result.rows.empty() ? "" : Cell(result, 0, "Binlog_Ignore_DB");
+  }
+}
+
+void ReadDetached(MariaDbSession* session, ServerFacts* facts) {
+  const QueryResult result = session->Query(
+      "SELECT COUNT(*), COALESCE(MAX(TIMESTAMPDIFF(SECOND, trx_started, NOW())), 0) FROM information_schema.INNODB_TRX "
+      "WHERE trx_mysql_thread_id = 0");
+  if (!result.ok() || result.rows().empty()) return;
+  facts->detached = ServerFacts::Detached{ToNumber(Cell(result.rows()[0], 0)),
+                                          absl::Seconds(std::max<int64_t>(ToNumber(Cell(result.rows()[0], 1)), 0))};
+}
+
+void ReadPlainTables(MariaDbSession* session, ServerFacts* facts) {
+  const QueryResult result = session->Query(absl::StrCat(
+      "SET STATEMENT max_statement_time = ", kTablesSeconds,
+      " FOR SELECT TABLE_SCHEMA, TABLE_NAME, ENGINE FROM information_schema.TABLES WHERE TABLE_TYPE = 'BASE TABLE' AND "
+      "TABLE_SCHEMA NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys') AND ENGINE IN (SELECT ENGINE "
+      "FROM information_schema.ENGINES WHERE TRANSACTIONS = 'NO') LIMIT ",
+      kMaxPlainTables));
+  if (!result.ok()) return;
+  facts->plain_tables.emplace();
+  for (const auto& row : result.rows()) {
+    facts->plain_tables->push_back(absl::StrCat(Cell(row, 0), ".", Cell(row, 1), " (", Cell(row, 2), ")"));
+  }
+}
+
+}  // namespace
+
+std::string ServerFacts::Variable(const std::string& name) const {
+  const auto found = variables.find(name);
+  return found == variables.end() ? std::string() : found->second;
+}
+
+int64_t ServerFacts::Number(const std::string& name) const { return ToNumber(Variable(name)); }
+
+std::vector<std::string> GlobalPrivilegesOf(absl::string_view grant) {
+  if (!absl::ConsumePrefix(&grant, "GRANT ")) return {};
+  const size_t end = grant.find(" ON *.* TO ");
+  if (end == absl::string_view::npos) return {};
+  return absl::StrSplit(grant.substr(0, end), ", ");
+}
+
+absl::StatusOr<ServerFacts> ReadServerFacts(MariaDbSession* session) {
+  const QueryResult variables = session->Query("SHOW GLOBAL VARIABLES");
+  if (!variables.ok()) return StatusOf(variables.error, "reading the server's variables");
+  ServerFacts facts;
+  for (const auto& row : variables.rows()) facts.variables[Cell(row, 0)] = Cell(row, 1);
+  const QueryResult engine = session->Query("SELECT SUPPORT FROM information_schema.ENGINES WHERE ENGINE = 'InnoDB'");
+  if (!engine.ok()) return StatusOf(engine.error, "reading the server's engines");
+  if (!engine.rows().empty()) facts.innodb_support = Cell(engine.rows()[0], 0);
+  ReadClock(session, &facts);
+  ReadPrivileges(session, &facts);
+  ReadReplication(session, &facts);
+  ReadDetached(session, &facts);
+  ReadPlainTables(session, &facts);
+  const QueryResult threads = session->Query("SHOW GLOBAL STATUS LIKE 'Threads_connected'");
+  if (threads.ok() && !threads.rows().empty()) facts.threads_connected = ToNumber(Cell(threads.rows()[0], 1));
+  if (session->lost()) return StatusOf(threads.error, "reading what the server says about itself");
+  return facts;
+}
+
+}  // namespace assent
