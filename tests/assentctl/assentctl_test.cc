@@ -17,6 +17,7 @@
 #include "google/protobuf/util/json_util.h"
 #include "gtest/gtest.h"
 #include "tests/daemon/daemon_test_base.h"
+#include "tests/fixtures/private_mariadb.h"
 #include "tests/fixtures/process.h"
 #include "tests/fixtures/temp_dir.h"
 
@@ -224,6 +225,21 @@ TEST_F(AssentctlTest, WrongUsageIsTwo) {
       {{"resources", "register", "x", "--address", "h:1", "--user", "\xff"}, "must be UTF-8"},
       {{"resources", "register", "x", "--address", "h:1", "--user", "u", "--password-env", "A", "--password-file", "B"},
        "excludes"},
+      {{"resources", "register", "x", "--address", "h:1", "--user", "u", "--lease", "soon"}, "--lease"},
+      {{"globals", "history"}, "gtrid is required"},
+      {{"doctor", "a b"}, "must be 1 to 64 bytes"},
+      {{"in-doubt", "--limit", "-1"}, "--limit"},
+      {{"in-doubt", "--resource", "a b"}, "must be 1 to 64 bytes"},
+      {{"recover", "orders"}, "unknown argument 'orders'"},
+      {{"retry"}, "Exactly 1 option"},
+      {{"retry", "g", "--all"}, "excludes"},
+      {{"retry", "g", "--resource", "r"}, "excludes"},
+      {{"retry", "--all", "--resource", "r"}, "excludes"},
+      {{"resolve", "g", "--as", "committed", "--reason", "x"}, "bqual is required"},
+      {{"resolve", "g", "b", "--as", "gone", "--reason", "x"}, "gone"},
+      {{"resolve", "g", "b", "--as", "committed"}, "--reason is required"},
+      {{"resolve", "g", "b", "--as", "committed", "--reason", " "}, "must say why"},
+      {{"resolve", "g", "b", "--reason", "x"}, "--as is required"},
       {{"completion", "tcsh"}, "tcsh"},
   };
   for (const auto& wrong : kWrong) {
@@ -269,6 +285,39 @@ TEST_F(AssentctlTest, ResourcesAreRegisteredListedCheckedAndRemoved) {
   EXPECT_EQ(Ctl({"resources", "get", "orders"}), 3);
 }
 
+TEST_F(AssentctlTest, DoctorChecksOneSomeOrAllAndOneThatIsBadIsEnough) {
+  auto server = PrivateMariaDb::Start();
+  ASSERT_TRUE(server.ok()) << server.status();
+  const std::string password = absl::StrCat(folder_->path(), "/password");
+  std::ofstream(password) << (*server)->password() << "\n";
+  EXPECT_EQ(Ctl({"resources", "register", "orders", "--address", (*server)->tcp_address(), "--user", (*server)->user(),
+                 "--password-file", password, "--lease=45s", "--orphan-age=90s", "--no-kill-after-lease"}),
+            0)
+      << err_;
+  EXPECT_EQ(Ctl({"resources", "get", "orders"}), 0);
+  EXPECT_THAT(out_, AllOf(HasSubstr("Lease       45s\n"), HasSubstr("Orphan age  1m30s\n"),
+                          HasSubstr("Past lease  sessions are left alone\n")));
+  EXPECT_EQ(Ctl({"doctor", "orders"}), 0) << out_ << err_;
+  EXPECT_THAT(out_, AllOf(StartsWith("orders"), ContainsRegex("\nreachable +OK "), ContainsRegex("\nprivileges +OK "),
+                          ContainsRegex("\nlock_wait +WARNING .*\n +→ SET GLOBAL lock_wait_timeout = 50;"),
+                          ContainsRegex("\n1 resource: 0 errors, [0-9]+ warnings\n$")));
+  EXPECT_EQ(Ctl({"doctor"}), 1) << "db is not there";
+  EXPECT_THAT(out_, AllOf(StartsWith("db"), HasSubstr("\norders"), ContainsRegex("\nreachable +ERROR "),
+                          ContainsRegex("\n2 resources: [1-9] errors?, ")));
+  EXPECT_EQ(Ctl({"doctor", "-o", "json"}), 1);
+  const google::protobuf::Struct json = Json();
+  ASSERT_EQ(json.fields().at("resources").list_value().values_size(), 2);
+  const auto& orders = json.fields().at("resources").list_value().values(1).struct_value().fields();
+  EXPECT_EQ(orders.at("resource").string_value(), "orders");
+  EXPECT_GT(orders.at("check").struct_value().fields().at("findings").list_value().values_size(), 10);
+  EXPECT_EQ(Ctl({"doctor", "orders", "nobody"}), 3);
+  EXPECT_THAT(err_, HasSubstr("RESOURCE_NOT_FOUND"));
+  // What the coordinator cannot even try is a finding, too.
+  ASSERT_EQ(unlink(password.c_str()), 0);
+  EXPECT_EQ(Ctl({"doctor", "orders"}), 1);
+  EXPECT_THAT(out_, ContainsRegex("\ncheck +ERROR .*cannot read a password"));
+}
+
 TEST_F(AssentctlTest, HealthAndWhoDoesNotAnswer) {
   EXPECT_EQ(Ctl({"health"}), 0);
   EXPECT_EQ(out_, "SERVING\n");
@@ -277,7 +326,9 @@ TEST_F(AssentctlTest, HealthAndWhoDoesNotAnswer) {
   // A flag beats the environment.
   EXPECT_EQ(Ctl({"--address", daemon_->address(), "health"}, {"ASSENTCTL_ADDRESS=127.0.0.1:1"}), 0);
   daemon_->Kill9();
-  for (const char* command : {"health", "globals list", "globals get g", "globals watch", "resources list"}) {
+  for (const char* command :
+       {"health", "globals list", "globals get g", "globals watch", "globals history g", "resources list", "doctor",
+        "in-doubt", "recover", "retry --all", "resolve g b --as committed --reason x"}) {
     EXPECT_EQ(Ctl(absl::StrSplit(command, ' ')), 4) << command;
     EXPECT_EQ(out_, "");
     EXPECT_THAT(err_, AllOf(StartsWith("assentctl: the coordinator at 127.0.0.1:"), HasSubstr("does not answer"),
@@ -327,7 +378,8 @@ TEST_F(AssentctlTest, VersionAndHelp) {
   EXPECT_THAT(out_, StartsWith("assentctl 0."));
   EXPECT_EQ(Ctl({"version", "-o", "json"}), 0);
   EXPECT_THAT(Json().fields().at("version").string_value(), StartsWith("0."));
-  for (const char* command : {"--help", "globals --help", "globals get -h", "resources register --help"}) {
+  for (const char* command :
+       {"--help", "globals --help", "globals get -h", "resources register --help", "resolve --help", "in-doubt -h"}) {
     EXPECT_EQ(Ctl(absl::StrSplit(command, ' ')), 0);
     EXPECT_THAT(out_, AllOf(HasSubstr("Usage: assentctl"), HasSubstr("Exit codes: 0 done; 1 ")));
     EXPECT_EQ(err_, "");
@@ -349,11 +401,12 @@ TEST_F(AssentctlTest, CompletionScriptsParseAndComplete) {
     return out_;
   };
   EXPECT_EQ(complete("assentctl gl", 1), "globals\n");
-  EXPECT_EQ(complete("assentctl globals ''", 2).substr(0, 14), "list get watch");
+  EXPECT_THAT(complete("assentctl globals ''", 2), StartsWith("list get history watch"));
   EXPECT_EQ(complete("assentctl -o ''", 2), "table json\n");
   EXPECT_EQ(complete("assentctl -o json globals list --st", 5), "--state\n");
   EXPECT_EQ(complete("assentctl globals list --state ro", 4), "rolling-back rolled-back\n");
   EXPECT_EQ(complete("assentctl completion z", 2), "zsh\n");
+  EXPECT_EQ(complete("assentctl resolve g b --as ''", 5), "committed rolled-back acknowledged\n");
   EXPECT_EQ(complete("assentctl resources register x --allow", 4), "--allow-unreachable\n");
 }
 
@@ -370,9 +423,9 @@ TEST_F(AssentctlTest, TheDocumentationNamesEveryCommandOptionAndExitCode) {
     }
   }
   EXPECT_GT(options, 15);
-  for (const char* command :
-       {"globals list", "globals get", "globals watch", "resources register", "resources list", "resources get",
-        "resources check", "resources remove", "health", "version", "completion"}) {
+  for (const char* command : {"globals list", "globals get", "globals history", "globals watch", "resources register",
+                              "resources list", "resources get", "resources check", "resources remove", "doctor",
+                              "in-doubt", "recover", "retry", "resolve", "health", "version", "completion"}) {
     EXPECT_THAT(doc, HasSubstr(absl::StrCat("    assentctl ", command)));
   }
   for (int code = 0; code <= 4; ++code) EXPECT_THAT(doc, HasSubstr(absl::StrCat("\n| ", code, " | ")));

@@ -12,11 +12,15 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
+#include "base/timestamp.h"
 #include "base/utf8.h"
 #include "base/version.h"
 #include "base/xid.h"
 #include "tools/assentctl/completion.h"
+#include "tools/assentctl/doctor.h"
 #include "tools/assentctl/globals.h"
+#include "tools/assentctl/in_doubt.h"
+#include "tools/assentctl/recovery.h"
 #include "tools/assentctl/resources.h"
 #include "tools/assentctl/session.h"
 #include "tools/assentctl/text.h"
@@ -41,6 +45,15 @@ struct Command {
   int rounds = 0;
   v1::RegisterResourceRequest registration;
   bool no_witness = false;
+  bool no_kill_after_lease = false;
+  absl::Duration lease = absl::Seconds(30);       // As the coordinator takes them…
+  absl::Duration orphan_age = absl::Seconds(60);  // …if they are not given.
+  std::vector<std::string> resources;
+  InDoubtOptions in_doubt;
+  v1::RecoverRequest recover;
+  v1::RetryNowRequest retry;
+  v1::ResolveBranchRequest resolve;
+  bool yes = false;
 };
 
 CLI::Option* AddDuration(CLI::App* app, const std::string& name, absl::Duration* value, const std::string& help) {
@@ -55,15 +68,33 @@ CLI::Option* AddDuration(CLI::App* app, const std::string& name, absl::Duration*
   return option->type_name("DURATION")->default_str(absl::FormatDuration(*value));
 }
 
-// A gtrid or a resource's name. Odd bytes are refused here: they could not even be sent.
-void AddId(CLI::App* app, const std::string& label, std::string* id, bool required) {
-  CLI::Option* option = app->add_option(label, *id, "1 to 64 bytes of [A-Za-z0-9._:-]");
-  option->check([label](const std::string& text) {
+// A gtrid, a bqual or a resource's name (or several of them). Odd bytes are refused here: they could not even be sent.
+template <typename Ids>
+CLI::Option* AddId(CLI::App* app, const std::string& label, Ids* ids, bool required,
+                   const std::string& help = "1 to 64 bytes of [A-Za-z0-9._:-]") {
+  CLI::Option* option = app->add_option(label, *ids, help);
+  option->check([](const std::string& text) {
     return IsValidId(text)
                ? std::string()
                : absl::StrCat("must be 1 to 64 bytes of [A-Za-z0-9._:-], not '", EscapeAndCut(text, 80), "'");
   });
-  option->required(required);
+  return option->required(required);
+}
+
+CLI::Option* AddResource(CLI::App* app, std::string* name) {
+  return AddId(app, "--resource", name, false, "only this resource")->type_name("NAME");
+}
+
+void AddCount(CLI::App* app, const std::string& name, int* value, const std::string& help) {
+  app->add_option(name, *value, help)
+      ->check(CLI::Range(0, std::numeric_limits<int>::max()).description(""))
+      ->type_name("N")
+      ->capture_default_str();
+}
+
+// Below the help of one command.
+void AddExamples(CLI::App* app, const std::string& examples) {
+  app->footer(absl::StrCat("Examples:\n", examples, "\n", kFooter));
 }
 
 const CLI::Validator& Utf8() {
@@ -101,29 +132,29 @@ void DeclareGlobals(CLI::App* app, Command* command) {
       ->allow_extra_args(false)
       ->delimiter(',')
       ->type_name("STATE");
-  list->add_option("--limit", command->limit, "at most this many; 0: all")
-      ->check(CLI::Range(0, std::numeric_limits<int>::max()).description(""))
-      ->type_name("N")
-      ->capture_default_str();
+  AddCount(list, "--limit", &command->limit, "at most this many; 0: all");
   list->callback([command] {
     command->run = [command](Session* session) {
       return ListGlobals(session, StatesOf(command->states), command->limit);
     };
   });
 
-  CLI::App* get = globals->add_subcommand("get", "Shows one: how it ended, who or what decided, why, and each branch");
+  CLI::App* get = globals->add_subcommand(
+      "get", "Shows one: how it ended, who or what decided, why; each branch, its evidence, and the latest history");
   AddId(get, "gtrid", &command->name, true);
   get->callback(
       [command] { command->run = [command](Session* session) { return GetGlobal(session, command->name); }; });
+
+  CLI::App* history = globals->add_subcommand("history", "Shows every transition of one: when, by whom, why");
+  AddId(history, "gtrid", &command->name, true);
+  history->callback(
+      [command] { command->run = [command](Session* session) { return ShowHistory(session, command->name); }; });
 
   CLI::App* watch = globals->add_subcommand(
       "watch", "Says each change of one until it has ended; without a gtrid shows the unfinished ones again and again");
   AddId(watch, "gtrid", &command->name, false);
   AddDuration(watch, "--interval", &command->interval, "how often to look");
-  watch->add_option("--rounds", command->rounds, "without a gtrid: how often to show them; 0: until interrupted")
-      ->check(CLI::Range(0, std::numeric_limits<int>::max()).description(""))
-      ->type_name("N")
-      ->capture_default_str();
+  AddCount(watch, "--rounds", &command->rounds, "without a gtrid: how often to show them; 0: until interrupted");
   watch->callback([command] {
     command->run = [command](Session* session) {
       return command->name.empty() ? WatchGlobals(session, command->interval, command->rounds)
@@ -165,13 +196,41 @@ void DeclareRegister(CLI::App* resources, Command* command) {
   reg->add_option("--witness-schema", *resource->mutable_witness_schema(), "the schema of the table `witness` [assent]")
       ->check(Utf8())
       ->type_name("SCHEMA");
-  static bool replace = false, allow_unreachable = false;
+  reg->add_option("--participant-address", *resource->mutable_participant_address(),
+                  "where participants reach it, if that is another address")
+      ->check(Utf8())
+      ->type_name("ADDRESS");
+  const CLI::Option* lease =
+      AddDuration(reg, "--lease", &command->lease,
+                  "how long after the decision a participant may take to finish its branch, from 1s to 1h");
+  reg->add_flag("--no-kill-after-lease", command->no_kill_after_lease,
+                "never kill a session that has held its branch past the lease: that stays in doubt until it ends");
+  const CLI::Option* orphan_age =
+      AddDuration(reg, "--orphan-age", &command->orphan_age,
+                  "how long an xid of this cluster without a record is left alone, from 1s to 24h");
+  static bool replace = false, allow_unreachable = false, accept_server = false, take_over = false;
   reg->add_flag("--replace", replace, "replace a resource of this name");
+  reg->add_flag("--accept-server", accept_server,
+                "accept the server that answers although it is another one than before, or an older copy of its data; "
+                "with --replace");
+  reg->add_flag("--take-over", take_over,
+                "take it over from another store of a cluster of this name, which must not run any more; what that one "
+                "left prepared is rolled back");
   reg->add_flag("--allow-unreachable", allow_unreachable, "register it although it cannot be reached or fails a check");
-  reg->callback([command, request, resource] {
+  AddExamples(reg,
+              R"(  assentctl resources register orders --address db1:3306 --user assent --password-env ORDERS_PASSWORD
+  assentctl resources register orders --address 10.0.0.7:3306 --participant-address db1.shop.example:3306 \\
+      --user assent --password-file /etc/assent/orders --lease 10s
+)");
+  reg->callback([command, request, resource, lease, orphan_age] {
     resource->set_engine(v1::Resource::ENGINE_MARIADB);
     if (command->no_witness) resource->set_witness(v1::WITNESS_DISABLED);
+    if (command->no_kill_after_lease) resource->set_kill_after_lease(v1::KILL_AFTER_LEASE_DISABLED);
+    if (lease->count() > 0) SetDuration(command->lease, resource->mutable_lease());
+    if (orphan_age->count() > 0) SetDuration(command->orphan_age, resource->mutable_orphan_age());
     request->set_replace(replace);
+    request->set_accept_server(accept_server);
+    request->set_take_over(take_over);
     request->set_allow_unreachable(allow_unreachable);
     command->run = [command](Session* session) { return RegisterResource(session, command->registration); };
   });
@@ -203,6 +262,95 @@ void DeclareResources(CLI::App* app, Command* command) {
   resources->add_subcommand("list", "Lists them by name")->callback([command] { command->run = ListResources; });
 }
 
+void DeclareDoctor(CLI::App* app, Command* command) {
+  CLI::App* doctor = app->add_subcommand(
+      "doctor",
+      "Checks resources (all, if none is named): everything that is known to break XA, each with what to do about it; "
+      "exit code 1 if one of them cannot be used safely");
+  AddId(doctor, "resources", &command->resources, false);
+  AddExamples(doctor, R"(  assentctl doctor                    all resources
+  assentctl doctor orders payments
+)");
+  doctor->callback(
+      [command] { command->run = [command](Session* session) { return Doctor(session, command->resources); }; });
+}
+
+void DeclareInDoubt(CLI::App* app, Command* command) {
+  InDoubtOptions* options = &command->in_doubt;
+  CLI::App* in_doubt = app->add_subcommand(
+      "in-doubt", "For whoever is on call: what is stuck, since when, on what, and what happens next; alarms first");
+  AddResource(in_doubt, &options->resource);
+  in_doubt->add_flag("--locks", options->with_locks,
+                     "also who waits for locks of branches (asks the databases, may take seconds)");
+  AddCount(in_doubt, "--limit", &options->limit, "show at most this many branches; 0: all");
+  in_doubt->add_flag("--exit-code", options->exit_code, "exit code 1 if there is an alarm");
+  AddExamples(in_doubt, R"(  assentctl in-doubt --locks
+  assentctl in-doubt --exit-code >/dev/null || page-somebody
+)");
+  in_doubt->callback(
+      [command] { command->run = [command](Session* session) { return ShowInDoubt(session, command->in_doubt); }; });
+}
+
+void DeclareRecovery(CLI::App* app, Command* command) {
+  CLI::App* recover = app->add_subcommand(
+      "recover",
+      "Sweeps the resources now and reports every xid that is prepared there; exit code 1 if one of them "
+      "could not be swept");
+  AddResource(recover, command->recover.mutable_resource());
+  static bool dry_run = false;
+  recover->add_flag("--dry-run", dry_run, "only look, and say what would be done");
+  AddExamples(recover, R"(  assentctl recover --dry-run
+  assentctl recover --resource orders
+)");
+  recover->callback([command] {
+    command->recover.set_dry_run(dry_run);
+    command->run = [command](Session* session) { return Recover(session, command->recover); };
+  });
+
+  CLI::App* retry = app->add_subcommand("retry", "Tries again now what waits for its next try");
+  CLI::Option* gtrid = AddId(retry, "gtrid", command->retry.mutable_gtrid(), false);
+  CLI::Option* resource = AddResource(retry, command->retry.mutable_resource())->excludes(gtrid);
+  retry->add_flag("--all", "everything")->excludes(gtrid)->excludes(resource);
+  retry->require_option(1);
+  AddExamples(retry, R"(  assentctl retry shop-01KAN5V3X1
+  assentctl retry --resource orders
+  assentctl retry --all
+)");
+  retry->callback(
+      [command] { command->run = [command](Session* session) { return RetryNow(session, command->retry); }; });
+}
+
+void DeclareResolve(CLI::App* app, Command* command) {
+  v1::ResolveBranchRequest* request = &command->resolve;
+  CLI::App* resolve = app->add_subcommand("resolve",
+                                          "Declares how a branch ended that no evidence can prove any more: looks at "
+                                          "its database (and does nothing there), "
+                                          "shows what it found and what would come of it, and asks");
+  AddId(resolve, "gtrid", request->mutable_gtrid(), true);
+  AddId(resolve, "bqual", request->mutable_bqual(), true);
+  resolve
+      ->add_option_function<std::string>(
+          "--as", [request](const std::string& word) { request->set_resolution(ResolutionOf(word)); },
+          "committed: its work is there (perhaps done again by hand); rolled-back: nothing of it is there; "
+          "acknowledged: it ended against the decision, and that is how it stays")
+      ->required()
+      ->check(CLI::IsMember(ResolutionWords()));
+  resolve->add_option("--reason", *request->mutable_reason(), "why, and on what grounds; kept in the history")
+      ->required()
+      ->check(Utf8())
+      ->check([](const std::string& text) {
+        return absl::StripAsciiWhitespace(text).empty() ? std::string("must say why") : std::string();
+      })
+      ->type_name("TEXT");
+  resolve->add_flag("--yes", command->yes, "do not ask");
+  AddExamples(resolve,
+              R"(  assentctl resolve shop-01KAN5V3X1 b2 --as acknowledged --reason 'refunded by hand, ticket 4711'
+)");
+  resolve->callback([command] {
+    command->run = [command](Session* session) { return ResolveBranch(session, command->resolve, command->yes); };
+  });
+}
+
 void DeclareCompletion(CLI::App* app, Command* command) {
   CLI::App* completion = app->add_subcommand("completion", "Prints the completion script of a shell");
   static std::string shell;
@@ -212,11 +360,9 @@ void DeclareCompletion(CLI::App* app, Command* command) {
   completion->callback([app, command] {
     command->run_alone = [app] {
       CompletionTree tree = TreeOf(*app);
-      tree.values = {{"--output", {"table", "json"}},
-                     {"-o", {"table", "json"}},
-                     {"--state", StateWords()},
-                     {"--engine", {"mariadb"}},
-                     {" completion", {"bash", "zsh", "fish"}}};
+      tree.values = {{"--output", {"table", "json"}}, {"-o", {"table", "json"}},
+                     {"--state", StateWords()},       {"--engine", {"mariadb"}},
+                     {"--as", ResolutionWords()},     {" completion", {"bash", "zsh", "fish"}}};
       tree.file_options = {"--tls-ca", "--tls-cert", "--tls-key", "--password-file"};
       std::cout << (shell == "bash"  ? BashCompletion(tree)
                     : shell == "zsh" ? ZshCompletion(tree)
@@ -237,7 +383,10 @@ void Declare(CLI::App* app, Command* command) {
       ->check(Utf8())
       ->type_name("HOST:PORT")
       ->capture_default_str();
-  AddDuration(app, "--timeout", &session->timeout, "how long one call may take")->envname("ASSENTCTL_TIMEOUT");
+  AddDuration(app, "--timeout", &session->timeout,
+              absl::StrCat("how long one call may take; calls that ask databases: ",
+                           absl::FormatDuration(session->slow_timeout), " unless this is given"))
+      ->envname("ASSENTCTL_TIMEOUT");
   app->add_option_function<std::string>(
          "-o,--output", [session](const std::string& format) { session->json = format == "json"; }, "table or json")
       ->envname("ASSENTCTL_OUTPUT")
@@ -255,6 +404,10 @@ void Declare(CLI::App* app, Command* command) {
       ->type_name("PATH");
   DeclareGlobals(app, command);
   DeclareResources(app, command);
+  DeclareDoctor(app, command);
+  DeclareInDoubt(app, command);
+  DeclareRecovery(app, command);
+  DeclareResolve(app, command);
   app->add_subcommand("health", "Says whether the coordinator serves; exit code 1 if not")->callback([command] {
     command->run = Health;
   });
@@ -284,6 +437,7 @@ int Run(int argc, char** argv) {
     return kExitUsage;
   }
   if (command.run_alone) return command.run_alone();
+  if (app.get_option("--timeout")->count() > 0) command.session.slow_timeout = command.session.timeout;
   absl::StatusOr<std::unique_ptr<Session>> session = Session::Open(command.session);
   if (!session.ok()) {
     Complain(session.status().message());

@@ -6,14 +6,13 @@
 #include <iostream>
 
 #include "absl/strings/ascii.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
-#include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "base/timestamp.h"
 #include "tools/assentctl/text.h"
+#include "tools/assentctl/words.h"
 
 namespace assent {
 namespace {
@@ -23,19 +22,7 @@ using v1::Global;
 
 constexpr size_t kWhyInList = 72;
 constexpr int kMaxPage = 1000;
-
-// The name of an enum value without its prefix; the number for one that a newer coordinator knows.
-template <typename Enum>
-std::string Word(const std::string& name, absl::string_view prefix, Enum value) {
-  if (name.empty()) return absl::StrCat(static_cast<int>(value));
-  return std::string(absl::StripPrefix(name, prefix));
-}
-std::string StateWord(Global::State state) { return Word(Global::State_Name(state), "STATE_", state); }
-std::string StateWord(Branch::State state) { return Word(Branch::State_Name(state), "STATE_", state); }
-std::string VoteWord(v1::VoteKind kind) {
-  return kind == v1::VOTE_KIND_UNSPECIFIED ? "none" : Word(v1::VoteKind_Name(kind), "VOTE_KIND_", kind);
-}
-std::string DecisionWord(v1::Decision decision) { return Word(v1::Decision_Name(decision), "DECISION_", decision); }
+constexpr int kHistoryInGet = 20;
 
 // The ids of the branches of which `wanted` is true, and their number.
 template <typename Predicate>
@@ -47,22 +34,13 @@ std::vector<std::string> BranchesThat(const Global& global, Predicate wanted) {
   return ids;
 }
 
-bool IsDone(const Branch& branch) {
-  return branch.state() == Branch::STATE_READ_ONLY || branch.state() == Branch::STATE_COMMITTED ||
-         branch.state() == Branch::STATE_ROLLED_BACK;
-}
-
 bool IsPrepared(const Branch& branch) {
   return branch.state() == Branch::STATE_READ_ONLY || branch.state() == Branch::STATE_PREPARED;
 }
 
-bool IsHeuristic(const Branch& branch) {
-  return branch.state() == Branch::STATE_HEURISTIC_COMMITTED || branch.state() == Branch::STATE_HEURISTIC_ROLLED_BACK;
-}
-
 bool IsSettled(const Global& global) {
   return global.state() == Global::STATE_COMMITTED || global.state() == Global::STATE_ROLLED_BACK ||
-         global.state() == Global::STATE_HEURISTIC;
+         global.state() == Global::STATE_HEURISTIC || global.state() == Global::STATE_HEURISTIC_CLOSED;
 }
 
 // "1/2 prepared"; only the number once there is no more to come.
@@ -111,22 +89,14 @@ std::string OutcomeText(const v1::GetGlobalResponse& response) {
     return absl::StrCat("in doubt: somebody finished ", absl::StrJoin(BranchesThat(global, IsHeuristic), ", "),
                         " against the decision; look at its database");
   }
+  if (global.state() == Global::STATE_HEURISTIC_CLOSED) {
+    return absl::StrCat("mixed: ", absl::StrJoin(BranchesThat(global, IsHeuristic), ", "),
+                        " ended against the decision ", DecisionWord(global.decision()),
+                        ", and an operator has closed it; what was done about it stands in its history");
+  }
   const std::vector<std::string> open = BranchesThat(global, [](const Branch& branch) { return !IsDone(branch); });
   return absl::StrCat("in doubt: decided ", DecisionWord(global.decision()), ", not yet proven for ",
                       absl::StrJoin(open, ", "));
-}
-
-std::string At(const google::protobuf::Timestamp& time, absl::Time now) {
-  const std::string text = FormatTime(time);
-  return text.empty() ? "" : absl::StrCat(text, " (", Relative(GetTime(time), now), ")");
-}
-
-std::string FailureText(const v1::BranchFailure& failure) {
-  std::string text;
-  if (failure.error_code() != 0) text = absl::StrCat(failure.error_code());
-  if (!failure.sqlstate().empty()) absl::StrAppend(&text, text.empty() ? "" : " ", "(", failure.sqlstate(), ")");
-  if (!failure.message().empty()) absl::StrAppend(&text, text.empty() ? "" : " ", failure.message());
-  return text;
 }
 
 std::string PolicyText(const Global& global) {
@@ -155,10 +125,22 @@ absl::Status FetchGlobals(Session* session, const std::vector<Global::State>& st
   return absl::OkStatus();
 }
 
-absl::Status FetchGlobal(Session* session, const std::string& gtrid, v1::GetGlobalResponse* response) {
-  v1::GetGlobalRequest request;
-  request.set_gtrid(gtrid);
-  return session->Call(session->coordinator(), &v1::CoordinatorService::StubInterface::GetGlobal, request, response);
+// What was found at the databases, by branch, oldest first; empty if nothing was.
+std::string RenderEvidence(const Global& global, absl::Time now) {
+  Table table({"BRANCH", "FOUND AT", "OUTCOME", "EVIDENCE"});
+  for (const Branch& branch : global.branches()) {
+    for (const v1::Evidence& evidence : branch.evidence()) {
+      std::vector<std::string> lines;
+      for (const std::string& line : {EvidenceText(evidence), evidence.detail()}) {
+        if (!line.empty()) lines.push_back(line);
+      }
+      if (!evidence.server().empty()) lines.push_back(absl::StrCat("answered by ", evidence.server()));
+      table.Add(
+          {branch.bqual(), At(evidence.time(), now), OutcomeWord(evidence.outcome()), lines.empty() ? "" : lines[0]});
+      for (size_t i = 1; i < lines.size(); ++i) table.Add({"", "", "", lines[i]});
+    }
+  }
+  return table.empty() ? "" : table.Render();
 }
 
 std::string ChangeLine(const v1::GetGlobalResponse& response, absl::Time now) {
@@ -168,6 +150,12 @@ std::string ChangeLine(const v1::GetGlobalResponse& response, absl::Time now) {
 }
 
 }  // namespace
+
+absl::Status FetchGlobal(Session* session, const std::string& gtrid, v1::GetGlobalResponse* response) {
+  v1::GetGlobalRequest request;
+  request.set_gtrid(gtrid);
+  return session->Call(session->coordinator(), &v1::CoordinatorService::StubInterface::GetGlobal, request, response);
+}
 
 std::vector<std::string> StateWords() {
   std::vector<std::string> words = {"open"};
@@ -223,12 +211,37 @@ std::string RenderGlobal(const v1::GetGlobalResponse& response, absl::Time now) 
   sheet.Add("Request id", global.request_id());
   std::string out = sheet.Render();
   if (global.branches().empty()) return out + "\nNo branches.\n";
-  Table table({"BRANCH", "RESOURCE", "STATE", "VOTE", "CHANGED", "FAILURE"});
+  Table table({"BRANCH", "RESOURCE", "STATE", "VOTE", "CHANGED", "SESSION", "FAILURE"});
   for (const Branch& branch : global.branches()) {
-    table.Add({branch.bqual(), branch.resource(), StateWord(branch.state()), VoteWord(branch.vote()),
-               At(branch.update_time(), now), FailureText(branch.failure())});
+    const v1::BranchFailure& failure = branch.failure();
+    table.Add({branch.bqual(), branch.resource(),
+               absl::StrCat(StateWord(branch.state()), branch.acknowledged() ? ", acknowledged" : ""),
+               VoteWord(branch.vote()), At(branch.update_time(), now), SessionText(branch.session()),
+               ErrorText(failure.error_code(), failure.sqlstate(), failure.message())});
   }
-  return absl::StrCat(out, "\n", table.Render());
+  absl::StrAppend(&out, "\n", table.Render());
+  const std::string evidence = RenderEvidence(global, now);
+  if (!evidence.empty()) absl::StrAppend(&out, "\n", evidence);
+  if (global.history().empty()) return out;
+  return absl::StrCat(out, "\n", RenderHistory(global, kHistoryInGet, now));
+}
+
+std::string RenderHistory(const Global& global, int limit, absl::Time now) {
+  const int first = limit == 0 ? 0 : std::max(0, global.history_size() - limit);
+  Table table({"REVISION", "WHEN", "WHAT", "STATE", "WHO", "DETAIL"});
+  for (int i = first; i < global.history_size(); ++i) {
+    const v1::HistoryEntry& entry = global.history(i);
+    table.Add({absl::StrCat(entry.revision()), At(entry.time(), now), EventWord(entry.event()),
+               StateWord(entry.state()), entry.actor().empty() ? "the coordinator" : entry.actor(), entry.detail()});
+  }
+  std::string out = table.Render();
+  if (first > 0) {
+    absl::StrAppend(&out, first, " earlier ones: assentctl globals history ", Escape(global.gtrid()), "\n");
+  }
+  if (global.history_omitted() > 0) {
+    absl::StrAppend(&out, global.history_omitted(), " votes and completions are not kept: there were too many\n");
+  }
+  return out;
 }
 
 int ListGlobals(Session* session, const std::vector<Global::State>& states, int limit) {
@@ -245,13 +258,20 @@ int ListGlobals(Session* session, const std::vector<Global::State>& states, int 
 
 int GetGlobal(Session* session, const std::string& gtrid) {
   v1::GetGlobalResponse response;
-  if (absl::Status status = FetchGlobal(session, gtrid, &response); !status.ok()) return session->Fail(status);
-  if (session->options().json) {
-    PrintJson(response);
-  } else {
-    std::cout << RenderGlobal(response, absl::Now()) << std::flush;
-  }
-  return kExitOk;
+  const absl::Status status = FetchGlobal(session, gtrid, &response);
+  return Show(session, status, response,
+              [](const v1::GetGlobalResponse& found) { return RenderGlobal(found, absl::Now()); });
+}
+
+int ShowHistory(Session* session, const std::string& gtrid) {
+  v1::GetGlobalResponse response;
+  const absl::Status status = FetchGlobal(session, gtrid, &response);
+  v1::Global only;
+  only.set_gtrid(gtrid);
+  only.mutable_history()->Swap(response.mutable_global()->mutable_history());
+  only.set_history_omitted(response.global().history_omitted());
+  return Show(session, status, only,
+              [](const v1::Global& global) { return RenderHistory(global, /*limit=*/0, absl::Now()); });
 }
 
 int WatchGlobal(Session* session, const std::string& gtrid, absl::Duration interval) {

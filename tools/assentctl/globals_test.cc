@@ -38,8 +38,8 @@ v1::ListGlobalsResponse ListOf(const v1::GetGlobalResponse& response) {
 }
 
 TEST(GlobalsTest, StatesAreWordsAndOpenIsAllThatIsUnfinished) {
-  EXPECT_THAT(StateWords(),
-              ElementsAre("open", "active", "committing", "committed", "rolling-back", "rolled-back", "heuristic"));
+  EXPECT_THAT(StateWords(), ElementsAre("open", "active", "committing", "committed", "rolling-back", "rolled-back",
+                                        "heuristic", "heuristic-closed"));
   EXPECT_THAT(StatesOf({"rolled-back", "active", "open"}),
               ElementsAre(v1::Global::STATE_ACTIVE, v1::Global::STATE_COMMITTING, v1::Global::STATE_ROLLING_BACK,
                           v1::Global::STATE_ROLLED_BACK, v1::Global::STATE_HEURISTIC));
@@ -82,8 +82,8 @@ TEST(GlobalsTest, ARollBackSaysWhoWhenWhyAndWhichBranchFailedHow) {
   EXPECT_THAT(text, HasSubstr("Decided by  a branch that failed, reported from ipv4:10.0.0.7:4711\n"));
   EXPECT_THAT(text, HasSubstr("Why         branch 'b2' voted FAILED:\\x1b[31m\\n1213\n"));
   EXPECT_THAT(text, HasSubstr("Ended       2023-11-14T22:13:19.000Z (1s ago)\n"));
-  EXPECT_THAT(text, HasSubstr("b2      orders    ROLLED_BACK  FAILED  2023-11-14T22:13:18.000Z (2s ago)  "
-                              "1213 (40001) Deadlock found\n"));
+  EXPECT_THAT(text, HasSubstr("b2      orders    ROLLED_BACK  FAILED  2023-11-14T22:13:18.000Z (2s ago)         "
+                              "  1213 (40001) Deadlock found\n"));
 }
 
 TEST(GlobalsTest, InDoubtNamesTheBranchesThatAreNotProven) {
@@ -100,6 +100,63 @@ TEST(GlobalsTest, InDoubtNamesTheBranchesThatAreNotProven) {
   global->set_state(v1::Global::STATE_HEURISTIC);
   global->mutable_branches(1)->set_state(v1::Branch::STATE_HEURISTIC_ROLLED_BACK);
   EXPECT_THAT(RenderGlobal(response, kNow), HasSubstr("in doubt: somebody finished b2 against the decision"));
+}
+
+TEST(GlobalsTest, AClosedContradictionIsMixedAndNotInDoubt) {
+  v1::GetGlobalResponse response = Undecided();
+  v1::Global* global = response.mutable_global();
+  response.set_outcome(v1::OUTCOME_IN_DOUBT);
+  global->set_state(v1::Global::STATE_HEURISTIC_CLOSED);
+  global->set_decision(v1::DECISION_COMMIT);
+  global->mutable_branches(0)->set_state(v1::Branch::STATE_COMMITTED);
+  global->mutable_branches(1)->set_state(v1::Branch::STATE_HEURISTIC_ROLLED_BACK);
+  global->mutable_branches(1)->set_acknowledged(true);
+  const std::string text = RenderGlobal(response, kNow);
+  EXPECT_THAT(text, HasSubstr("State     HEURISTIC_CLOSED\n"));
+  EXPECT_THAT(text, HasSubstr("Outcome   mixed: b2 ended against the decision COMMIT, and an operator has closed it"));
+  EXPECT_THAT(text, HasSubstr("HEURISTIC_ROLLED_BACK, acknowledged"));
+  EXPECT_THAT(StatesOf({"open"}), Not(testing::Contains(v1::Global::STATE_HEURISTIC_CLOSED)));
+  EXPECT_THAT(StatesOf({"heuristic-closed"}), ElementsAre(v1::Global::STATE_HEURISTIC_CLOSED));
+}
+
+TEST(GlobalsTest, GetShowsSessionsEvidenceAndTheLatestHistory) {
+  v1::GetGlobalResponse response = Undecided();
+  v1::Global* global = response.mutable_global();
+  EXPECT_THAT(RenderGlobal(response, kNow), Not(HasSubstr("EVIDENCE")));
+  EXPECT_THAT(RenderGlobal(response, kNow), Not(HasSubstr("REVISION")));
+  v1::Branch* branch = global->mutable_branches(1);
+  branch->mutable_session()->set_connection_id(17);
+  branch->mutable_session()->set_server("db1:3306");
+  v1::Evidence* evidence = branch->add_evidence();
+  SetTime(kNow - absl::Seconds(1), evidence->mutable_time());
+  evidence->set_outcome(v1::BRANCH_OUTCOME_COMMITTED);
+  evidence->set_server("db1:3306");
+  evidence->set_witness(v1::Evidence::SIGHTING_PRESENT);
+  evidence->set_done("XA COMMIT");
+  evidence->set_detail("the witness\nis there");
+  for (int revision = 1; revision <= 25; ++revision) {
+    v1::HistoryEntry* entry = global->add_history();
+    entry->set_revision(revision);
+    entry->set_event(v1::HistoryEntry::EVENT_VOTED);
+    entry->set_state(v1::Global::STATE_ACTIVE);
+    entry->set_detail("b1 PREPARED");
+  }
+  global->mutable_history(24)->set_actor("ipv4:10.0.0.7:4711");
+  global->set_history_omitted(2);
+  const std::string text = RenderGlobal(response, kNow);
+  EXPECT_THAT(text, HasSubstr("(2s ago)  17 on db1:3306\n"));
+  EXPECT_THAT(text, HasSubstr("\nBRANCH  FOUND AT                           OUTCOME    EVIDENCE\n"
+                              "b2      2023-11-14T22:13:19.000Z (1s ago)  COMMITTED  witness present; XA COMMIT\n"
+                              "                                                      the witness\\nis there\n"
+                              "                                                      answered by db1:3306\n"));
+  EXPECT_THAT(text, Not(testing::ContainsRegex("\n5 +VOTED")));
+  EXPECT_THAT(text, testing::ContainsRegex("\n6 +VOTED +ACTIVE +the coordinator +b1 PREPARED\n"));
+  EXPECT_THAT(text, testing::ContainsRegex("\n25 +VOTED +ACTIVE +ipv4:10.0.0.7:4711 +b1 PREPARED\n"));
+  EXPECT_THAT(text, HasSubstr("\n5 earlier ones: assentctl globals history shop-1\n"
+                              "2 votes and completions are not kept: there were too many\n"));
+  const std::string history = RenderHistory(*global, 0, kNow);
+  EXPECT_THAT(history, testing::ContainsRegex("\n1 +VOTED"));
+  EXPECT_THAT(history, Not(HasSubstr("earlier ones")));
 }
 
 TEST(GlobalsTest, ValuesOfANewerCoordinatorAreShownAsNumbers) {

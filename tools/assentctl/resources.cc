@@ -4,24 +4,15 @@
 #include <iostream>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "base/timestamp.h"
 #include "tools/assentctl/text.h"
+#include "tools/assentctl/words.h"
 
 namespace assent {
 namespace {
 
 using Stub = v1::ResourceService::StubInterface;
-using Findings = google::protobuf::RepeatedPtrField<v1::Finding>;
-
-std::string SeverityWord(v1::Finding::Severity severity) {
-  return std::string(absl::StripPrefix(v1::Finding::Severity_Name(severity), "SEVERITY_"));
-}
-
-std::string EngineWord(v1::Resource::Engine engine) {
-  return engine == v1::Resource::ENGINE_MARIADB ? "mariadb" : absl::StrCat(static_cast<int>(engine));
-}
 
 std::string PasswordText(const v1::Resource& resource) {
   if (!resource.password_env().empty()) return absl::StrCat("variable ", resource.password_env());
@@ -33,6 +24,8 @@ std::string WitnessText(const v1::Resource& resource) {
   return resource.witness() == v1::WITNESS_DISABLED ? "none" : absl::StrCat(resource.witness_schema(), ".witness");
 }
 
+}  // namespace
+
 std::string RenderFindings(const Findings& findings) {
   Table table({"CHECK", "SEVERITY", "DETAIL"});
   for (const v1::Finding& finding : findings) {
@@ -42,43 +35,54 @@ std::string RenderFindings(const Findings& findings) {
   return table.Render();
 }
 
-std::string RenderResource(const v1::Resource& resource) {
-  const absl::Time now = absl::Now();
-  const auto at = [now](const google::protobuf::Timestamp& time) {
-    const std::string text = FormatTime(time);
-    return text.empty() ? text : absl::StrCat(text, " (", Relative(GetTime(time), now), ")");
+bool HasError(const Findings& findings) {
+  return std::any_of(findings.begin(), findings.end(),
+                     [](const v1::Finding& finding) { return finding.severity() == v1::Finding::SEVERITY_ERROR; });
+}
+
+std::string RenderResource(const v1::Resource& resource, absl::Time now) {
+  const auto span = [](const google::protobuf::Duration& duration) {
+    return duration.seconds() == 0 && duration.nanos() == 0 ? "" : absl::FormatDuration(GetDuration(duration));
   };
   Sheet sheet;
   sheet.Add("Name", resource.name());
   sheet.Add("Engine", EngineWord(resource.engine()));
   sheet.Add("Address", resource.address());
+  sheet.Add("Participants", resource.participant_address());
   sheet.Add("User", resource.user());
   sheet.Add("Password", PasswordText(resource));
   sheet.Add("Witness", WitnessText(resource));
-  sheet.Add("Registered", at(resource.create_time()));
-  sheet.Add("Changed", at(resource.update_time()));
+  sheet.Add("Lease", span(resource.lease()));
+  sheet.Add("Past lease", resource.kill_after_lease() == v1::KILL_AFTER_LEASE_DISABLED ? "sessions are left alone"
+                                                                                       : "sessions are killed");
+  sheet.Add("Orphan age", span(resource.orphan_age()));
+  sheet.Add("Server", resource.server());
+  sheet.Add("Epoch", resource.epoch() == 0 ? "" : absl::StrCat(resource.epoch()));
+  sheet.Add("Registered", At(resource.create_time(), now));
+  sheet.Add("Changed", At(resource.update_time(), now));
   return sheet.Render();
 }
 
-// Prints the message as JSON, or what `render` makes of it.
-template <typename Response, typename Render>
-int Show(Session* session, const absl::Status& status, const Response& response, Render render) {
-  if (!status.ok()) return session->Fail(status);
-  if (session->options().json) {
-    PrintJson(response);
-  } else {
-    std::cout << render(response) << std::flush;
-  }
-  return kExitOk;
+absl::Status FetchResources(Session* session, v1::ListResourcesResponse* all) {
+  v1::ListResourcesRequest request;
+  do {
+    v1::ListResourcesResponse page;
+    absl::Status status = session->Call(session->resources(), &Stub::ListResources, request, &page);
+    if (!status.ok()) return status;
+    request.set_page_token(page.next_page_token());
+    page.clear_next_page_token();
+    all->MergeFrom(page);
+  } while (!request.page_token().empty());
+  return absl::OkStatus();
 }
-
-}  // namespace
 
 int RegisterResource(Session* session, const v1::RegisterResourceRequest& request) {
   v1::RegisterResourceResponse response;
-  const absl::Status status = session->Call(session->resources(), &Stub::RegisterResource, request, &response);
+  const absl::Status status =
+      session->Call(session->resources(), &Stub::RegisterResource, request, &response, Pace::kSlow);
   return Show(session, status, response, [](const v1::RegisterResourceResponse& registered) {
-    return absl::StrCat(RenderResource(registered.resource()), "\n", RenderFindings(registered.findings()));
+    return absl::StrCat(RenderResource(registered.resource(), absl::Now()), "\n",
+                        RenderFindings(registered.findings()));
   });
 }
 
@@ -88,22 +92,13 @@ int GetResource(Session* session, const std::string& name) {
   v1::GetResourceResponse response;
   const absl::Status status = session->Call(session->resources(), &Stub::GetResource, request, &response);
   return Show(session, status, response,
-              [](const v1::GetResourceResponse& found) { return RenderResource(found.resource()); });
+              [](const v1::GetResourceResponse& found) { return RenderResource(found.resource(), absl::Now()); });
 }
 
 int ListResources(Session* session) {
-  v1::ListResourcesRequest request;
   v1::ListResourcesResponse all;
-  do {
-    v1::ListResourcesResponse page;
-    if (absl::Status status = session->Call(session->resources(), &Stub::ListResources, request, &page); !status.ok()) {
-      return session->Fail(status);
-    }
-    request.set_page_token(page.next_page_token());
-    page.clear_next_page_token();
-    all.MergeFrom(page);
-  } while (!request.page_token().empty());
-  return Show(session, absl::OkStatus(), all, [](const v1::ListResourcesResponse& listed) {
+  const absl::Status status = FetchResources(session, &all);
+  return Show(session, status, all, [](const v1::ListResourcesResponse& listed) {
     Table table({"NAME", "ENGINE", "ADDRESS", "USER", "PASSWORD", "WITNESS"});
     for (const v1::Resource& resource : listed.resources()) {
       table.Add({resource.name(), EngineWord(resource.engine()), resource.address(), resource.user(),
@@ -117,14 +112,12 @@ int CheckResource(Session* session, const std::string& name) {
   v1::CheckResourceRequest request;
   request.set_name(name);
   v1::CheckResourceResponse response;
-  const absl::Status status = session->Call(session->resources(), &Stub::CheckResource, request, &response);
+  const absl::Status status =
+      session->Call(session->resources(), &Stub::CheckResource, request, &response, Pace::kSlow);
   const int shown = Show(session, status, response,
                          [](const v1::CheckResourceResponse& checked) { return RenderFindings(checked.findings()); });
   if (shown != kExitOk) return shown;
-  const bool fit = std::none_of(response.findings().begin(), response.findings().end(), [](const v1::Finding& finding) {
-    return finding.severity() == v1::Finding::SEVERITY_ERROR;
-  });
-  return fit ? kExitOk : kExitError;
+  return HasError(response.findings()) ? kExitError : kExitOk;
 }
 
 int RemoveResource(Session* session, const std::string& name) {

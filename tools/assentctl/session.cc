@@ -80,19 +80,19 @@ bool IsUnreachable(const absl::Status& status) {
 
 void Complain(absl::string_view text) { std::cerr << "assentctl: " << Escape(text) << std::endl; }
 
-void PrintJson(const google::protobuf::Message& message, bool compact) {
+std::string ToJson(const google::protobuf::Message& message, bool compact) {
   google::protobuf::util::JsonPrintOptions options;
   options.add_whitespace = !compact;
   options.always_print_primitive_fields = true;
   std::string text;
   const auto status = google::protobuf::util::MessageToJsonString(message, &text, options);
-  if (!status.ok()) {  // Only a message of a newer coordinator that holds an Any could bring this about.
-    Complain(status.ToString());
-    return;
-  }
-  std::cout << text;
-  if (compact) std::cout << "\n";
-  std::cout.flush();
+  // Only a message of a newer coordinator that holds an Any could bring this about.
+  if (!status.ok()) Complain(status.ToString());
+  return text;
+}
+
+void PrintJson(const google::protobuf::Message& message, bool compact) {
+  std::cout << ToJson(message, compact) << (compact ? "\n" : "") << std::flush;
 }
 
 }  // namespace assent

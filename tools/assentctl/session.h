@@ -6,6 +6,7 @@
 #include <grpcpp/grpcpp.h>
 
 #include <chrono>
+#include <iostream>
 #include <memory>
 #include <string>
 
@@ -30,12 +31,17 @@ constexpr int kExitUnreachable = 4;
 struct SessionOptions {
   std::string address = "127.0.0.1:7411";
   absl::Duration timeout = absl::Seconds(10);
+  // For calls that ask databases; both are what --timeout says, if it is given.
+  absl::Duration slow_timeout = absl::Minutes(2);
   // Paths of PEM files; TLS is used if a CA is given, and a client certificate shown if both others are.
   std::string tls_ca;
   std::string tls_cert;
   std::string tls_key;
   bool json = false;
 };
+
+// How long a call may take: the coordinator answers at once, or only when it has asked databases.
+enum class Pace { kQuick, kSlow };
 
 // Used by one thread.
 class Session {
@@ -51,9 +57,10 @@ class Session {
   // One call with the session's timeout. Errors are the coordinator's, or the transport's without a reason.
   template <typename Stub, typename Request, typename Response>
   absl::Status Call(Stub* stub, grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&, Response*),
-                    const Request& request, Response* response) {
+                    const Request& request, Response* response, Pace pace = Pace::kQuick) {
+    const absl::Duration timeout = pace == Pace::kSlow ? options_.slow_timeout : options_.timeout;
     grpc::ClientContext context;
-    context.set_deadline(std::chrono::system_clock::now() + absl::ToChronoNanoseconds(options_.timeout));
+    context.set_deadline(std::chrono::system_clock::now() + absl::ToChronoNanoseconds(timeout));
     return FromGrpcStatus((stub->*method)(&context, request, response));
   }
 
@@ -73,8 +80,22 @@ class Session {
 bool IsUnreachable(const absl::Status& status);
 // "assentctl: ..." on standard error; escaped.
 void Complain(absl::string_view text);
-// To standard output: protobuf's JSON with every field, one document; on one line if `compact`.
+// Protobuf's JSON with every field; on one line if `compact`.
+std::string ToJson(const google::protobuf::Message& message, bool compact = false);
+// To standard output, one document.
 void PrintJson(const google::protobuf::Message& message, bool compact = false);
+
+// What a call answered: the message as JSON, or what `render` makes of it. The exit code.
+template <typename Response, typename Render>
+int Show(Session* session, const absl::Status& status, const Response& response, Render render) {
+  if (!status.ok()) return session->Fail(status);
+  if (session->options().json) {
+    PrintJson(response);
+  } else {
+    std::cout << render(response) << std::flush;
+  }
+  return kExitOk;
+}
 
 }  // namespace assent
 

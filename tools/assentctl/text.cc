@@ -92,6 +92,20 @@ std::string Relative(absl::Time time, absl::Time now) {
   return time > now ? absl::StrCat("in ", text) : absl::StrCat(text, " ago");
 }
 
+std::string Span(absl::Duration duration) {
+  int64_t seconds = std::max<int64_t>(absl::ToInt64Seconds(duration), 0);
+  const std::pair<int64_t, const char*> kUnits[] = {{24 * 3600, "d"}, {3600, "h"}, {60, "m"}, {1, "s"}};
+  std::string text;
+  int units = 0;
+  for (const auto& unit : kUnits) {
+    const int64_t count = seconds / unit.first;
+    seconds %= unit.first;
+    if (count > 0) absl::StrAppend(&text, count, unit.second);
+    if (!text.empty() && ++units == 2) break;
+  }
+  return text.empty() ? "0s" : text;
+}
+
 void Table::Add(const std::vector<std::string>& cells) {
   std::vector<std::string> row;
   for (const std::string& cell : cells) row.push_back(Escape(cell));

@@ -19,6 +19,9 @@ std::string EscapeAndCut(absl::string_view text, size_t max_characters);
 // "3m ago", "in 57s", "now"; one unit, the largest of which there are at least two (one for seconds).
 std::string Relative(absl::Time time, absl::Time now);
 
+// "3m12s", "2d5h", "0s": how long something takes or has lasted; its two largest units, whole ones.
+std::string Span(absl::Duration duration);
+
 // Rows under a heading, columns aligned, two blanks between them, none at the ends of lines.
 class Table {
  public:

@@ -40,6 +40,17 @@ TEST(TextTest, RelativeTimesHaveOneUnit) {
   EXPECT_EQ(Relative(now + absl::Seconds(57), now), "in 57s");
 }
 
+TEST(TextTest, SpansHaveTheirTwoLargestUnits) {
+  EXPECT_EQ(Span(absl::ZeroDuration()), "0s");
+  EXPECT_EQ(Span(absl::Milliseconds(999)), "0s");
+  EXPECT_EQ(Span(-absl::Seconds(5)), "0s");
+  EXPECT_EQ(Span(absl::Seconds(59)), "59s");
+  EXPECT_EQ(Span(absl::Seconds(60)), "1m");
+  EXPECT_EQ(Span(absl::Seconds(192)), "3m12s");
+  EXPECT_EQ(Span(absl::Hours(1) + absl::Seconds(12)), "1h");
+  EXPECT_EQ(Span(absl::Hours(53) + absl::Minutes(59)), "2d5h");
+}
+
 TEST(TextTest, TablesAreAligned) {
   Table table({"NAME", "N", "WHY"});
   EXPECT_TRUE(table.empty());
