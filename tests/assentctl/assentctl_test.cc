@@ -104,25 +104,25 @@ class AssentctlTest : public DaemonTest {
 TEST_F(AssentctlTest, ListShowsStatesProgressAndWhy) {
   EXPECT_EQ(Ctl({"globals", "list"}), 0);
   EXPECT_EQ(out_, "GTRID  STATE  BRANCHES  CREATED  WHY\n");
-  Begin("open-1", {"a", "b"});
-  ASSERT_TRUE(stubs_->Prepared(VotesOf("open-1", {"b"})).ok());
-  Begin("rolled-1", {});
-  RollBack("rolled-1", "the customer left");
+  Begin("test-open-1", {"a", "b"});
+  ASSERT_TRUE(stubs_->Prepared(VotesOf("test-open-1", {"b"})).ok());
+  Begin("test-rolled-1", {});
+  RollBack("test-rolled-1", "the customer left");
   EXPECT_EQ(Ctl({"globals", "list"}), 0);
   EXPECT_THAT(out_,
-              AllOf(ContainsRegex("open-1 +ACTIVE +1/2 prepared +[0-9a-z ]+ +undecided; rolls back in [0-9]+[sm]\n"),
-                    ContainsRegex("rolled-1 +ROLLED_BACK +0 +[0-9a-z ]+ +the customer left\n")));
+              AllOf(ContainsRegex("test-open-1 +ACTIVE +1/2 prepared +[0-9a-z ]+ +undecided; rolls back in [0-9]+[sm]\n"),
+                    ContainsRegex("test-rolled-1 +ROLLED_BACK +0 +[0-9a-z ]+ +the customer left\n")));
   EXPECT_EQ(err_, "");
   EXPECT_EQ(Ctl({"globals", "list", "--state", "open"}), 0);
-  EXPECT_THAT(out_, AllOf(HasSubstr("open-1"), Not(HasSubstr("rolled-1"))));
+  EXPECT_THAT(out_, AllOf(HasSubstr("test-open-1"), Not(HasSubstr("test-rolled-1"))));
   EXPECT_EQ(Ctl({"globals", "list", "--state=rolled-back", "--state", "committed"}), 0);
-  EXPECT_THAT(out_, AllOf(HasSubstr("rolled-1"), Not(HasSubstr("open-1"))));
+  EXPECT_THAT(out_, AllOf(HasSubstr("test-rolled-1"), Not(HasSubstr("test-open-1"))));
   EXPECT_EQ(Ctl({"globals", "list", "--state", "ROLLED_BACK,Open"}), 0);
-  EXPECT_THAT(out_, AllOf(HasSubstr("rolled-1"), HasSubstr("open-1")));
+  EXPECT_THAT(out_, AllOf(HasSubstr("test-rolled-1"), HasSubstr("test-open-1")));
   EXPECT_EQ(Ctl({"globals", "list", "--state", "COMMITTING"}), 0);
   EXPECT_THAT(out_, Not(HasSubstr("-1")));
   EXPECT_EQ(Ctl({"globals", "list", "--limit", "1"}), 0);
-  EXPECT_THAT(out_, AllOf(HasSubstr("rolled-1"), Not(HasSubstr("open-1"))));
+  EXPECT_THAT(out_, AllOf(HasSubstr("test-rolled-1"), Not(HasSubstr("test-open-1"))));
   EXPECT_THAT(err_, HasSubstr("more follow"));
 }
 
@@ -138,26 +138,26 @@ TEST_F(AssentctlTest, OutputThatCannotBeWrittenIsAnError) {
 TEST_F(AssentctlTest, ListAsJsonIsOneDocumentWithAllPages) {
   EXPECT_EQ(Ctl({"-o", "json", "globals", "list"}), 0);
   EXPECT_EQ(Json().fields().at("globals").list_value().values_size(), 0);
-  for (int i = 0; i < 1005; ++i) Begin(absl::StrCat("g", i), {"a"});
+  for (int i = 0; i < 1005; ++i) Begin(absl::StrCat("test-g", i), {"a"});
   EXPECT_EQ(Ctl({"globals", "list", "--limit=0"}, {"ASSENTCTL_OUTPUT=json"}), 0);
   const google::protobuf::Struct listed = Json();
   ASSERT_EQ(listed.fields().at("globals").list_value().values_size(), 1005);
   const auto& newest = listed.fields().at("globals").list_value().values(0).struct_value().fields();
-  EXPECT_EQ(newest.at("gtrid").string_value(), "g1004");
+  EXPECT_EQ(newest.at("gtrid").string_value(), "test-g1004");
   EXPECT_EQ(newest.at("state").string_value(), "STATE_ACTIVE");
   EXPECT_EQ(Ctl({"-o", "json", "globals", "list", "--limit=1003"}), 0);
   EXPECT_EQ(Json().fields().at("globals").list_value().values_size(), 1003);
 }
 
 TEST_F(AssentctlTest, GetSaysHowWhoWhenAndWhyAndEachFailure) {
-  Begin("g", {"a", "b"});
-  ASSERT_TRUE(stubs_->Prepared(VotesOf("g", {"a"})).ok());
-  v1::PreparedRequest votes = VotesOf("g", {"b"}, v1::VOTE_KIND_FAILED);
+  Begin("test-g", {"a", "b"});
+  ASSERT_TRUE(stubs_->Prepared(VotesOf("test-g", {"a"})).ok());
+  v1::PreparedRequest votes = VotesOf("test-g", {"b"}, v1::VOTE_KIND_FAILED);
   votes.mutable_votes(0)->mutable_failure()->set_error_code(1213);
   votes.mutable_votes(0)->mutable_failure()->set_sqlstate("40001");
   votes.mutable_votes(0)->mutable_failure()->set_message("Deadlock \x1b[31mfound");
   ASSERT_TRUE(stubs_->Prepared(votes).ok());
-  EXPECT_EQ(Ctl({"globals", "get", "g"}), 0);
+  EXPECT_EQ(Ctl({"globals", "get", "test-g"}), 0);
   EXPECT_THAT(out_,
               AllOf(HasSubstr("State       ROLLING_BACK\n"),
                     HasSubstr("Outcome     in doubt: decided ROLLBACK, not yet proven for a, b\n"),
@@ -166,11 +166,11 @@ TEST_F(AssentctlTest, GetSaysHowWhoWhenAndWhyAndEachFailure) {
                     HasSubstr("Why         branch 'b' on 'db' voted FAILED: 1213 (40001) Deadlock \\x1b[31mfound\n"),
                     ContainsRegex("a +db +PREPARED +PREPARED"), ContainsRegex("b +db +FAILED +FAILED .* 1213")));
   EXPECT_THAT(out_, Not(HasSubstr("\x1b")));
-  ASSERT_TRUE(stubs_->Completed(CompletionsOf("g", {"a", "b"}, v1::Completion::RESULT_ROLLED_BACK)).ok());
-  EXPECT_EQ(Ctl({"globals", "get", "g"}), 0);
+  ASSERT_TRUE(stubs_->Completed(CompletionsOf("test-g", {"a", "b"}, v1::Completion::RESULT_ROLLED_BACK)).ok());
+  EXPECT_EQ(Ctl({"globals", "get", "test-g"}), 0);
   EXPECT_THAT(out_, AllOf(HasSubstr("Outcome     rolled back: every branch is proven rolled back\n"),
                           ContainsRegex("Ended       20[0-9T:.-]+Z ")));
-  EXPECT_EQ(Ctl({"globals", "get", "g", "--output=json"}), 0);
+  EXPECT_EQ(Ctl({"globals", "get", "test-g", "--output=json"}), 0);
   const google::protobuf::Struct json = Json();
   EXPECT_EQ(json.fields().at("outcome").string_value(), "OUTCOME_ROLLED_BACK");
   EXPECT_EQ(json.fields().at("global").struct_value().fields().at("cause").string_value(),
@@ -277,7 +277,7 @@ TEST_F(AssentctlTest, ResourcesAreRegisteredListedCheckedAndRemoved) {
   EXPECT_THAT(err_, HasSubstr("RESOURCE_EXISTS"));
   other.push_back("--replace");
   EXPECT_EQ(Ctl(other), 0);
-  Begin("g", {"a"});  // On "db".
+  Begin("test-g", {"a"});  // On "db".
   EXPECT_EQ(Ctl({"resources", "remove", "db"}), 1);
   EXPECT_THAT(err_, HasSubstr("RESOURCE_IN_USE"));
   EXPECT_EQ(Ctl({"resources", "remove", "orders"}), 0);
@@ -340,37 +340,37 @@ TEST_F(AssentctlTest, HealthAndWhoDoesNotAnswer) {
 }
 
 TEST_F(AssentctlTest, WatchSaysEachChangeUntilTheEndAndOutlivesARestart) {
-  Begin("g", {"a"});
+  Begin("test-g", {"a"});
   int code = -1;
-  std::thread watcher([&] { code = Ctl({"globals", "watch", "g", "--interval", "10ms"}); });
+  std::thread watcher([&] { code = Ctl({"globals", "watch", "test-g", "--interval", "10ms"}); });
   const std::string watched = absl::StrCat(folder_->path(), "/run1.out");
   const auto await = [&](const std::string& text) {
     for (int i = 0; i < 3000 && !absl::StrContains(ReadAll(watched), text); ++i) absl::SleepFor(absl::Milliseconds(10));
   };
   await("ACTIVE  0/1 prepared");
-  ASSERT_TRUE(stubs_->Prepared(VotesOf("g", {"a"})).ok());
+  ASSERT_TRUE(stubs_->Prepared(VotesOf("test-g", {"a"})).ok());
   await("ACTIVE  1/1 prepared");
   ASSERT_TRUE(daemon_->Restart().ok());
   Connect();
-  ASSERT_TRUE(stubs_->Finalize(FinalizeOf("g", v1::DECISION_COMMIT)).ok());
+  ASSERT_TRUE(stubs_->Finalize(FinalizeOf("test-g", v1::DECISION_COMMIT)).ok());
   await("COMMITTING  0/1 committed");
-  ASSERT_TRUE(stubs_->Completed(CompletionsOf("g", {"a"})).ok());
+  ASSERT_TRUE(stubs_->Completed(CompletionsOf("test-g", {"a"})).ok());
   watcher.join();
   EXPECT_EQ(code, 0);
   EXPECT_THAT(out_, ContainsRegex("ACTIVE  0/1 prepared(.|\n)*ACTIVE  1/1 prepared(.|\n)*COMMITTING  0/1 "
                                   "committed(.|\n)*COMMITTED  1  a Finalize call from"));
-  EXPECT_EQ(Ctl({"globals", "watch", "g", "-o", "json"}), 0);
+  EXPECT_EQ(Ctl({"globals", "watch", "test-g", "-o", "json"}), 0);
   EXPECT_EQ(std::count(out_.begin(), out_.end(), '\n'), 1);
   EXPECT_EQ(Json().fields().at("outcome").string_value(), "OUTCOME_COMMITTED");
 }
 
 TEST_F(AssentctlTest, WatchWithoutAGtridShowsTheUnfinishedOnes) {
-  Begin("open-1", {"a"});
-  Begin("rolled-1", {});
-  RollBack("rolled-1", "");
+  Begin("test-open-1", {"a"});
+  Begin("test-rolled-1", {});
+  RollBack("test-rolled-1", "");
   EXPECT_EQ(Ctl({"globals", "watch", "--rounds", "2", "--interval", "10ms"}), 0);
-  EXPECT_THAT(out_, AllOf(ContainsRegex("1 unfinished\n(.|\n)*open-1(.|\n)*1 unfinished\n(.|\n)*open-1"),
-                          Not(HasSubstr("rolled-1")), Not(HasSubstr("\x1b"))));
+  EXPECT_THAT(out_, AllOf(ContainsRegex("1 unfinished\n(.|\n)*test-open-1(.|\n)*1 unfinished\n(.|\n)*test-open-1"),
+                          Not(HasSubstr("test-rolled-1")), Not(HasSubstr("\x1b"))));
 }
 
 TEST_F(AssentctlTest, VersionAndHelp) {

@@ -216,11 +216,11 @@ class AssentdTest : public DaemonTest {
 
 TEST_F(AssentdTest, SigtermAnswersWhoWaitsAndEndsWithZero) {
   StartDaemon();
-  Begin("g");
+  Begin("test-g");
   absl::Status waited;
   std::thread waiter(
-      [&] { waited = stubs_->Prepared(VotesOf("g", {"a"}, v1::VOTE_KIND_PREPARED, v1::WAIT_DECIDED)).status(); });
-  while (Stored("g").branches(0).state() != v1::Branch::STATE_PREPARED) absl::SleepFor(absl::Milliseconds(5));
+      [&] { waited = stubs_->Prepared(VotesOf("test-g", {"a"}, v1::VOTE_KIND_PREPARED, v1::WAIT_DECIDED)).status(); });
+  while (Stored("test-g").branches(0).state() != v1::Branch::STATE_PREPARED) absl::SleepFor(absl::Milliseconds(5));
   const absl::Time begin = absl::Now();
   EXPECT_EQ(*daemon_->Terminate(), 0);
   // Nothing was left to wait for: the grace (10 s) is not used up, although connections are still open.
@@ -233,9 +233,9 @@ TEST_F(AssentdTest, SigtermAnswersWhoWaitsAndEndsWithZero) {
   // The vote was stored; the caller asks again and gets the decision.
   ASSERT_TRUE(daemon_->Restart().ok());
   Connect();
-  EXPECT_EQ(Stored("g").branches(0).state(), v1::Branch::STATE_PREPARED);
-  ASSERT_TRUE(stubs_->Finalize(FinalizeOf("g", v1::DECISION_COMMIT)).ok());
-  const auto again = stubs_->Prepared(VotesOf("g", {"a"}, v1::VOTE_KIND_PREPARED, v1::WAIT_DECIDED));
+  EXPECT_EQ(Stored("test-g").branches(0).state(), v1::Branch::STATE_PREPARED);
+  ASSERT_TRUE(stubs_->Finalize(FinalizeOf("test-g", v1::DECISION_COMMIT)).ok());
+  const auto again = stubs_->Prepared(VotesOf("test-g", {"a"}, v1::VOTE_KIND_PREPARED, v1::WAIT_DECIDED));
   ASSERT_TRUE(again.ok()) << again.status();
   EXPECT_EQ(again->status().decision(), v1::DECISION_COMMIT);
 }
@@ -269,8 +269,8 @@ TEST_F(AssentdTest, SilentDatabasesDoNotStallReadsOfFinishedTransactions) {
   const int silent = ListenSilently(&port);
   ASSERT_GE(silent, 0);
   StartDaemon();
-  Begin("g");
-  ASSERT_TRUE(stubs_->Finalize(FinalizeOf("g", v1::DECISION_ROLLBACK)).ok());
+  Begin("test-g");
+  ASSERT_TRUE(stubs_->Finalize(FinalizeOf("test-g", v1::DECISION_ROLLBACK)).ok());
   std::vector<std::thread> callers;
   for (int i = 0; i < 8; ++i) {
     callers.emplace_back([&] { EXPECT_FALSE(stubs_->Register(SilentResource(port)).ok()); });
@@ -279,7 +279,7 @@ TEST_F(AssentdTest, SilentDatabasesDoNotStallReadsOfFinishedTransactions) {
   EXPECT_GE(connection, 0);
   absl::SleepFor(absl::Milliseconds(300));  // Time for the others to take all threads that they can get.
   const absl::Time begin = absl::Now();
-  Stored("g");
+  Stored("test-g");
   const auto listed = stubs_->List(v1::ListGlobalsRequest());  // A read of the store, whatever is still in memory.
   EXPECT_TRUE(listed.ok() && listed->globals_size() == 1) << listed.status();
   EXPECT_LT(absl::Now() - begin, absl::Seconds(1));
@@ -335,7 +335,7 @@ TEST_F(AssentdTest, HealthKnowsItsServicesAndNoOthers) {
 TEST_F(AssentdTest, Kill9LosesNoDecisionAndInventsNone) {
   StartDaemon();
   for (int round = 0; round < 5; ++round) {
-    const auto id = [round](const char* what) { return absl::StrCat(what, round); };
+    const auto id = [round](const char* what) { return absl::StrCat("test-", what, round); };
     for (const char* what : {"commit", "rollback", "undecided", "voted"}) Begin(id(what));
     ASSERT_TRUE(stubs_->Prepared(VotesOf(id("commit"), {"a"})).ok());
     ASSERT_TRUE(stubs_->Prepared(VotesOf(id("voted"), {"a"})).ok());
@@ -360,7 +360,7 @@ TEST_F(AssentdTest, Kill9LosesNoDecisionAndInventsNone) {
 TEST_F(AssentdTest, DeadlinesRollBackWithinAFractionOfASecondAndSayWhy) {
   StartDaemon();
   for (const int ms : {50, 250, 1300}) {
-    const std::string gtrid = absl::StrCat("g", ms);
+    const std::string gtrid = absl::StrCat("test-g", ms);
     const absl::Time begin = absl::Now();
     Begin(gtrid, absl::Milliseconds(ms));
     const auto answer = stubs_->Prepared(VotesOf(gtrid, {}, v1::VOTE_KIND_PREPARED, v1::WAIT_DECIDED));
@@ -382,23 +382,23 @@ TEST_F(AssentdTest, DeadlinesRollBackWithinAFractionOfASecondAndSayWhy) {
 
 TEST_F(AssentdTest, ADeadlineThatPassedWhileItWasDownIsKeptAtTheStart) {
   StartDaemon();
-  Begin("g", absl::Milliseconds(300));
-  ASSERT_TRUE(stubs_->Prepared(VotesOf("g", {"a"})).ok());
+  Begin("test-g", absl::Milliseconds(300));
+  ASSERT_TRUE(stubs_->Prepared(VotesOf("test-g", {"a"})).ok());
   daemon_->Kill9();
   absl::SleepFor(absl::Milliseconds(400));
   ASSERT_TRUE(daemon_->Restart().ok());
   Connect();
-  const auto answer = stubs_->Prepared(VotesOf("g", {}, v1::VOTE_KIND_PREPARED, v1::WAIT_DECIDED));
+  const auto answer = stubs_->Prepared(VotesOf("test-g", {}, v1::VOTE_KIND_PREPARED, v1::WAIT_DECIDED));
   ASSERT_TRUE(answer.ok()) << answer.status();
   EXPECT_EQ(answer->status().cause(), v1::DECISION_CAUSE_DEADLINE);
 }
 
 TEST_F(AssentdTest, AWaitThatEndsFirstIsOkAndSaysHowFarItGot) {
   StartDaemon();
-  Begin("g");
+  Begin("test-g");
   const absl::Time begin = absl::Now();
   const auto answer =
-      stubs_->Prepared(VotesOf("g", {"a"}, v1::VOTE_KIND_PREPARED, v1::WAIT_DECIDED), absl::Milliseconds(600));
+      stubs_->Prepared(VotesOf("test-g", {"a"}, v1::VOTE_KIND_PREPARED, v1::WAIT_DECIDED), absl::Milliseconds(600));
   ASSERT_TRUE(answer.ok()) << answer.status();
   EXPECT_LT(absl::Now() - begin, absl::Milliseconds(600));
   EXPECT_EQ(answer->status().decision(), v1::DECISION_UNSPECIFIED);
@@ -409,8 +409,8 @@ TEST_F(AssentdTest, JsonLogsAreOneObjectALine) {
   Assentd::Options options;
   options.extra = {"--log-format=json", "--log-level=debug"};
   StartDaemon(options);
-  Begin("g");
-  v1::FinalizeRequest finalize = FinalizeOf("g", v1::DECISION_ROLLBACK);
+  Begin("test-g");
+  v1::FinalizeRequest finalize = FinalizeOf("test-g", v1::DECISION_ROLLBACK);
   finalize.set_reason("quotes \" and \n newlines ü");
   ASSERT_TRUE(stubs_->Finalize(finalize).ok());
   ASSERT_EQ(*daemon_->Terminate(), 0);
@@ -422,7 +422,7 @@ TEST_F(AssentdTest, JsonLogsAreOneObjectALine) {
     ASSERT_TRUE(status.ok()) << line;
     for (const char* key : {"time", "severity", "source", "message"}) EXPECT_TRUE(object.fields().count(key)) << line;
     const std::string& message = object.fields().at("message").string_value();
-    decided |= absl::StrContains(message, "gtrid=g decision=DECISION_ROLLBACK") &&
+    decided |= absl::StrContains(message, "gtrid=test-g decision=DECISION_ROLLBACK") &&
                absl::StrContains(message, finalize.reason());
     ++lines;
   }

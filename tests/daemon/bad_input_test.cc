@@ -81,7 +81,7 @@ const std::vector<std::string>& BadIds() {
 }
 
 TEST_F(BadInputTest, IdsThatAreNoIdsAreRefusedByEveryCall) {
-  Begin("g", {"a"});
+  Begin("test-g", {"a"});
   std::vector<std::string> ids = BadIds();
   ids.push_back("");
   for (const std::string& id : ids) {
@@ -94,27 +94,27 @@ TEST_F(BadInputTest, IdsThatAreNoIdsAreRefusedByEveryCall) {
     EXPECT_EQ(Refusal(stubs_->Finalize(FinalizeOf(id, v1::DECISION_COMMIT))), "INVALID_GTRID");
     EXPECT_EQ(Refusal(stubs_->Get(id)), "INVALID_GTRID");
     EXPECT_EQ(ReasonName(Complete(id, "a", v1::Completion::RESULT_COMMITTED)), "INVALID_GTRID");
-    EXPECT_EQ(Refusal(stubs_->Prepared(VotesOf("g", {id}))), "INVALID_BQUAL");
-    v1::FinalizeRequest finalize = FinalizeOf("g", v1::DECISION_COMMIT);
-    *finalize.mutable_votes() = VotesOf("g", {id}).votes();
+    EXPECT_EQ(Refusal(stubs_->Prepared(VotesOf("test-g", {id}))), "INVALID_BQUAL");
+    v1::FinalizeRequest finalize = FinalizeOf("test-g", v1::DECISION_COMMIT);
+    *finalize.mutable_votes() = VotesOf("test-g", {id}).votes();
     EXPECT_EQ(Refusal(stubs_->Finalize(finalize)), "INVALID_BQUAL");
-    EXPECT_EQ(ReasonName(Complete("g", id, v1::Completion::RESULT_COMMITTED)), "INVALID_BQUAL");
+    EXPECT_EQ(ReasonName(Complete("test-g", id, v1::Completion::RESULT_COMMITTED)), "INVALID_BQUAL");
     if (id.empty()) continue;  // To create with an empty id is to let the coordinator choose.
     const auto created = stubs_->Create(CreateOf(id, {"a"}));
     EXPECT_EQ(Refusal(created), "INVALID_GTRID");
     EXPECT_EQ(Metadata(created, "field"), "gtrid");
     EXPECT_THAT(Words(created), AllOf(HasSubstr("must be 1 to 64 bytes of [A-Za-z0-9._:-]"), Not(HasSubstr(id))));
-    EXPECT_EQ(Refusal(stubs_->Create(CreateOf("other", {"fine", id}))), "INVALID_BQUAL");
-    add.set_gtrid("g");
+    EXPECT_EQ(Refusal(stubs_->Create(CreateOf("test-other", {"fine", id}))), "INVALID_BQUAL");
+    add.set_gtrid("test-g");
     add.mutable_branches(0)->set_bqual(id);
     EXPECT_EQ(Refusal(stubs_->AddBranches(add)), "INVALID_BQUAL");
   }
-  EXPECT_EQ(Stored("g").revision(), 1);
-  EXPECT_EQ(Refusal(stubs_->Get("other")), "GLOBAL_NOT_FOUND");
+  EXPECT_EQ(Stored("test-g").revision(), 1);
+  EXPECT_EQ(Refusal(stubs_->Get("test-other")), "GLOBAL_NOT_FOUND");
 }
 
 TEST_F(BadInputTest, IdsAtTheLimitWork) {
-  const std::string longest(64, 'x');
+  const std::string longest = "test-" + std::string(59, 'x');
   Begin(longest, {longest, "._:-"});
   EXPECT_EQ(Stored(longest).branches(0).bqual(), longest);
 }
@@ -137,6 +137,13 @@ TEST_F(BadInputTest, WhatIsNotUtf8IsRefusedByTheTransport) {
   EXPECT_TRUE(status.error_details().empty());
 }
 
+TEST_F(BadInputTest, OwnGtridsNeedTheClustersPrefix) {
+  for (const std::string gtrid : {"order-1", "tes-1", "testing-1", "test", "test-", "Test-1"}) {
+    const auto created = stubs_->Create(CreateOf(gtrid, {"a"}));
+    EXPECT_EQ(Refusal(created), gtrid == "test-" ? "OK" : "INVALID_GTRID") << gtrid;
+  }
+}
+
 TEST_F(BadInputTest, UnknownTransactionsAreNotFoundAndThatMeansRollBack) {
   v1::CreateBranchesRequest add;
   add.set_gtrid("nobody");
@@ -152,19 +159,19 @@ TEST_F(BadInputTest, UnknownTransactionsAreNotFoundAndThatMeansRollBack) {
 }
 
 TEST_F(BadInputTest, AVoteForAMissingBranchCountsNoVoteOfTheCall) {
-  Begin("g", {"a"});
-  const auto voted = stubs_->Prepared(VotesOf("g", {"a", "missing"}));
+  Begin("test-g", {"a"});
+  const auto voted = stubs_->Prepared(VotesOf("test-g", {"a", "missing"}));
   EXPECT_EQ(Refusal(voted), "BRANCH_NOT_FOUND");
   EXPECT_EQ(Metadata(voted, "bqual"), "missing");
-  EXPECT_EQ(Stored("g").branches(0).state(), v1::Branch::STATE_ACTIVE);
-  EXPECT_EQ(ReasonName(Complete("g", "missing", v1::Completion::RESULT_ROLLED_BACK)), "BRANCH_NOT_FOUND");
-  EXPECT_EQ(Stored("g").state(), v1::Global::STATE_ACTIVE);
+  EXPECT_EQ(Stored("test-g").branches(0).state(), v1::Branch::STATE_ACTIVE);
+  EXPECT_EQ(ReasonName(Complete("test-g", "missing", v1::Completion::RESULT_ROLLED_BACK)), "BRANCH_NOT_FOUND");
+  EXPECT_EQ(Stored("test-g").state(), v1::Global::STATE_ACTIVE);
 }
 
 TEST_F(BadInputTest, CommitWithSomeOfTheVotesNamesTheMissingOnes) {
-  Begin("g", {"a", "b", "c"});
-  v1::FinalizeRequest finalize = FinalizeOf("g", v1::DECISION_COMMIT);
-  *finalize.mutable_votes() = VotesOf("g", {"b"}).votes();
+  Begin("test-g", {"a", "b", "c"});
+  v1::FinalizeRequest finalize = FinalizeOf("test-g", v1::DECISION_COMMIT);
+  *finalize.mutable_votes() = VotesOf("test-g", {"b"}).votes();
   const auto refused = stubs_->Finalize(finalize);
   EXPECT_EQ(Refusal(refused), "BRANCHES_NOT_PREPARED");
   EXPECT_TRUE(absl::IsFailedPrecondition(refused.status()));
@@ -172,72 +179,72 @@ TEST_F(BadInputTest, CommitWithSomeOfTheVotesNamesTheMissingOnes) {
   EXPECT_EQ(Metadata(refused, "missing_count"), "2");
   EXPECT_THAT(Words(refused), HasSubstr("2 of 3 are not: a,c"));
   // The vote that came along does not count either.
-  EXPECT_EQ(Stored("g").branches(1).state(), v1::Branch::STATE_ACTIVE);
-  ASSERT_TRUE(stubs_->Prepared(VotesOf("g", {"a", "b", "c"})).ok());
+  EXPECT_EQ(Stored("test-g").branches(1).state(), v1::Branch::STATE_ACTIVE);
+  ASSERT_TRUE(stubs_->Prepared(VotesOf("test-g", {"a", "b", "c"})).ok());
   EXPECT_TRUE(stubs_->Finalize(finalize).ok());
 }
 
 TEST_F(BadInputTest, CommitOfFewerBranchesThanExpectedIsRefused) {
-  v1::CreateGlobalRequest create = CreateOf("g", {"a"});
+  v1::CreateGlobalRequest create = CreateOf("test-g", {"a"});
   create.set_expected_branches(2);
   ASSERT_TRUE(stubs_->Create(create).ok());
-  ASSERT_TRUE(stubs_->Prepared(VotesOf("g", {"a"})).ok());
-  const auto refused = stubs_->Finalize(FinalizeOf("g", v1::DECISION_COMMIT));
+  ASSERT_TRUE(stubs_->Prepared(VotesOf("test-g", {"a"})).ok());
+  const auto refused = stubs_->Finalize(FinalizeOf("test-g", v1::DECISION_COMMIT));
   EXPECT_EQ(Refusal(refused), "BRANCHES_NOT_PREPARED");
   EXPECT_THAT(Words(refused), HasSubstr("only 1 of 2 expected branches were created"));
 }
 
 TEST_F(BadInputTest, TheOppositeDecisionIsToldTheOneThatStands) {
-  Begin("rolled", {"a"});
-  v1::FinalizeRequest rollback = FinalizeOf("rolled", v1::DECISION_ROLLBACK);
+  Begin("test-rolled", {"a"});
+  v1::FinalizeRequest rollback = FinalizeOf("test-rolled", v1::DECISION_ROLLBACK);
   rollback.set_reason("the customer left");
   ASSERT_TRUE(stubs_->Finalize(rollback).ok());
-  const auto commit = stubs_->Finalize(FinalizeOf("rolled", v1::DECISION_COMMIT));
+  const auto commit = stubs_->Finalize(FinalizeOf("test-rolled", v1::DECISION_COMMIT));
   EXPECT_EQ(Refusal(commit), "GLOBAL_ROLLED_BACK");
   EXPECT_TRUE(absl::IsAborted(commit.status()));
   EXPECT_THAT(Words(commit), HasSubstr("the customer left"));
   EXPECT_EQ(Metadata(commit, "cause"), "DECISION_CAUSE_FINALIZE");
   EXPECT_THAT(Metadata(commit, "decided_by"), HasSubstr("127.0.0.1"));
   EXPECT_THAT(Metadata(commit, "decide_time"), HasSubstr("T"));
-  EXPECT_EQ(Refusal(stubs_->Prepared(VotesOf("rolled", {"a"}))), "GLOBAL_ROLLED_BACK");
+  EXPECT_EQ(Refusal(stubs_->Prepared(VotesOf("test-rolled", {"a"}))), "GLOBAL_ROLLED_BACK");
   v1::CreateBranchesRequest add;
-  add.set_gtrid("rolled");
+  add.set_gtrid("test-rolled");
   add.add_branches()->set_resource("db");
   EXPECT_EQ(Refusal(stubs_->AddBranches(add)), "GLOBAL_ROLLED_BACK");
 
-  Begin("committed", {"a"});
-  ASSERT_TRUE(stubs_->Prepared(VotesOf("committed", {"a"})).ok());
-  ASSERT_TRUE(stubs_->Finalize(FinalizeOf("committed", v1::DECISION_COMMIT)).ok());
-  const auto late = stubs_->Finalize(FinalizeOf("committed", v1::DECISION_ROLLBACK));
+  Begin("test-committed", {"a"});
+  ASSERT_TRUE(stubs_->Prepared(VotesOf("test-committed", {"a"})).ok());
+  ASSERT_TRUE(stubs_->Finalize(FinalizeOf("test-committed", v1::DECISION_COMMIT)).ok());
+  const auto late = stubs_->Finalize(FinalizeOf("test-committed", v1::DECISION_ROLLBACK));
   EXPECT_EQ(Refusal(late), "GLOBAL_COMMITTED");
   EXPECT_TRUE(absl::IsFailedPrecondition(late.status()));
-  add.set_gtrid("committed");
+  add.set_gtrid("test-committed");
   EXPECT_EQ(Refusal(stubs_->AddBranches(add)), "GLOBAL_COMMITTED");
   // The same decision again is the same answer, not an error.
-  EXPECT_TRUE(stubs_->Finalize(FinalizeOf("committed", v1::DECISION_COMMIT)).ok());
-  EXPECT_EQ(Stored("committed").decision(), v1::DECISION_COMMIT);
-  EXPECT_EQ(Stored("rolled").decision(), v1::DECISION_ROLLBACK);
+  EXPECT_TRUE(stubs_->Finalize(FinalizeOf("test-committed", v1::DECISION_COMMIT)).ok());
+  EXPECT_EQ(Stored("test-committed").decision(), v1::DECISION_COMMIT);
+  EXPECT_EQ(Stored("test-rolled").decision(), v1::DECISION_ROLLBACK);
 }
 
 TEST_F(BadInputTest, ChangedVotesAndCompletionsAreRefusedAndContradictionsKept) {
-  Begin("g", {"a", "b"});
-  EXPECT_EQ(ReasonName(Complete("g", "a", v1::Completion::RESULT_COMMITTED)), "GLOBAL_NOT_DECIDED");
-  ASSERT_TRUE(stubs_->Prepared(VotesOf("g", {"a", "b"})).ok());
-  EXPECT_EQ(Refusal(stubs_->Prepared(VotesOf("g", {"a"}, v1::VOTE_KIND_READ_ONLY))), "VOTE_CHANGED");
-  ASSERT_TRUE(stubs_->Finalize(FinalizeOf("g", v1::DECISION_COMMIT)).ok());
-  ASSERT_TRUE(Complete("g", "a", v1::Completion::RESULT_COMMITTED).ok());
-  EXPECT_EQ(ReasonName(Complete("g", "a", v1::Completion::RESULT_ROLLED_BACK)), "COMPLETION_CHANGED");
-  EXPECT_TRUE(Complete("g", "b", v1::Completion::RESULT_ROLLED_BACK).ok());
-  EXPECT_EQ(Stored("g").state(), v1::Global::STATE_HEURISTIC);
-  EXPECT_EQ(stubs_->Get("g")->outcome(), v1::OUTCOME_IN_DOUBT);
+  Begin("test-g", {"a", "b"});
+  EXPECT_EQ(ReasonName(Complete("test-g", "a", v1::Completion::RESULT_COMMITTED)), "GLOBAL_NOT_DECIDED");
+  ASSERT_TRUE(stubs_->Prepared(VotesOf("test-g", {"a", "b"})).ok());
+  EXPECT_EQ(Refusal(stubs_->Prepared(VotesOf("test-g", {"a"}, v1::VOTE_KIND_READ_ONLY))), "VOTE_CHANGED");
+  ASSERT_TRUE(stubs_->Finalize(FinalizeOf("test-g", v1::DECISION_COMMIT)).ok());
+  ASSERT_TRUE(Complete("test-g", "a", v1::Completion::RESULT_COMMITTED).ok());
+  EXPECT_EQ(ReasonName(Complete("test-g", "a", v1::Completion::RESULT_ROLLED_BACK)), "COMPLETION_CHANGED");
+  EXPECT_TRUE(Complete("test-g", "b", v1::Completion::RESULT_ROLLED_BACK).ok());
+  EXPECT_EQ(Stored("test-g").state(), v1::Global::STATE_HEURISTIC);
+  EXPECT_EQ(stubs_->Get("test-g")->outcome(), v1::OUTCOME_IN_DOUBT);
 }
 
 TEST_F(BadInputTest, OneBadCompletionDoesNotTouchTheOthers) {
-  Begin("g", {"a"});
-  ASSERT_TRUE(stubs_->Prepared(VotesOf("g", {"a"})).ok());
-  ASSERT_TRUE(stubs_->Finalize(FinalizeOf("g", v1::DECISION_COMMIT)).ok());
+  Begin("test-g", {"a"});
+  ASSERT_TRUE(stubs_->Prepared(VotesOf("test-g", {"a"})).ok());
+  ASSERT_TRUE(stubs_->Finalize(FinalizeOf("test-g", v1::DECISION_COMMIT)).ok());
   v1::CompletedRequest request = CompletionsOf("nobody", {"x"});
-  request.MergeFrom(CompletionsOf("g", {"missing", "a"}));
+  request.MergeFrom(CompletionsOf("test-g", {"missing", "a"}));
   request.MergeFrom(CompletionsOf("bad id", {"x"}));
   const auto response = stubs_->Completed(request);
   ASSERT_TRUE(response.ok()) << response.status();
@@ -249,15 +256,15 @@ TEST_F(BadInputTest, OneBadCompletionDoesNotTouchTheOthers) {
 }
 
 TEST_F(BadInputTest, AGtridIsNeverUsedTwice) {
-  Begin("g", {"a"});
-  EXPECT_TRUE(stubs_->Create(CreateOf("g", {"a"})).ok());  // The same content is the same call.
-  EXPECT_EQ(Refusal(stubs_->Create(CreateOf("g", {"a", "b"}))), "GTRID_IN_USE");
-  v1::CreateGlobalRequest with_id = CreateOf("g", {"a"});
+  Begin("test-g", {"a"});
+  EXPECT_TRUE(stubs_->Create(CreateOf("test-g", {"a"})).ok());  // The same content is the same call.
+  EXPECT_EQ(Refusal(stubs_->Create(CreateOf("test-g", {"a", "b"}))), "GTRID_IN_USE");
+  v1::CreateGlobalRequest with_id = CreateOf("test-g", {"a"});
   with_id.set_request_id("another caller");
   EXPECT_EQ(Refusal(stubs_->Create(with_id)), "GTRID_IN_USE");
-  ASSERT_TRUE(stubs_->Finalize(FinalizeOf("g", v1::DECISION_ROLLBACK)).ok());
+  ASSERT_TRUE(stubs_->Finalize(FinalizeOf("test-g", v1::DECISION_ROLLBACK)).ok());
   EXPECT_EQ(Refusal(stubs_->Create(with_id)), "GTRID_IN_USE");
-  EXPECT_EQ(Stored("g").branches_size(), 1);
+  EXPECT_EQ(Stored("test-g").branches_size(), 1);
 }
 
 TEST_F(BadInputTest, ARequestIdWithOtherContentNamesTheField) {
@@ -318,15 +325,15 @@ TEST_F(BadInputTest, AbsurdTimeoutsAreRefused) {
                                                    {kMin, -999999999},
                                                    {0, std::numeric_limits<int32_t>::max()}};
   for (const auto& timeout : kTimeouts) {
-    v1::CreateGlobalRequest create = CreateOf("g", {});
+    v1::CreateGlobalRequest create = CreateOf("test-g", {});
     create.mutable_timeout()->set_seconds(timeout.first);
     create.mutable_timeout()->set_nanos(timeout.second);
     const auto refused = stubs_->Create(create);
     EXPECT_EQ(Refusal(refused), "INVALID_TIMEOUT") << timeout.first << "s " << timeout.second << "ns";
     EXPECT_EQ(Metadata(refused, "max"), "24h");
   }
-  EXPECT_EQ(Refusal(stubs_->Get("g")), "GLOBAL_NOT_FOUND");
-  v1::CreateGlobalRequest longest = CreateOf("g", {}, absl::Hours(24));
+  EXPECT_EQ(Refusal(stubs_->Get("test-g")), "GLOBAL_NOT_FOUND");
+  v1::CreateGlobalRequest longest = CreateOf("test-g", {}, absl::Hours(24));
   EXPECT_TRUE(stubs_->Create(longest).ok());
 }
 
@@ -336,34 +343,34 @@ TEST_F(BadInputTest, TooManyBranches) {
     for (int i = 0; i < count; ++i) ids.push_back(absl::StrCat("b", i));
     return ids;
   };
-  const auto refused = stubs_->Create(CreateOf("g", numbered(10000)));
+  const auto refused = stubs_->Create(CreateOf("test-g", numbered(10000)));
   EXPECT_EQ(Refusal(refused), "TOO_MANY_BRANCHES");
   EXPECT_EQ(Metadata(refused, "limit"), "1000");
   EXPECT_EQ(Metadata(refused, "branches"), "10000");
-  EXPECT_EQ(Refusal(stubs_->Get("g")), "GLOBAL_NOT_FOUND");
+  EXPECT_EQ(Refusal(stubs_->Get("test-g")), "GLOBAL_NOT_FOUND");
 
   // As many as are allowed go all the way.
   const std::vector<std::string> thousand = numbered(1000);
-  Begin("g", thousand);
+  Begin("test-g", thousand);
   v1::CreateBranchesRequest add;
-  add.set_gtrid("g");
+  add.set_gtrid("test-g");
   add.add_branches()->set_resource("db");
   EXPECT_EQ(Refusal(stubs_->AddBranches(add)), "TOO_MANY_BRANCHES");
-  EXPECT_EQ(Refusal(stubs_->Prepared(VotesOf("g", numbered(1001)))), "TOO_MANY_ITEMS");
-  v1::FinalizeRequest finalize = FinalizeOf("g", v1::DECISION_COMMIT);
-  *finalize.mutable_votes() = VotesOf("g", numbered(1001)).votes();
+  EXPECT_EQ(Refusal(stubs_->Prepared(VotesOf("test-g", numbered(1001)))), "TOO_MANY_ITEMS");
+  v1::FinalizeRequest finalize = FinalizeOf("test-g", v1::DECISION_COMMIT);
+  *finalize.mutable_votes() = VotesOf("test-g", numbered(1001)).votes();
   EXPECT_EQ(Refusal(stubs_->Finalize(finalize)), "TOO_MANY_ITEMS");
   // None of them counts: the answer names the first 20 of the missing ones.
-  const auto missing = stubs_->Finalize(FinalizeOf("g", v1::DECISION_COMMIT));
+  const auto missing = stubs_->Finalize(FinalizeOf("test-g", v1::DECISION_COMMIT));
   EXPECT_EQ(Metadata(missing, "missing_count"), "1000");
   const std::vector<std::string> named = absl::StrSplit(Metadata(missing, "missing"), ',');
   EXPECT_EQ(named.size(), 20u);
-  *finalize.mutable_votes() = VotesOf("g", thousand).votes();
+  *finalize.mutable_votes() = VotesOf("test-g", thousand).votes();
   ASSERT_TRUE(stubs_->Finalize(finalize).ok());
-  EXPECT_EQ(Refusal(stubs_->Completed(CompletionsOf("g", numbered(1001)))), "TOO_MANY_ITEMS");
+  EXPECT_EQ(Refusal(stubs_->Completed(CompletionsOf("test-g", numbered(1001)))), "TOO_MANY_ITEMS");
   EXPECT_EQ(Refusal(stubs_->Completed({})), "INVALID_FIELD");
-  ASSERT_TRUE(stubs_->Completed(CompletionsOf("g", thousand)).ok());
-  EXPECT_EQ(stubs_->Get("g")->outcome(), v1::OUTCOME_COMMITTED);
+  ASSERT_TRUE(stubs_->Completed(CompletionsOf("test-g", thousand)).ok());
+  EXPECT_EQ(stubs_->Get("test-g")->outcome(), v1::OUTCOME_COMMITTED);
 }
 
 TEST_F(BadInputTest, AMessageOf100MegabytesIsRefusedByTheTransport) {
@@ -391,20 +398,20 @@ TEST_F(BadInputTest, AMessageOf100MegabytesIsRefusedByTheTransport) {
 }
 
 TEST_F(BadInputTest, UnknownEnumValuesAreRefused) {
-  Begin("g", {"a"});
+  Begin("test-g", {"a"});
   const auto expect_field = [this](const auto& result, const std::string& field) {
     EXPECT_EQ(Refusal(result), "INVALID_FIELD") << field;
     EXPECT_EQ(Metadata(result, "field"), field);
   };
-  v1::PreparedRequest votes = VotesOf("g", {"a"}, static_cast<v1::VoteKind>(99));
+  v1::PreparedRequest votes = VotesOf("test-g", {"a"}, static_cast<v1::VoteKind>(99));
   expect_field(stubs_->Prepared(votes), "votes.kind");
   votes.mutable_votes(0)->set_kind(v1::VOTE_KIND_UNSPECIFIED);
   expect_field(stubs_->Prepared(votes), "votes.kind");
-  expect_field(stubs_->Prepared(VotesOf("g", {"a"}, v1::VOTE_KIND_PREPARED, static_cast<v1::Wait>(99))), "wait");
-  expect_field(stubs_->Finalize(FinalizeOf("g", v1::DECISION_COMMIT, static_cast<v1::Wait>(-1))), "wait");
-  expect_field(stubs_->Finalize(FinalizeOf("g", static_cast<v1::Decision>(99))), "decision");
-  expect_field(stubs_->Finalize(FinalizeOf("g", v1::DECISION_UNSPECIFIED)), "decision");
-  v1::CreateGlobalRequest create = CreateOf("h", {});
+  expect_field(stubs_->Prepared(VotesOf("test-g", {"a"}, v1::VOTE_KIND_PREPARED, static_cast<v1::Wait>(99))), "wait");
+  expect_field(stubs_->Finalize(FinalizeOf("test-g", v1::DECISION_COMMIT, static_cast<v1::Wait>(-1))), "wait");
+  expect_field(stubs_->Finalize(FinalizeOf("test-g", static_cast<v1::Decision>(99))), "decision");
+  expect_field(stubs_->Finalize(FinalizeOf("test-g", v1::DECISION_UNSPECIFIED)), "decision");
+  v1::CreateGlobalRequest create = CreateOf("test-h", {});
   create.set_policy(static_cast<v1::DecisionPolicy>(99));
   expect_field(stubs_->Create(create), "policy");
   v1::ListGlobalsRequest list;
@@ -412,60 +419,60 @@ TEST_F(BadInputTest, UnknownEnumValuesAreRefused) {
   expect_field(stubs_->List(list), "states");
   list.set_states(0, v1::Global::STATE_UNSPECIFIED);
   expect_field(stubs_->List(list), "states");
-  const absl::Status completion = Complete("g", "a", static_cast<v1::Completion::Result>(99));
+  const absl::Status completion = Complete("test-g", "a", static_cast<v1::Completion::Result>(99));
   EXPECT_EQ(ReasonName(completion), "INVALID_FIELD");
-  EXPECT_EQ(Stored("g").revision(), 1);
+  EXPECT_EQ(Stored("test-g").revision(), 1);
 }
 
 TEST_F(BadInputTest, FieldsThatDoNotFitAreRefused) {
-  Begin("g", {"a"});
-  v1::CreateGlobalRequest create = CreateOf("h", {});
+  Begin("test-g", {"a"});
+  v1::CreateGlobalRequest create = CreateOf("test-h", {});
   create.set_policy(v1::DECISION_POLICY_WHEN_ALL_PREPARED);
   EXPECT_EQ(Metadata(stubs_->Create(create), "field"), "expected_branches");
   for (const int expected : {-1, 1001, std::numeric_limits<int>::max()}) {
     create.set_expected_branches(expected);
     EXPECT_EQ(Metadata(stubs_->Create(create), "field"), "expected_branches");
   }
-  v1::PreparedRequest votes = VotesOf("g", {"a"});
+  v1::PreparedRequest votes = VotesOf("test-g", {"a"});
   votes.mutable_votes(0)->set_rolled_back(true);
   EXPECT_EQ(Refusal(stubs_->Prepared(votes)), "INVALID_FIELD");
-  votes = VotesOf("g", {"a"}, v1::VOTE_KIND_FAILED);
+  votes = VotesOf("test-g", {"a"}, v1::VOTE_KIND_FAILED);
   votes.mutable_votes(0)->mutable_failure()->set_sqlstate("TOOLONG");
   EXPECT_EQ(Refusal(stubs_->Prepared(votes)), "INVALID_FIELD");
-  v1::FinalizeRequest finalize = FinalizeOf("g", v1::DECISION_ROLLBACK);
+  v1::FinalizeRequest finalize = FinalizeOf("test-g", v1::DECISION_ROLLBACK);
   finalize.set_reason(std::string(1001, 'r'));
   EXPECT_EQ(Metadata(stubs_->Finalize(finalize), "field"), "reason");
   v1::CreateBranchesRequest add;
-  add.set_gtrid("g");
+  add.set_gtrid("test-g");
   EXPECT_EQ(Metadata(stubs_->AddBranches(add), "field"), "branches");
   add.add_branches()->set_resource("nowhere");
   EXPECT_EQ(Refusal(stubs_->AddBranches(add)), "RESOURCE_NOT_FOUND");
   add.mutable_branches(0)->set_resource("\x1b[2J");
   EXPECT_THAT(Words(stubs_->AddBranches(add)), Not(HasSubstr("\x1b")));
-  EXPECT_EQ(Stored("g").revision(), 1);
+  EXPECT_EQ(Stored("test-g").revision(), 1);
 }
 
 // A reason or failure text is cut, and no half character is stored: nobody could read such a record again.
 TEST_F(BadInputTest, LongTextsInManyLanguagesSurviveARestart) {
-  Begin("g", {"a"});
-  v1::PreparedRequest votes = VotesOf("g", {"a"}, v1::VOTE_KIND_FAILED);
+  Begin("test-g", {"a"});
+  v1::PreparedRequest votes = VotesOf("test-g", {"a"}, v1::VOTE_KIND_FAILED);
   votes.mutable_votes(0)->mutable_failure()->set_message(std::string(999, 'x') + std::string("üüü"));
   ASSERT_TRUE(stubs_->Prepared(votes).ok());
-  Begin("h", {"a"});
-  v1::FinalizeRequest finalize = FinalizeOf("h", v1::DECISION_ROLLBACK);
+  Begin("test-h", {"a"});
+  v1::FinalizeRequest finalize = FinalizeOf("test-h", v1::DECISION_ROLLBACK);
   for (int i = 0; i < 500; ++i) finalize.mutable_reason()->append("ü");
   ASSERT_TRUE(stubs_->Finalize(finalize).ok());
   ASSERT_TRUE(daemon_->Restart().ok()) << daemon_->OutputTail();
   Connect();
-  EXPECT_EQ(Stored("g").branches(0).failure().message(), std::string(999, 'x'));
+  EXPECT_EQ(Stored("test-g").branches(0).failure().message(), std::string(999, 'x'));
   // The longest refusal there is fits into the trailers of a call.
-  const auto refused = stubs_->Finalize(FinalizeOf("h", v1::DECISION_COMMIT));
+  const auto refused = stubs_->Finalize(FinalizeOf("test-h", v1::DECISION_COMMIT));
   EXPECT_EQ(Refusal(refused), "GLOBAL_ROLLED_BACK");
   EXPECT_EQ(Metadata(refused, "detail"), finalize.reason());
 }
 
 TEST_F(BadInputTest, PageSizesAndTokens) {
-  for (int i = 0; i < 5; ++i) Begin(absl::StrCat("g", i), {});
+  for (int i = 0; i < 5; ++i) Begin(absl::StrCat("test-g", i), {});
   v1::ListGlobalsRequest list;
   list.set_page_size(-1);
   EXPECT_EQ(Refusal(stubs_->List(list)), "INVALID_PAGE_SIZE");
@@ -548,7 +555,7 @@ TEST_F(BadInputTest, BadResourcesAreRefusedAndTheRegistryStays) {
 }
 
 TEST_F(BadInputTest, AResourceInUseIsNotRemoved) {
-  Begin("g", {"a"});
+  Begin("test-g", {"a"});
   v1::RemoveResourceRequest remove;
   remove.set_name("db");
   const auto call = [&] {
@@ -565,7 +572,7 @@ TEST_F(BadInputTest, AResourceInUseIsNotRemoved) {
 TEST_F(BadInputTest, TheReasonThatStandsHigherInTheTableIsAnswered) {
   v1::CreateGlobalRequest create = CreateOf("bad id", std::vector<std::string>(1001, "bad id"), -absl::Seconds(1));
   EXPECT_EQ(Refusal(stubs_->Create(create)), "INVALID_GTRID");
-  create.set_gtrid("g");
+  create.set_gtrid("test-g");
   EXPECT_EQ(Refusal(stubs_->Create(create)), "INVALID_TIMEOUT");
   create.clear_timeout();
   EXPECT_EQ(Refusal(stubs_->Create(create)), "TOO_MANY_BRANCHES");
@@ -579,10 +586,10 @@ TEST_F(BadInputTest, TheReasonThatStandsHigherInTheTableIsAnswered) {
   EXPECT_EQ(Refusal(stubs_->Prepared(VotesOf("bad id", std::vector<std::string>(1001, "bad id")))), "INVALID_GTRID");
   EXPECT_EQ(Refusal(stubs_->Prepared(VotesOf("nobody", std::vector<std::string>(1001, "bad id")))), "TOO_MANY_ITEMS");
   EXPECT_EQ(Refusal(stubs_->Prepared(VotesOf("nobody", {"bad id"}))), "INVALID_BQUAL");
-  Begin("g", {"a"});
-  ASSERT_TRUE(stubs_->Finalize(FinalizeOf("g", v1::DECISION_ROLLBACK)).ok());
-  v1::FinalizeRequest finalize = FinalizeOf("g", v1::DECISION_COMMIT);
-  *finalize.mutable_votes() = VotesOf("g", {"missing"}).votes();
+  Begin("test-g", {"a"});
+  ASSERT_TRUE(stubs_->Finalize(FinalizeOf("test-g", v1::DECISION_ROLLBACK)).ok());
+  v1::FinalizeRequest finalize = FinalizeOf("test-g", v1::DECISION_COMMIT);
+  *finalize.mutable_votes() = VotesOf("test-g", {"missing"}).votes();
   EXPECT_EQ(Refusal(stubs_->Finalize(finalize)), "GLOBAL_ROLLED_BACK");
 }
 
@@ -593,16 +600,16 @@ TEST_F(OpenLimitTest, TooManyOpenGlobalsAreRefusedUntilOneEnds) {
   options.extra = {"--max-open-globals=3"};
   StartDaemon(options);
   for (const char* gtrid : {"a", "b", "c"}) ASSERT_TRUE(stubs_->Create(CreateOf(gtrid, {})).ok());
-  const auto refused = stubs_->Create(CreateOf("d", {}));
+  const auto refused = stubs_->Create(CreateOf("test-d", {}));
   EXPECT_EQ(ReasonName(refused.status()), "TOO_MANY_OPEN_GLOBALS");
   EXPECT_TRUE(absl::IsResourceExhausted(refused.status()));
   EXPECT_THAT(std::string(refused.status().message()), HasSubstr("--max-open-globals"));
   // The open ones go on, and so does looking.
-  EXPECT_TRUE(stubs_->Create(CreateOf("a", {})).ok());
+  EXPECT_TRUE(stubs_->Create(CreateOf("test-a", {})).ok());
   EXPECT_EQ(stubs_->List({})->globals_size(), 3);
-  ASSERT_TRUE(stubs_->Finalize(FinalizeOf("a", v1::DECISION_COMMIT)).ok());
-  EXPECT_TRUE(stubs_->Create(CreateOf("d", {})).ok());
-  ASSERT_TRUE(stubs_->Finalize(FinalizeOf("b", v1::DECISION_ROLLBACK)).ok());
+  ASSERT_TRUE(stubs_->Finalize(FinalizeOf("test-a", v1::DECISION_COMMIT)).ok());
+  EXPECT_TRUE(stubs_->Create(CreateOf("test-d", {})).ok());
+  ASSERT_TRUE(stubs_->Finalize(FinalizeOf("test-b", v1::DECISION_ROLLBACK)).ok());
   ExpectNormalTransaction();
 }
 

@@ -242,7 +242,7 @@ TEST_F(BadStoreTest, ADiskThatFillsUpStopsWritesOnlyWhileItIsFull) {
   ExpectNormalTransaction();
   std::vector<std::string> waiting;
   for (int i = 0; i < 500; ++i) {
-    waiting.push_back(absl::StrCat("waiting-", i));
+    waiting.push_back(absl::StrCat("test-waiting-", i));
     ASSERT_TRUE(stubs_->Create(CreateOf(waiting[i], {"a"})).ok());
     ASSERT_TRUE(stubs_->Prepared(VotesOf(waiting[i], {"a"})).ok());
   }
@@ -263,7 +263,7 @@ TEST_F(BadStoreTest, ADiskThatFillsUpStopsWritesOnlyWhileItIsFull) {
   absl::Status full;
   int created = 0;
   for (; created < 100000 && full.ok(); ++created) {
-    full = stubs_->Create(CreateOf(absl::StrCat("filling-", created), {"a"})).status();
+    full = stubs_->Create(CreateOf(absl::StrCat("test-filling-", created), {"a"})).status();
   }
   EXPECT_EQ(ReasonName(full), "STORE_FULL") << full;
   EXPECT_TRUE(absl::IsUnavailable(full));
@@ -283,7 +283,7 @@ TEST_F(BadStoreTest, ADiskThatFillsUpStopsWritesOnlyWhileItIsFull) {
   ASSERT_TRUE(found.ok()) << found.status();
   EXPECT_EQ(found->global().decision(), v1::DECISION_UNSPECIFIED);
   EXPECT_TRUE(stubs_->List({}).ok());
-  EXPECT_TRUE(absl::IsNotFound(stubs_->Get(absl::StrCat("filling-", created - 1)).status()));
+  EXPECT_TRUE(absl::IsNotFound(stubs_->Get(absl::StrCat("test-filling-", created - 1)).status()));
 
   std::filesystem::remove(filler);
   absl::Status committed;

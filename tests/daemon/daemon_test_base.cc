@@ -117,7 +117,7 @@ void DaemonTest::StartDaemon(Assentd::Options options) {
 void DaemonTest::Connect() { stubs_ = std::make_unique<Stubs>(daemon_->address()); }
 
 void DaemonTest::ExpectNormalTransaction() {
-  const std::string gtrid = NewGtrid("normal", absl::Now());
+  const std::string gtrid = NewGtrid("test", absl::Now());
   const auto created = stubs_->Create(CreateOf(gtrid, {"a", "b"}));
   ASSERT_TRUE(created.ok()) << created.status();
   const auto voted = stubs_->Prepared(VotesOf(gtrid, {"a", "b"}));

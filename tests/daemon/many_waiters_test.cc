@@ -41,7 +41,7 @@ struct Waiter {
   std::unique_ptr<grpc::ClientAsyncResponseReader<v1::PreparedResponse>> reader;
 };
 
-std::string Gtrid(int i) { return absl::StrCat("g", i); }
+std::string Gtrid(int i) { return absl::StrCat("test-g", i); }
 
 class ManyWaitersTest : public DaemonTest {};
 

@@ -25,6 +25,13 @@ std::string RunShell(const std::string& command) {
   return output;
 }
 
+// The README speaks of an assentd without settings.
+Assentd::Options WithDefaultCluster() {
+  Assentd::Options options;
+  options.cluster = "assent";
+  return options;
+}
+
 TEST(GrpcurlTest, ReadmeSessionIsTrue) {
   std::ifstream file("README.md");
   std::stringstream readme;
@@ -37,7 +44,7 @@ TEST(GrpcurlTest, ReadmeSessionIsTrue) {
   ASSERT_TRUE(absl::StartsWith(RunShell(grpcurl + " -version"), "grpcurl"))
       << "grpcurl is not installed; tools/test does that";
 
-  absl::StatusOr<std::unique_ptr<Assentd>> assentd = Assentd::Start();
+  absl::StatusOr<std::unique_ptr<Assentd>> assentd = Assentd::Start(WithDefaultCluster());
   ASSERT_TRUE(assentd.ok()) << assentd.status();
   for (const ConsoleStep& step : steps) {
     ASSERT_TRUE(absl::StartsWith(step.command, "grpcurl ")) << step.command;
