@@ -5,12 +5,12 @@
 #include <set>
 #include <utility>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "base/errors.h"
 #include "base/timestamp.h"
-#include "resource_manager/engine_view.h"
+#include "resource_manager/detach_barrier.h"
+#include "resource_manager/table_migration.h"
 #include "resource_manager/witness.h"
 
 namespace assent {
@@ -18,34 +18,7 @@ namespace {
 
 // Server start times are computed from whole seconds of uptime.
 constexpr absl::Duration kSameLife = absl::Seconds(2);
-// How long to wait for sessions that are about to go, and how often to look.
-constexpr absl::Duration kBarrierPatience = absl::Milliseconds(500);
-constexpr absl::Duration kBarrierPoll = absl::Milliseconds(10);
-// After the engine has let go of a transaction, its session still touches it once more; a server has crashed there.
-constexpr absl::Duration kAfterBarrier = absl::Milliseconds(2);
-// Where the engine cannot be asked: a server's session needs less than 5 ms to end unless the machine is overloaded.
-constexpr absl::Duration kSettle = absl::Seconds(1);
-
 using Cases = absl::Span<BranchCase* const>;
-
-bool IsOfThisLife(const v1::Session& session, const ServerIdentity& identity) {
-  return session.server() == identity.host_and_port &&
-         absl::AbsDuration(GetTime(session.server_start_time()) - identity.start_time) <= kSameLife;
-}
-
-absl::StatusOr<std::set<uint64_t>> ReadProcessList(MariaDbSession* session) {
-  const QueryResult result = session->Query("SELECT ID FROM information_schema.PROCESSLIST");
-  if (!result.ok()) return StatusOf(result.error, "reading the process list");
-  std::set<uint64_t> ids;
-  for (const auto& row : result.rows()) {
-    uint64_t id = 0;
-    if (!row[0] || !absl::SimpleAtoi(*row[0], &id)) {
-      return MakeError(Reason::DATABASE_ERROR, "the process list cannot be read");
-    }
-    ids.insert(id);
-  }
-  return ids;
-}
 
 absl::StatusOr<std::set<Xid>> ReadListed(MariaDbSession* session) {
   auto recovered = session->Recover();
@@ -57,26 +30,7 @@ absl::StatusOr<std::set<Xid>> ReadListed(MariaDbSession* session) {
   return listed;
 }
 
-// What the server and the engine say about connections, in one look.
-struct Connections {
-  std::set<uint64_t> alive;
-  EngineViewResult engine;
-};
-
-// The detach barrier: a connection is gone that does not stand in the process list and, asked after that, has no
-// transaction in the engine.
-absl::StatusOr<Connections> LookAtConnections(MariaDbSession* session) {
-  Connections connections;
-  absl::StatusOr<std::set<uint64_t>> alive = ReadProcessList(session);
-  if (!alive.ok()) return alive.status();
-  connections.alive = *std::move(alive);
-  absl::StatusOr<EngineViewResult> engine = ReadEngineView(session);
-  if (!engine.ok()) return engine.status();
-  connections.engine = *std::move(engine);
-  return connections;
-}
-
-SessionSight SightOf(const BranchCase& branch, const Connections& connections, const std::set<Xid>& listed_before) {
+SessionSight SightOf(const BranchCase& branch, const ConnectionsView& connections, const std::set<Xid>& listed_before) {
   const bool engine_known = connections.engine.kind == EngineViewResult::Kind::kOk;
   const EngineView& engine = connections.engine.view;
   if (branch.task->session) {
@@ -103,10 +57,22 @@ bool MayGoSoon(const BranchCase& branch) {
          (branch.facts.session == SessionSight::kAlive && branch.facts.kill == KillResult::kDone);
 }
 
-absl::Status LookAtSessions(MariaDbSession* session, const ServerIdentity& identity, bool patient, Cases cases) {
+// The account may see neither other accounts' sessions nor the engine.
+absl::Status DoWithout(MariaDbSession* session, bool patient, Cases cases) {
+  std::string hint;
+  for (BranchCase* branch : cases) {
+    if (branch->facts.session != SessionSight::kUnknown || !branch->hint.empty()) continue;
+    if (hint.empty()) hint = absl::StrCat("to see sessions: GRANT PROCESS ON *.* TO ", AccountOf(session));
+    branch->hint = hint;
+  }
+  if (!hint.empty() && patient) absl::SleepFor(kSettle);
+  return absl::OkStatus();
+}
+
+absl::Status LookAtSessions(MariaDbSession* session, bool patient, Cases cases) {
   std::vector<BranchCase*> open;
   for (BranchCase* branch : cases) {
-    if (branch->task->session && !IsOfThisLife(*branch->task->session, identity)) {
+    if (branch->task->session && !branch->facts.session_named) {
       branch->facts.session = SessionSight::kGone;
     }
     if (branch->facts.session != SessionSight::kGone) open.push_back(branch);
@@ -122,15 +88,10 @@ absl::Status LookAtSessions(MariaDbSession* session, const ServerIdentity& ident
   }
   const absl::Time deadline = absl::Now() + kBarrierPatience;
   for (;;) {
-    const absl::StatusOr<Connections> connections = LookAtConnections(session);
+    const absl::StatusOr<ConnectionsView> connections = LookAtConnections(session);
     if (!connections.ok()) return connections.status();
     for (BranchCase* branch : open) branch->facts.session = SightOf(*branch, *connections, listed_before);
-    const bool forbidden = connections->engine.kind == EngineViewResult::Kind::kForbidden;
-    if (forbidden && patient && std::any_of(open.begin(), open.end(), [](const BranchCase* branch) {
-          return branch->facts.session == SessionSight::kUnknown;
-        })) {
-      absl::SleepFor(kSettle);
-    }
+    if (connections->engine.kind == EngineViewResult::Kind::kForbidden) return DoWithout(session, patient, open);
     if (std::none_of(open.begin(), open.end(), [](const BranchCase* branch) { return MayGoSoon(*branch); }) ||
         absl::Now() >= deadline) {
       break;
@@ -188,13 +149,19 @@ v1::Evidence::Sighting SightingOf(bool listed) {
 
 }  // namespace
 
-BranchCase OpenCase(const BranchTask& task) {
+bool IsOfThisLife(const v1::Session& session, const ServerIdentity& identity) {
+  return session.server() == identity.host_and_port &&
+         absl::AbsDuration(GetTime(session.server_start_time()) - identity.start_time) <= kSameLife;
+}
+
+BranchCase OpenCase(const BranchTask& task, const ServerIdentity& identity) {
   BranchCase branch;
   branch.task = &task;
   branch.facts.decision = task.decision;
   branch.facts.voted_prepared = task.voted_prepared;
   branch.facts.lease_over = task.lease_over;
   branch.facts.may_kill = task.may_kill;
+  branch.facts.session_named = task.session && IsOfThisLife(*task.session, identity);
   return branch;
 }
 
@@ -222,12 +189,13 @@ BranchFinding FindingOf(const BranchCase& branch, const ServerIdentity& identity
   if (branch.verdict.act != Act::kNothing) {
     absl::StrAppend(evidence.mutable_detail(), "; next: ", ToString(branch.verdict.act));
   }
-  if (!branch.hint.empty()) absl::StrAppend(evidence.mutable_detail(), "; ", branch.hint);
+  const bool proven = !branch.verdict.retry && branch.verdict.outcome != v1::BRANCH_OUTCOME_UNSPECIFIED;
+  if (!branch.hint.empty() && !proven) absl::StrAppend(evidence.mutable_detail(), "; ", branch.hint);
   return finding;
 }
 
-absl::Status LookAt(MariaDbSession* session, const ServerIdentity& identity, bool patient, Cases cases) {
-  const absl::Status sessions = LookAtSessions(session, identity, patient, cases);
+absl::Status LookAt(MariaDbSession* session, bool patient, Cases cases) {
+  const absl::Status sessions = LookAtSessions(session, patient, cases);
   if (!sessions.ok()) return sessions;
   const absl::StatusOr<std::set<Xid>> listed = ReadListed(session);
   if (!listed.ok()) return listed.status();

@@ -24,7 +24,10 @@ struct BranchCase {
   std::string hint;     // What helps against `error`, or makes the witness unknowable.
 };
 
-BranchCase OpenCase(const BranchTask& task);
+// True if the session is one of this server, in this life of it: then its connection id means what it says.
+bool IsOfThisLife(const v1::Session& session, const ServerIdentity& identity);
+
+BranchCase OpenCase(const BranchTask& task, const ServerIdentity& identity);
 // Adds to what was done.
 void NoteDone(BranchCase* branch, absl::string_view statement, const DbError& error);
 // What the case has come to.
@@ -34,8 +37,7 @@ BranchFinding FindingOf(const BranchCase& branch, const ServerIdentity& identity
 // that a later absence holds. Sessions of which nothing is left are not looked at again; if some are about to go, waits
 // for them a moment. Where it must do without the engine's word (no PROCESS) and `patient`, it lets listed branches of
 // unknown sessions settle.
-absl::Status LookAt(MariaDbSession* session, const ServerIdentity& identity, bool patient,
-                    absl::Span<BranchCase* const> cases);
+absl::Status LookAt(MariaDbSession* session, bool patient, absl::Span<BranchCase* const> cases);
 
 }  // namespace assent
 

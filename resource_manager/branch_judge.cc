@@ -49,7 +49,8 @@ Verdict Listed(const BranchFacts& facts) {
       return Do(facts.decision == v1::DECISION_COMMIT ? Act::kCommit : Act::kRollback, kPrepared,
                 "it is prepared, and no session holds it");
     case VerbResult::kUnknownXid:
-      return Later(v1::BRANCH_OUTCOME_ATTACHED_ELSEWHERE, "another session than the known one holds it");
+      if (facts.session == SessionSight::kUnknown && facts.session_named) return Attached(facts);
+      return Later(v1::BRANCH_OUTCOME_ATTACHED_ELSEWHERE, "a session unknown here holds it");
     case VerbResult::kRetryLater:
       return Later(kPrepared, "the database does not finish branches now (a backup, or it is read-only)");
     case VerbResult::kOtherError: return Later(kPrepared, "the database refused to finish it");
@@ -79,9 +80,8 @@ Verdict Uncommitted(const BranchFacts& facts) {
       break;
     case RepairResult::kImpossible:
       ghost.detail =
-          "the database has lost sight of it (a ghost), and without a binary log it cannot be committed online: "
-          "restart "
-          "the server, which brings it back as prepared; it is finished then";
+          "the database has lost sight of it (a ghost), and this server cannot commit it online: restart the server, "
+          "which brings it back as prepared; it is finished then";
       break;
     case RepairResult::kDone:
     case RepairResult::kFailed:
@@ -107,7 +107,7 @@ Verdict Unprepared(const BranchFacts& facts, const Verdict& finished) {
       return Do(Act::kProbe, v1::BRANCH_OUTCOME_UNSPECIFIED, "it is not prepared, and may still be active");
     case ProbeResult::kFree: return finished;
     case ProbeResult::kTaken:
-      if (facts.session == SessionSight::kAlive) return Attached(facts);
+      if (facts.session == SessionSight::kAlive || facts.session_named) return Attached(facts);
       return Later(v1::BRANCH_OUTCOME_ATTACHED_ELSEWHERE, "it is active on a session unknown here");
     case ProbeResult::kFailed: break;
   }

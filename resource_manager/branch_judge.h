@@ -38,6 +38,8 @@ struct BranchFacts {
   bool voted_prepared = false;
   bool lease_over = false;
   bool may_kill = false;
+  // Which session runs the branch is known, and that it is of this life of the server: so it may be killed.
+  bool session_named = false;
 
   // In this order in time: session, list, witness; so that a later absence holds against an earlier sighting.
   SessionSight session = SessionSight::kUnknown;

@@ -67,12 +67,13 @@ class BranchRecovery {
   virtual absl::StatusOr<std::vector<BranchFinding>> Finish(absl::Span<const BranchTask> tasks) = 0;
   static constexpr size_t kMaxTasks = 1000;
 
-  // Engine transactions without a session that ListPrepared does not list, whoever's; nullopt: the account may not
-  // look.
+  // Prepared engine transactions without a session that ListPrepared does not list, whoever's: at least this many (what
+  // was prepared and wrote nothing hides one each). nullopt: it cannot be seen (the account may not look, or the
+  // server has more transactions than it shows).
   virtual absl::StatusOr<absl::optional<int>> CountGhosts() = 0;
 
   // Who waits for locks that branches hold; at most `limit`. The branch is named if `sessions` tells whose connection
-  // holds the lock, or if only one detached branch is prepared there.
+  // holds the lock, or if nothing else is prepared there. RESOURCE_UNFIT (metadata `grant`): the account may not look.
   virtual absl::StatusOr<std::vector<v1::LockWait>> LockWaits(absl::Span<const BranchTask> branches, int limit) = 0;
 
   // The claim of (cluster, resource) in the witness schema; nullopt: there is none.

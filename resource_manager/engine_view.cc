@@ -32,7 +32,36 @@ absl::optional<uint64_t> ThreadIdIn(absl::string_view line) {
   return id;
 }
 
-// INNODB_TRX, if the answer is fresh.
+}  // namespace
+
+absl::optional<EngineView> ParseInnodbStatus(absl::string_view text) {
+  // Old deadlocks, which name connections too, stand before the list.
+  const size_t list = text.find("\nLIST OF TRANSACTIONS FOR EACH SESSION:\n");
+  if (list == absl::string_view::npos || absl::StrContains(text, "... truncated...") ||
+      absl::StrContains(text, "FAIL TO OBTAIN LOCK MUTEX") ||
+      !absl::StrContains(text, "\nEND OF INNODB MONITOR OUTPUT\n")) {
+    return absl::nullopt;
+  }
+  EngineView view;
+  bool prepared = false;      // The transaction that is being read is.
+  bool detached = false;      // No connection was found for it so far.
+  int prepared_detached = 0;  // Of those that were read.
+  for (absl::string_view line : absl::StrSplit(text.substr(list), '\n')) {
+    if (absl::StartsWith(line, "---TRANSACTION ")) {
+      if (prepared && detached) ++prepared_detached;
+      prepared = absl::StrContains(line, " ACTIVE (PREPARED)");
+      detached = true;
+    } else if (const absl::optional<uint64_t> id = ThreadIdIn(line)) {
+      detached = false;
+      view.connections.insert(*id);
+      if (prepared) view.prepared_connections.insert(*id);
+    }
+  }
+  if (prepared && detached) ++prepared_detached;
+  view.prepared_detached = prepared_detached;
+  return view;
+}
+
 absl::StatusOr<EngineViewResult> ReadInnodbTrx(MariaDbSession* session) {
   EngineViewResult result;
   for (int i = 0; i < kCacheTries; ++i) {
@@ -67,36 +96,6 @@ absl::StatusOr<EngineViewResult> ReadInnodbTrx(MariaDbSession* session) {
     }
   }
   return result;
-}
-
-}  // namespace
-
-absl::optional<EngineView> ParseInnodbStatus(absl::string_view text) {
-  // Old deadlocks, which name connections too, stand before the list.
-  const size_t list = text.find("\nLIST OF TRANSACTIONS FOR EACH SESSION:\n");
-  if (list == absl::string_view::npos || absl::StrContains(text, "... truncated...") ||
-      absl::StrContains(text, "FAIL TO OBTAIN LOCK MUTEX") ||
-      !absl::StrContains(text, "\nEND OF INNODB MONITOR OUTPUT\n")) {
-    return absl::nullopt;
-  }
-  EngineView view;
-  bool prepared = false;      // The transaction that is being read is.
-  bool detached = false;      // No connection was found for it so far.
-  int prepared_detached = 0;  // Of those that were read.
-  for (absl::string_view line : absl::StrSplit(text.substr(list), '\n')) {
-    if (absl::StartsWith(line, "---TRANSACTION ")) {
-      if (prepared && detached) ++prepared_detached;
-      prepared = absl::StrContains(line, " ACTIVE (PREPARED)");
-      detached = true;
-    } else if (const absl::optional<uint64_t> id = ThreadIdIn(line)) {
-      detached = false;
-      view.connections.insert(*id);
-      if (prepared) view.prepared_connections.insert(*id);
-    }
-  }
-  if (prepared && detached) ++prepared_detached;
-  view.prepared_detached = prepared_detached;
-  return view;
 }
 
 absl::StatusOr<EngineViewResult> ReadEngineView(MariaDbSession* session) {

@@ -48,6 +48,8 @@ struct EngineViewResult {
 // Asks the server; the view is of a moment during the call. Needs a session without branch or transaction. Takes at
 // most about a second. DATABASE_ERROR, DATABASE_UNREACHABLE.
 absl::StatusOr<EngineViewResult> ReadEngineView(MariaDbSession* session);
+// The second way of ReadEngineView alone: INNODB_TRX.
+absl::StatusOr<EngineViewResult> ReadInnodbTrx(MariaDbSession* session);
 
 }  // namespace assent
 

@@ -1,14 +1,23 @@
 #include "resource_manager/mariadb_recovery.h"
 
+#include <algorithm>
+#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "base/errors.h"
+#include "resource_manager/engine_view.h"
+#include "resource_manager/lock_waits.h"
 #include "resource_manager/table_migration.h"
 #include "resource_manager/witness.h"
 
 namespace assent {
 namespace {
+
+// How often ghosts are counted before the fewest are believed: branches come and go meanwhile, ghosts stay.
+constexpr int kGhostCounts = 3;
+constexpr absl::Duration kGhostCountPause = absl::Milliseconds(20);
 
 constexpr int kErNoSuchThread = 1094;
 constexpr int kErKillDenied = 1095;
@@ -38,7 +47,10 @@ std::vector<BranchCase*> WithAct(const std::vector<BranchCase*>& cases, std::ini
 
 MariaDbRecovery::MariaDbRecovery(const ConnectOptions& options, int connections,
                                  std::unique_ptr<MariaDbSession> control, ServerIdentity identity)
-    : workers_(options, connections), control_(std::move(control)), identity_(std::move(identity)) {}
+    : workers_(options, connections),
+      control_(std::move(control)),
+      identity_(std::move(identity)),
+      ghosts_(control_.get(), &workers_) {}
 
 absl::StatusOr<std::unique_ptr<BranchRecovery>> MariaDbRecovery::Connect(const ConnectOptions& options,
                                                                          int connections) {
@@ -69,12 +81,12 @@ absl::StatusOr<std::vector<BranchFinding>> MariaDbRecovery::Work(absl::Span<cons
   cases.reserve(tasks.size());
   std::vector<BranchCase*> open;
   for (const BranchTask& task : tasks) {
-    cases.push_back(OpenCase(task));
+    cases.push_back(OpenCase(task, identity_));
     open.push_back(&cases.back());
   }
   // Ends, because no verdict orders an act twice.
   while (!open.empty()) {
-    const absl::Status looked = LookAt(control_.get(), identity_, may_act, open);
+    const absl::Status looked = LookAt(control_.get(), may_act, open);
     if (!looked.ok()) return looked;
     std::vector<BranchCase*> ordered;
     for (BranchCase* branch : open) {
@@ -95,7 +107,7 @@ absl::Status MariaDbRecovery::ActOn(const std::vector<BranchCase*>& cases) {
   absl::Status status = Kill(WithAct(cases, {Act::kKill}));
   if (status.ok()) status = Probe(WithAct(cases, {Act::kProbe}));
   if (status.ok()) status = FinishPrepared(WithAct(cases, {Act::kCommit, Act::kRollback}));
-  for (BranchCase* branch : WithAct(cases, {Act::kRepair})) branch->facts.repair = RepairResult::kFailed;
+  if (status.ok()) status = ghosts_.Repair(WithAct(cases, {Act::kRepair}));
   return status;
 }
 
@@ -163,12 +175,31 @@ absl::Status MariaDbRecovery::Probe(const std::vector<BranchCase*>& cases) {
       });
 }
 
-absl::StatusOr<absl::optional<int>> MariaDbRecovery::CountGhosts() { return absl::optional<int>(); }
+absl::StatusOr<absl::optional<int>> MariaDbRecovery::CountGhosts() {
+  absl::optional<int> fewest;
+  for (int i = 0; i < kGhostCounts; ++i) {
+    if (i > 0) absl::SleepFor(kGhostCountPause);
+    // Whatever was prepared when the engine was asked is in one of the lists, unless it came and went in between.
+    const auto before = control_->Recover();
+    if (!before.ok()) return before.status();
+    const absl::StatusOr<EngineViewResult> engine = ReadEngineView(control_.get());
+    if (!engine.ok()) return engine.status();
+    const auto after = control_->Recover();
+    if (!after.ok()) return after.status();
+    if (engine->kind != EngineViewResult::Kind::kOk || !engine->view.prepared_detached) return absl::optional<int>();
+    std::set<Xid> listed;
+    for (const auto* list : {&*before, &*after}) {
+      for (const RecoveredXid& xid : *list) listed.insert(Xid{xid.gtrid, xid.bqual});
+    }
+    const int in_engine = *engine->view.prepared_detached + static_cast<int>(engine->view.prepared_connections.size());
+    const int ghosts = std::min(*engine->view.prepared_detached, in_engine - static_cast<int>(listed.size()));
+    fewest = std::min(fewest.value_or(ghosts), ghosts);
+  }
+  return absl::optional<int>(std::max(0, *fewest));
+}
 
 absl::StatusOr<std::vector<v1::LockWait>> MariaDbRecovery::LockWaits(absl::Span<const BranchTask> branches, int limit) {
-  (void)branches;
-  (void)limit;
-  return std::vector<v1::LockWait>();
+  return ReadLockWaits(control_.get(), identity_, branches, limit);
 }
 
 absl::StatusOr<absl::optional<Claim>> MariaDbRecovery::ReadClaim(const WitnessTable& witness, absl::string_view cluster,

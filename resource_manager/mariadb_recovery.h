@@ -12,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "resource_manager/branch_case.h"
 #include "resource_manager/branch_recovery.h"
+#include "resource_manager/ghost_repair.h"
 #include "resource_manager/mariadb_session.h"
 #include "resource_manager/worker_pool.h"
 
@@ -57,6 +58,7 @@ class MariaDbRecovery : public BranchRecovery {
   WorkerPool workers_;
   const std::unique_ptr<MariaDbSession> control_;
   const ServerIdentity identity_;
+  GhostRepair ghosts_;
 };
 
 }  // namespace assent

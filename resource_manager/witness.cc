@@ -41,12 +41,6 @@ std::string WhereIs(const Xid& xid) {
   return absl::StrCat(" WHERE gtrid = ", Hex(xid.gtrid), " AND bqual = ", Hex(xid.bqual));
 }
 
-// The row that is as old as the table's contents: empty ids, which no branch has.
-const Xid& Birth() {
-  static const Xid* const kBirth = new Xid;
-  return *kBirth;
-}
-
 using Rows = std::vector<std::vector<absl::optional<std::string>>>;
 
 std::set<Xid> XidsOf(const Rows& rows) {
@@ -78,10 +72,15 @@ std::string ReadSql(const WitnessTable& table, absl::Span<const WitnessQuestion>
   // The birth comes last: a table that was made anew in between is then seen to be young.
   return absl::StrCat(
       "SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED;", select, ";SET TRANSACTION ISOLATION LEVEL READ COMMITTED;",
-      select, ";SELECT UNIX_TIMESTAMP(created), UNIX_TIMESTAMP(NOW(6)) FROM ", table.quoted(), WhereIs(Birth()));
+      select, ";SELECT UNIX_TIMESTAMP(created), UNIX_TIMESTAMP(NOW(6)) FROM ", table.quoted(), WhereIs(WitnessBirth()));
 }
 
 }  // namespace
+
+const Xid& WitnessBirth() {
+  static const Xid* const kBirth = new Xid;
+  return *kBirth;
+}
 
 absl::StatusOr<int> ReadWitnessVersion(MariaDbSession* session, const WitnessTable& table) {
   return ReadTableVersion(session, Kept(table));
@@ -91,9 +90,9 @@ absl::Status InstallWitness(MariaDbSession* session, const WitnessTable& table) 
   absl::Status status = BringUpToDate(session, Kept(table));
   if (!status.ok()) return status;
   const Xid nobody{"", "?"};
-  for (const std::string& sql : {absl::StrCat("INSERT IGNORE INTO ", table.quoted(), " (gtrid, bqual) VALUES ('', '')"),
-                                 absl::StrCat("SELECT gtrid FROM ", table.quoted(), WhereIs(nobody)),
-                                 absl::StrCat("DELETE FROM ", table.quoted(), WhereIs(nobody))}) {
+  for (const std::string& sql :
+       {table.InsertIgnoreSql(WitnessBirth()), absl::StrCat("SELECT gtrid FROM ", table.quoted(), WhereIs(nobody)),
+        absl::StrCat("DELETE FROM ", table.quoted(), WhereIs(nobody))}) {
     const QueryResult result = session->Query(sql);
     if (!result.ok()) {
       return Refused(session, table.schema(), result.error, absl::StrCat("using the table ", table.name()));
@@ -156,7 +155,7 @@ absl::StatusOr<std::vector<Xid>> ListWitnesses(MariaDbSession* session, const Wi
                                                absl::string_view gtrid_prefix, const Xid& after, int limit) {
   // Two ranges of the primary key, so that nothing is scanned: the rest of `after`'s transaction, and what follows.
   std::string sql;
-  const Xid first = std::max(after, Birth());
+  const Xid first = std::max(after, WitnessBirth());
   if (absl::StartsWith(first.gtrid, gtrid_prefix) && !first.gtrid.empty()) {
     absl::StrAppend(&sql, "(SELECT gtrid, bqual FROM ", table.quoted(), " WHERE gtrid = ", Hex(first.gtrid),
                     " AND bqual > ", Hex(first.bqual), " ORDER BY gtrid, bqual LIMIT ", limit, ") UNION ALL ");

@@ -26,6 +26,8 @@
 namespace assent {
 
 constexpr int kWitnessVersion = 1;
+// The ids of the birth row.
+const Xid& WitnessBirth();
 constexpr int kMaxWitnessesPerDelete = 1000;
 constexpr int kMaxWitnessesPerRead = 1000;
 

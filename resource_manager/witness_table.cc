@@ -5,6 +5,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "base/errors.h"
 
 namespace assent {
@@ -46,6 +47,10 @@ std::string WitnessTable::quoted() const { return absl::StrCat("`", schema_, "`.
 std::string WitnessTable::InsertSql(const Xid& xid) const {
   return absl::StrCat("INSERT INTO ", quoted(), " (gtrid, bqual) VALUES (X'", absl::BytesToHexString(xid.gtrid),
                       "', X'", absl::BytesToHexString(xid.bqual), "')");
+}
+
+std::string WitnessTable::InsertIgnoreSql(const Xid& xid) const {
+  return absl::StrReplaceAll(InsertSql(xid), {{"INSERT INTO", "INSERT IGNORE INTO"}});
 }
 
 }  // namespace assent

@@ -34,6 +34,8 @@ class WitnessTable {
   std::string quoted() const;
   // The statement that leaves the witness of a valid xid.
   std::string InsertSql(const Xid& xid) const;
+  // The same, but does nothing if it is there; also for the row with empty ids (see witness.h).
+  std::string InsertIgnoreSql(const Xid& xid) const;
 
  private:
   WitnessTable(absl::string_view schema, absl::string_view table) : schema_(schema), table_(table) {}

@@ -18,6 +18,9 @@ class WorkerPool {
   // Connects nothing yet. `connections`: at least one.
   WorkerPool(const ConnectOptions& options, int connections);
 
+  // The number of connections that it may have.
+  size_t connections() const { return connections_; }
+
   // For each i below `count`, in order and on whichever session is free: `send(session, i)`, which must send exactly
   // one statement or batch, or return false to leave i out; and, when its answer has come, `receive(session, i)`, which
   // must receive it. DATABASE_UNREACHABLE, or the error of connecting: then some were not sent, and the answers to
