@@ -107,15 +107,10 @@ class SdkTest : public testing::Test {
     EXPECT_TRUE(xids.ok()) << xids.status();
     return xids.ok() ? xids->size() : 999;
   }
-  // Finishes what a test has left in doubt on purpose, once its session is gone.
-  void FinishByHand(int server, const Xid& xid, bool commit) {
-    QueryResult result;
-    for (int i = 0; i < 500; ++i) {
-      absl::SleepFor(absl::Milliseconds(20));
-      result = admin(server)->Query(absl::StrCat("XA ", commit ? "COMMIT " : "ROLLBACK ", XidSqlLiteral(xid)));
-      if (result.ok()) return;
-    }
-    ADD_FAILURE() << result.error.message;
+  // The coordinator finishes what a test has left in doubt on purpose, by itself.
+  void AwaitOutcome(const std::string& gtrid, v1::Outcome outcome) {
+    for (int i = 0; i < 3000 && Global(gtrid).outcome() != outcome; ++i) absl::SleepFor(absl::Milliseconds(20));
+    EXPECT_EQ(Global(gtrid).outcome(), outcome) << Global(gtrid).DebugString();
   }
   void KillConnection(int server, MariaDbSession* victim) {
     const uint64_t id = victim->connection_id();

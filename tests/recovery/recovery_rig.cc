@@ -1,5 +1,7 @@
 #include "tests/recovery/recovery_rig.h"
 
+#include <mariadb/mysql.h>
+
 #include <fstream>
 #include <utility>
 
@@ -43,8 +45,10 @@ absl::StatusOr<std::unique_ptr<RecoveryRig>> RecoveryRig::Start(Options options)
     rig->databases_[static_cast<size_t>(i)] = *std::move(started);
     std::ofstream(absl::StrCat(rig->folder_.path(), "/", ResourceName(i), ".password"))
         << rig->database(i).password() << "\n";
-    rig->Sql(i, "CREATE DATABASE app; CREATE TABLE app.t (gtrid VARCHAR(64), bqual VARCHAR(64), PRIMARY KEY (gtrid, bqual)) "
-                "ENGINE=InnoDB");
+    rig->Sql(
+        i,
+        "CREATE DATABASE app; CREATE TABLE app.t (gtrid VARCHAR(64), bqual VARCHAR(64), PRIMARY KEY (gtrid, bqual)) "
+        "ENGINE=InnoDB");
   }
   Assentd::Options coordinator = rig->options_.coordinator;
   coordinator.extra.insert(coordinator.extra.begin(), "--sweep-interval=500ms");
@@ -59,6 +63,13 @@ absl::StatusOr<std::unique_ptr<RecoveryRig>> RecoveryRig::Start(Options options)
 }
 
 absl::Status RecoveryRig::Register(int server, const std::function<void(v1::RegisterResourceRequest*)>& change) {
+  return RegisterAt(&api(), server, change);
+}
+
+v1::Session RecoveryRig::Describe(const MariaDbSession& session) { return Branch::Describe(session); }
+
+absl::Status RecoveryRig::RegisterAt(CoordinatorApi* api, int server,
+                                     const std::function<void(v1::RegisterResourceRequest*)>& change) {
   v1::RegisterResourceRequest request;
   request.set_replace(true);
   v1::Resource* resource = request.mutable_resource();
@@ -72,7 +83,7 @@ absl::Status RecoveryRig::Register(int server, const std::function<void(v1::Regi
   SetDuration(options_.lease, resource->mutable_lease());
   SetDuration(options_.orphan_age, resource->mutable_orphan_age());
   if (change) change(&request);
-  return Call(api().resources(), &v1::ResourceService::Stub::RegisterResource, request).status();
+  return Call(api->resources(), &v1::ResourceService::Stub::RegisterResource, request).status();
 }
 
 absl::StatusOr<std::unique_ptr<MariaDbSession>> RecoveryRig::TryConnect(int server) {
@@ -93,15 +104,38 @@ std::vector<RawBranch> RecoveryRig::Begin(const std::vector<int>& servers, absl:
   v1::CreateGlobalRequest request;
   SetDuration(timeout, request.mutable_timeout());
   for (const int server : servers) request.add_branches()->set_resource(ResourceName(server));
-  const auto created = Call(api().coordinator(), &Service::CreateGlobal, request);
+  const auto created = TryCreate(request);
   CHECK(created.ok()) << created.status();
   std::vector<RawBranch> branches;
   for (size_t i = 0; i < servers.size(); ++i) {
     branches.push_back({servers[i],
                         {created->global().gtrid(), created->global().branches(static_cast<int>(i)).bqual()},
                         Connect(servers[i])});
+    branches.back().handle = branches.back().session->BorrowHandle();
   }
   return branches;
+}
+
+absl::StatusOr<v1::CreateGlobalResponse> RecoveryRig::TryCreate(const v1::CreateGlobalRequest& request) {
+  return Call(api().coordinator(), &Service::CreateGlobal, request);
+}
+
+absl::StatusOr<v1::CreateGlobalResponse> RecoveryRig::TryBegin(const std::vector<int>& servers) {
+  v1::CreateGlobalRequest request;
+  for (const int server : servers) request.add_branches()->set_resource(ResourceName(server));
+  return TryCreate(request);
+}
+
+void RecoveryRig::Reset(RawBranch* branch) {
+  const uint64_t id = branch->session->connection_id();
+  CHECK_EQ(mysql_reset_connection(branch->handle), 0);
+  branch->session->Abandon();
+  CHECK(AwaitTrue([&] {
+    return Connect(branch->server)
+        ->Query(absl::StrCat("SELECT 1 FROM information_schema.PROCESSLIST WHERE ID = ", id))
+        .rows()
+        .empty();
+  }));
 }
 
 void RecoveryRig::Prepare(RawBranch* branch) {
@@ -201,7 +235,8 @@ int RecoveryRig::Rows(int server, const std::string& gtrid) {
 
 int RecoveryRig::Witnesses(int server, const std::string& gtrid) {
   int count = -1;
-  const QueryResult result = Sql(server, absl::StrCat("SELECT COUNT(*) FROM assent.witness WHERE gtrid = '", gtrid, "'"));
+  const QueryResult result =
+      Sql(server, absl::StrCat("SELECT COUNT(*) FROM assent.witness WHERE gtrid = '", gtrid, "'"));
   CHECK(absl::SimpleAtoi(result.rows()[0][0].value_or(""), &count));
   return count;
 }
@@ -225,6 +260,10 @@ absl::StatusOr<v1::ListInDoubtResponse> RecoveryRig::InDoubt(bool with_locks) {
   request.set_page_size(1000);
   request.set_with_locks(with_locks);
   return Call(api().coordinator(), &Service::ListInDoubt, request);
+}
+
+absl::StatusOr<v1::ResolveBranchResponse> RecoveryRig::Resolve(const v1::ResolveBranchRequest& request) {
+  return Call(api().coordinator(), &Service::ResolveBranch, request);
 }
 
 QueryResult RecoveryRig::Sql(int server, absl::string_view sql) {

@@ -1,5 +1,5 @@
-// RecoveryRig: two private database servers, a coordinator, and participants that can be stopped at any step, with what one
-// needs to see how that ends.
+// RecoveryRig: two private database servers, a coordinator, and participants that can be stopped at any step, with what
+// one needs to see how that ends.
 #ifndef ASSENT_TESTS_RECOVERY_RECOVERY_RIG_H_
 #define ASSENT_TESTS_RECOVERY_RECOVERY_RIG_H_
 
@@ -24,11 +24,13 @@
 
 namespace assent {
 
-// One branch as a participant runs it, step by step, with nothing done by itself. The row (gtrid) in `app.t` is its work.
+// One branch as a participant runs it, step by step, with nothing done by itself. The row (gtrid) in `app.t` is its
+// work.
 struct RawBranch {
   int server = 0;
   Xid xid;
   std::unique_ptr<MariaDbSession> session;
+  st_mysql* handle = nullptr;  // The session's own, for what no application should do with it.
 };
 
 // Thread-compatible.
@@ -54,6 +56,9 @@ class RecoveryRig {
   static std::string ResourceName(int server) { return server == 0 ? "a" : "b"; }
   // Registers the resource, with whatever `change` makes of it.
   absl::Status Register(int server, const std::function<void(v1::RegisterResourceRequest*)>& change = {});
+  absl::Status RegisterAt(CoordinatorApi* api, int server,
+                          const std::function<void(v1::RegisterResourceRequest*)>& change = {});
+  static v1::Session Describe(const MariaDbSession& session);
   // A new session as the participants' account. Dies if the server is not there.
   std::unique_ptr<MariaDbSession> Connect(int server);
   absl::StatusOr<std::unique_ptr<MariaDbSession>> TryConnect(int server);
@@ -61,6 +66,11 @@ class RecoveryRig {
   // --- A transaction, step by step. They die on errors that no test provokes. ---
   // Begins one with a branch on each of the servers.
   std::vector<RawBranch> Begin(const std::vector<int>& servers, absl::Duration timeout = absl::Minutes(5));
+  absl::StatusOr<v1::CreateGlobalResponse> TryCreate(const v1::CreateGlobalRequest& request);
+  // Creates one with a branch on each of the servers, and no more.
+  absl::StatusOr<v1::CreateGlobalResponse> TryBegin(const std::vector<int>& servers);
+  // What no pool must do: resets the session of a prepared branch, and closes it.
+  void Reset(RawBranch* branch);
   // XA START, a row, the witness (unless the resource has none), XA END, XA PREPARE.
   void Prepare(RawBranch* branch);
   // Votes PREPARED for all, with their sessions.
@@ -86,6 +96,7 @@ class RecoveryRig {
   int Prepared(int server);
   absl::StatusOr<v1::RecoverResponse> Recover(bool dry_run = false, const std::string& resource = "");
   absl::StatusOr<v1::ListInDoubtResponse> InDoubt(bool with_locks = false);
+  absl::StatusOr<v1::ResolveBranchResponse> Resolve(const v1::ResolveBranchRequest& request);
   // A statement as root; dies if it fails.
   QueryResult Sql(int server, absl::string_view sql);
 

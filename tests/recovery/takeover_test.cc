@@ -90,8 +90,8 @@ TEST_F(TakeoverTest, WithoutLeaveToKillItStaysInDoubtAndSaysSo) {
 
 TEST_F(TakeoverTest, AnOrphanIsRolledBackAfterItsAgeAndForeignXidsNever) {
   Start();
-  RawBranch orphan{0, {NewGtrid("test", absl::Now()), "b1"}, rig_->Connect(0)};
-  RawBranch foreign{0, {NewGtrid("other", absl::Now()), "b1"}, rig_->Connect(0)};
+  RawBranch orphan{0, {NewGtrid("test", absl::Now()), "b1"}, rig_->Connect(0), nullptr};
+  RawBranch foreign{0, {NewGtrid("other", absl::Now()), "b1"}, rig_->Connect(0), nullptr};
   for (RawBranch* branch : {&orphan, &foreign}) {
     rig_->Prepare(branch);
     branch->session->Abandon();

@@ -1,0 +1,439 @@
+// Whoever else has a hand in it: DBAs, pools, backups, second coordinators, wrong passwords. Assent never reports what
+// is not proven, and says what it found.
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <fstream>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "absl/time/clock.h"
+#include "base/errors.h"
+#include "base/grpc_status.h"
+#include "gmock/gmock.h"
+#include "grpcpp/grpcpp.h"
+#include "gtest/gtest.h"
+#include "tests/fixtures/process.h"
+#include "tests/recovery/recovery_rig.h"
+
+namespace assent {
+namespace {
+
+using ::testing::HasSubstr;
+
+class AdversaryTest : public testing::Test {
+ protected:
+  void Start(RecoveryRig::Options options = {}) {
+    auto rig = RecoveryRig::Start(std::move(options));
+    ASSERT_TRUE(rig.ok()) << rig.status();
+    rig_ = *std::move(rig);
+  }
+
+  // A decided transaction on server 0 whose session is gone, while the coordinator is stopped so that it cannot act.
+  RawBranch LeftAlone(v1::Decision decision) {
+    std::vector<RawBranch> branches = rig_->Decided({0}, decision);
+    rig_->coordinator().Signal(SIGSTOP);
+    branches[0].session->Abandon();
+    return std::move(branches[0]);
+  }
+
+  // A DBA's statement that may have to wait until the server has let go of the session.
+  void ByHand(const std::string& sql) {
+    EXPECT_TRUE(RecoveryRig::AwaitTrue([&] { return rig_->Connect(0)->Query(sql).ok(); })) << sql;
+  }
+
+  v1::ResourceStatus StatusOfA() {
+    const auto page = rig_->InDoubt();
+    EXPECT_TRUE(page.ok()) << page.status();
+    return page.ok() && page->resources_size() > 0 ? page->resources(0) : v1::ResourceStatus();
+  }
+  bool AwaitStateOfA(v1::ResourceStatus::State state) {
+    return RecoveryRig::AwaitTrue([&] { return StatusOfA().state() == state; });
+  }
+
+  std::unique_ptr<RecoveryRig> rig_;
+};
+
+// --- A DBA's hand ---------------------------------------------------------------------------------------------------
+
+struct ByHandCase {
+  v1::Decision decision;
+  const char* verb;
+  v1::Branch::State branch;
+  v1::Global::State global;
+};
+
+class ByHandTest : public AdversaryTest, public testing::WithParamInterface<ByHandCase> {};
+
+TEST_P(ByHandTest, IsSeenForWhatItIs) {
+  const ByHandCase& it = GetParam();
+  Start();
+  const RawBranch branch = LeftAlone(it.decision);
+  ByHand(absl::StrCat("XA ", it.verb, " ", XidSqlLiteral(branch.xid)));
+  rig_->coordinator().Signal(SIGCONT);
+  const v1::GetGlobalResponse found = rig_->Await(branch.xid.gtrid, it.global);
+  EXPECT_EQ(found.global().state(), it.global) << found.DebugString();
+  EXPECT_EQ(found.global().branches(0).state(), it.branch);
+  EXPECT_EQ(rig_->Rows(0, branch.xid.gtrid), std::string(it.verb) == "COMMIT" ? 1 : 0);
+  if (it.global != v1::Global::STATE_HEURISTIC) return;
+  EXPECT_EQ(found.outcome(), v1::OUTCOME_IN_DOUBT);
+  const auto page = rig_->InDoubt();
+  ASSERT_TRUE(page.ok());
+  ASSERT_EQ(page->branches_size(), 1);
+  EXPECT_TRUE(page->branches(0).alarm());
+  EXPECT_FALSE(page->branches(0).has_next_attempt_time()) << "never retried into silence";
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, ByHandTest,
+    testing::Values(ByHandCase{v1::DECISION_COMMIT, "COMMIT", v1::Branch::STATE_COMMITTED, v1::Global::STATE_COMMITTED},
+                    ByHandCase{v1::DECISION_COMMIT, "ROLLBACK", v1::Branch::STATE_HEURISTIC_ROLLED_BACK,
+                               v1::Global::STATE_HEURISTIC},
+                    ByHandCase{v1::DECISION_ROLLBACK, "ROLLBACK", v1::Branch::STATE_ROLLED_BACK,
+                               v1::Global::STATE_ROLLED_BACK},
+                    ByHandCase{v1::DECISION_ROLLBACK, "COMMIT", v1::Branch::STATE_HEURISTIC_COMMITTED,
+                               v1::Global::STATE_HEURISTIC}),
+    [](const auto& info) {
+      return absl::StrCat(v1::Decision_Name(info.param.decision).substr(9), "_met_by_", info.param.verb);
+    });
+
+TEST_F(AdversaryTest, AnOperatorClosesAHeuristicWithReasonAndEtag) {
+  Start();
+  const RawBranch branch = LeftAlone(v1::DECISION_COMMIT);
+  ByHand(absl::StrCat("XA ROLLBACK ", XidSqlLiteral(branch.xid)));
+  rig_->coordinator().Signal(SIGCONT);
+  const v1::GetGlobalResponse found = rig_->Await(branch.xid.gtrid, v1::Global::STATE_HEURISTIC);
+  v1::ResolveBranchRequest request;
+  request.set_gtrid(branch.xid.gtrid);
+  request.set_bqual(branch.xid.bqual);
+  request.set_resolution(v1::RESOLUTION_ACKNOWLEDGED);
+  request.set_reason("booked by hand, ticket 17");
+  request.set_etag("0");
+  EXPECT_EQ(ReasonOf(rig_->Resolve(request).status()), Reason::ETAG_MISMATCH);
+  request.set_etag(found.etag());
+  request.set_validate_only(true);
+  const auto looked = rig_->Resolve(request);
+  ASSERT_TRUE(looked.ok()) << looked.status();
+  EXPECT_EQ(looked->global().state(), v1::Global::STATE_HEURISTIC_CLOSED);
+  EXPECT_EQ(looked->evidence().prepared_before(), v1::Evidence::SIGHTING_ABSENT) << "it looked at the database";
+  EXPECT_EQ(rig_->Global(branch.xid.gtrid).global().state(), v1::Global::STATE_HEURISTIC) << "only validated";
+  request.set_validate_only(false);
+  ASSERT_TRUE(rig_->Resolve(request).ok());
+  EXPECT_TRUE(rig_->Resolve(request).ok()) << "idempotent";
+  const v1::Global closed = rig_->Global(branch.xid.gtrid).global();
+  EXPECT_EQ(closed.state(), v1::Global::STATE_HEURISTIC_CLOSED);
+  const v1::HistoryEntry& last = *closed.history().rbegin();
+  EXPECT_EQ(last.event(), v1::HistoryEntry::EVENT_RESOLVED);
+  EXPECT_THAT(last.detail(), HasSubstr("ticket 17"));
+  EXPECT_THAT(last.actor(), HasSubstr("127.0.0.1"));
+  EXPECT_EQ(rig_->InDoubt()->branches_size(), 0) << "no more alarms";
+}
+
+TEST_F(AdversaryTest, AnOperatorCannotDeclareWhatTheDatabaseContradicts) {
+  RecoveryRig::Options options;
+  options.lease = absl::Seconds(60);
+  Start(std::move(options));
+  std::vector<RawBranch> branches = rig_->Decided({0}, v1::DECISION_COMMIT);  // Its session lives.
+  v1::ResolveBranchRequest request;
+  request.set_gtrid(branches[0].xid.gtrid);
+  request.set_bqual(branches[0].xid.bqual);
+  request.set_resolution(v1::RESOLUTION_COMMITTED);
+  request.set_reason("I am sure");
+  request.set_validate_only(true);
+  absl::Status refused;
+  EXPECT_TRUE(RecoveryRig::AwaitTrue([&] {
+    request.set_etag(rig_->Global(branches[0].xid.gtrid).etag());
+    refused = rig_->Resolve(request).status();
+    return ReasonOf(refused) != Reason::ETAG_MISMATCH;
+  }));
+  EXPECT_EQ(ReasonOf(refused), Reason::RESOLUTION_REFUSED) << refused;
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("still has it"));
+  ASSERT_TRUE(branches[0].session->Commit(branches[0].xid).ok());
+}
+
+// --- Sessions killed at each state ----------------------------------------------------------------------------------
+
+TEST_F(AdversaryTest, SessionsKilledAtEachStateEndAsTheyMust) {
+  Start();
+  const auto kill = [&](RawBranch* branch) {
+    rig_->Sql(0, absl::StrCat("KILL CONNECTION ", branch->session->connection_id()));
+    branch->session->Abandon();
+  };
+  // Active.
+  std::vector<RawBranch> active = rig_->Begin({0}, absl::Seconds(3));
+  ASSERT_TRUE(active[0].session->Start(active[0].xid, "INSERT INTO app.t VALUES ('x', 'x')").xa.ok());
+  kill(&active[0]);
+  // Prepared, not voted.
+  std::vector<RawBranch> prepared = rig_->Begin({0}, absl::Seconds(3));
+  rig_->Prepare(&prepared[0]);
+  kill(&prepared[0]);
+  // Voted, not decided.
+  std::vector<RawBranch> voted = rig_->Begin({0}, absl::Seconds(3));
+  rig_->Prepare(&voted[0]);
+  ASSERT_TRUE(rig_->Vote(voted).ok());
+  kill(&voted[0]);
+  // Decided.
+  std::vector<RawBranch> committed = rig_->Decided({0}, v1::DECISION_COMMIT);
+  kill(&committed[0]);
+  std::vector<RawBranch> rolled_back = rig_->Decided({0}, v1::DECISION_ROLLBACK);
+  kill(&rolled_back[0]);
+
+  for (const auto* branches : {&active, &prepared, &voted, &rolled_back}) {
+    const std::string& gtrid = (*branches)[0].xid.gtrid;
+    EXPECT_EQ(rig_->Await(gtrid, v1::Global::STATE_ROLLED_BACK).outcome(), v1::OUTCOME_ROLLED_BACK);
+    EXPECT_EQ(rig_->Rows(0, gtrid), 0);
+  }
+  EXPECT_EQ(rig_->Await(committed[0].xid.gtrid, v1::Global::STATE_COMMITTED).outcome(), v1::OUTCOME_COMMITTED);
+  EXPECT_EQ(rig_->Rows(0, committed[0].xid.gtrid), 1);
+  EXPECT_EQ(rig_->Prepared(0), 0);
+}
+
+TEST_F(AdversaryTest, AParticipantThatSleepsBetweenPrepareAndVoteIsToldToRollBack) {
+  Start();
+  std::vector<RawBranch> branches = rig_->Begin({0}, absl::Seconds(1));
+  rig_->Prepare(&branches[0]);
+  const v1::GetGlobalResponse done = rig_->Await(branches[0].xid.gtrid, v1::Global::STATE_ROLLED_BACK);
+  EXPECT_EQ(done.outcome(), v1::OUTCOME_ROLLED_BACK) << done.DebugString();
+  EXPECT_EQ(ReasonOf(rig_->Vote(branches)), Reason::GLOBAL_ROLLED_BACK) << "it wakes up and votes";
+  EXPECT_EQ(rig_->Prepared(0), 0);
+}
+
+// --- Pools ----------------------------------------------------------------------------------------------------------
+
+class PoolTest : public AdversaryTest, public testing::WithParamInterface<bool> {};
+
+TEST_P(PoolTest, AResetOfAPreparedSessionIsHealed) {
+  RecoveryRig::Options options;
+  if (GetParam()) options.database_options = {"--log-bin"};
+  Start(std::move(options));
+  for (const v1::Decision decision : {v1::DECISION_COMMIT, v1::DECISION_ROLLBACK}) {
+    std::vector<RawBranch> branches = rig_->Begin({0});
+    rig_->Prepare(&branches[0]);
+    const std::string gtrid = branches[0].xid.gtrid;
+    ASSERT_TRUE(rig_->Vote(branches).ok());
+    rig_->Reset(&branches[0]);
+    EXPECT_EQ(rig_->Prepared(0), 0) << "the server has lost sight of it";
+    ASSERT_TRUE(rig_->Finalize(gtrid, decision).ok());
+    const bool commit = decision == v1::DECISION_COMMIT;
+    const v1::GetGlobalResponse done =
+        rig_->Await(gtrid, commit ? v1::Global::STATE_COMMITTED : v1::Global::STATE_ROLLED_BACK);
+    EXPECT_EQ(done.outcome(), commit ? v1::OUTCOME_COMMITTED : v1::OUTCOME_ROLLED_BACK) << done.DebugString();
+    EXPECT_EQ(rig_->Rows(0, gtrid), commit ? 1 : 0);
+    rig_->Sql(0, absl::StrCat("REPLACE INTO app.t VALUES ('", gtrid, "', 'b1')"));  // Its locks are gone.
+  }
+  rig_->database(0).Kill9();
+  ASSERT_TRUE(rig_->database(0).Restart().ok());
+  EXPECT_EQ(rig_->Prepared(0), 0) << "nothing comes back";
+}
+
+INSTANTIATE_TEST_SUITE_P(All, PoolTest, testing::Bool(),
+                         [](const auto& info) { return info.param ? "with_binlog" : "without_binlog"; });
+
+// --- The witness ----------------------------------------------------------------------------------------------------
+
+TEST_F(AdversaryTest, WithoutItsWitnessTableACommitIsNeitherClaimedNorDenied) {
+  Start();
+  const RawBranch branch = LeftAlone(v1::DECISION_COMMIT);
+  ByHand(absl::StrCat("XA COMMIT ", XidSqlLiteral(branch.xid)));
+  rig_->Sql(0, "DROP TABLE assent.witness");
+  rig_->coordinator().Signal(SIGCONT);
+  v1::Branch seen;
+  EXPECT_TRUE(RecoveryRig::AwaitTrue([&] {
+    seen = rig_->BranchOf(branch.xid.gtrid, branch.xid.bqual);
+    return seen.evidence_size() > 0;
+  }));
+  absl::SleepFor(absl::Seconds(2));
+  const v1::GetGlobalResponse global = rig_->Global(branch.xid.gtrid);
+  EXPECT_EQ(global.global().state(), v1::Global::STATE_COMMITTING) << global.DebugString();
+  EXPECT_EQ(seen.evidence().rbegin()->outcome(), v1::BRANCH_OUTCOME_UNSPECIFIED);
+  // Made anew, the table proves no more than before: what it says begins with its birth.
+  ASSERT_TRUE(rig_->Register(0).ok());
+  absl::SleepFor(absl::Seconds(2));
+  EXPECT_EQ(rig_->Global(branch.xid.gtrid).global().state(), v1::Global::STATE_COMMITTING);
+  // An operator who has looked at the rows says so.
+  v1::ResolveBranchRequest request;
+  request.set_gtrid(branch.xid.gtrid);
+  request.set_bqual(branch.xid.bqual);
+  request.set_resolution(v1::RESOLUTION_COMMITTED);
+  request.set_reason("the row is there");
+  EXPECT_TRUE(RecoveryRig::AwaitTrue([&] {
+    request.set_etag(rig_->Global(branch.xid.gtrid).etag());
+    return rig_->Resolve(request).ok();
+  }));
+  EXPECT_EQ(rig_->Global(branch.xid.gtrid).outcome(), v1::OUTCOME_COMMITTED);
+}
+
+TEST_F(AdversaryTest, ALostWitnessRowIsAnAlarmAndNeverSuccess) {
+  Start();
+  const RawBranch branch = LeftAlone(v1::DECISION_COMMIT);
+  ByHand(absl::StrCat("XA COMMIT ", XidSqlLiteral(branch.xid)));
+  rig_->Sql(0, absl::StrCat("DELETE FROM assent.witness WHERE gtrid = '", branch.xid.gtrid, "'"));
+  rig_->coordinator().Signal(SIGCONT);
+  EXPECT_EQ(rig_->Await(branch.xid.gtrid, v1::Global::STATE_HEURISTIC).outcome(), v1::OUTCOME_IN_DOUBT);
+}
+
+// --- Other servers, other data, other coordinators ------------------------------------------------------------------
+
+TEST_F(AdversaryTest, AServerRestoredFromABackupIsQuarantined) {
+  Start();
+  // A finished transaction counts the epoch up; the backup is from before it.
+  ASSERT_TRUE(rig_->database(0).Stop().ok());
+  const std::string data = std::string(absl::StripSuffix(rig_->database(0).socket(), "/sock")) + "/data";
+  const std::string backup = data + ".backup";
+  ASSERT_EQ(*assent::Run({*FindProgram("cp"), "-a", data, backup}, {}), 0);
+  ASSERT_TRUE(rig_->database(0).Restart().ok());
+  ASSERT_TRUE(AwaitStateOfA(v1::ResourceStatus::STATE_OK));
+  const RawBranch branch = LeftAlone(v1::DECISION_COMMIT);
+  rig_->coordinator().Signal(SIGCONT);
+  ASSERT_EQ(rig_->Await(branch.xid.gtrid, v1::Global::STATE_COMMITTED).outcome(), v1::OUTCOME_COMMITTED);
+  ASSERT_TRUE(RecoveryRig::AwaitTrue([&] { return rig_->Witnesses(0, branch.xid.gtrid) == 0; }));
+  ASSERT_TRUE(rig_->database(0).Stop().ok());
+  ASSERT_EQ(*assent::Run({*FindProgram("rm"), "-rf", data}, {}), 0);
+  ASSERT_EQ(*assent::Run({*FindProgram("mv"), backup, data}, {}), 0);
+  ASSERT_TRUE(rig_->database(0).Restart().ok());
+  EXPECT_TRUE(AwaitStateOfA(v1::ResourceStatus::STATE_QUARANTINED)) << StatusOfA().DebugString();
+  EXPECT_THAT(StatusOfA().detail(), HasSubstr("older copy of its data"));
+  EXPECT_EQ(ReasonOf(rig_->TryBegin({0}).status()), Reason::RESOURCE_QUARANTINED) << "no new branches there";
+  EXPECT_TRUE(rig_->TryBegin({1}).ok()) << "and nobody else suffers";
+  EXPECT_EQ(ReasonOf(rig_->Register(0)), Reason::RESOURCE_QUARANTINED);
+  ASSERT_TRUE(rig_->Register(0, [](v1::RegisterResourceRequest* r) { r->set_accept_server(true); }).ok());
+  EXPECT_TRUE(AwaitStateOfA(v1::ResourceStatus::STATE_OK));
+  EXPECT_TRUE(rig_->TryBegin({0}).ok());
+}
+
+TEST_F(AdversaryTest, AnotherServerAtTheAddressIsQuarantined) {
+  Start();
+  const auto link = TempDir::Create();
+  const std::string path = link->path() + "/sock";
+  ASSERT_EQ(symlink(rig_->database(0).socket().c_str(), path.c_str()), 0);
+  const auto through_link = [&](v1::RegisterResourceRequest* r) {
+    r->mutable_resource()->set_address("unix:" + path);
+    r->mutable_resource()->set_password_file(path + ".password");
+  };
+  std::ofstream(path + ".password") << rig_->database(0).password();
+  ASSERT_TRUE(rig_->Register(0, through_link).ok());
+  ASSERT_TRUE(AwaitStateOfA(v1::ResourceStatus::STATE_OK));
+  ASSERT_EQ(unlink(path.c_str()), 0);
+  ASSERT_EQ(symlink(rig_->database(1).socket().c_str(), path.c_str()), 0);
+  std::ofstream(path + ".password") << rig_->database(1).password();
+  rig_->database(0).Kill9();
+  EXPECT_TRUE(AwaitStateOfA(v1::ResourceStatus::STATE_QUARANTINED)) << StatusOfA().DebugString();
+  EXPECT_THAT(StatusOfA().detail(), HasSubstr("another server answers"));
+}
+
+TEST_F(AdversaryTest, ASecondCoordinatorOfTheSameNameIsRefused) {
+  Start();
+  auto second = Assentd::Start();  // The same cluster, a store of its own.
+  ASSERT_TRUE(second.ok()) << second.status();
+  CoordinatorApi api((*second)->address());
+  const absl::Status refused = rig_->RegisterAt(&api, 0, [](v1::RegisterResourceRequest* r) { r->set_replace(false); });
+  EXPECT_EQ(ReasonOf(refused), Reason::RESOURCE_CLAIMED) << refused;
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("must not share a cluster name"));
+  // The first one goes on as if nothing had been.
+  std::vector<RawBranch> branches = rig_->Decided({0}, v1::DECISION_COMMIT);
+  branches[0].session->Abandon();
+  EXPECT_EQ(rig_->Await(branches[0].xid.gtrid, v1::Global::STATE_COMMITTED).outcome(), v1::OUTCOME_COMMITTED);
+  // It is gone for good: the second takes over, and that ends the first one's rights.
+  ASSERT_TRUE(rig_->RegisterAt(&api, 0, [](v1::RegisterResourceRequest* r) { r->set_take_over(true); }).ok());
+  rig_->coordinator().Kill9();
+  ASSERT_TRUE(rig_->coordinator().Restart().ok());
+  EXPECT_TRUE(AwaitStateOfA(v1::ResourceStatus::STATE_QUARANTINED)) << StatusOfA().DebugString();
+}
+
+TEST_F(AdversaryTest, AParticipantOnTheWrongServerIsRefusedBeforeItCanPrepare) {
+  Start();
+  v1::CreateGlobalRequest request;
+  v1::BranchSpec* spec = request.add_branches();
+  spec->set_resource("a");
+  *spec->mutable_session() = RecoveryRig::Describe(*rig_->Connect(1));
+  EXPECT_EQ(ReasonOf(rig_->TryCreate(request).status()), Reason::WRONG_SERVER);
+  std::vector<RawBranch> branches = rig_->Begin({0});
+  branches[0].session = rig_->Connect(1);
+  EXPECT_EQ(ReasonOf(rig_->Vote(branches)), Reason::WRONG_SERVER) << "nor can it vote";
+}
+
+TEST_F(AdversaryTest, LocalhostIsRefusedWhenParticipantsHaveAnotherAddress) {
+  Start();
+  const absl::Status refused = rig_->Register(0, [](v1::RegisterResourceRequest* r) {
+    r->mutable_resource()->set_address("localhost:3306");
+    r->mutable_resource()->set_participant_address("db1.example:3306");
+  });
+  EXPECT_EQ(ReasonOf(refused), Reason::INVALID_RESOURCE);
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("would talk to different servers"));
+}
+
+// --- Databases that are away ----------------------------------------------------------------------------------------
+
+TEST_F(AdversaryTest, AWrongPasswordIsSaidAndItsCorrectionNoticed) {
+  Start();
+  const auto folder = TempDir::Create();
+  const std::string file = folder->path() + "/password";
+  std::ofstream(file) << rig_->database(0).password();
+  const auto with_file = [&](v1::RegisterResourceRequest* r) { r->mutable_resource()->set_password_file(file); };
+  ASSERT_TRUE(rig_->Register(0, with_file).ok());
+  std::ofstream(file) << "wrong";
+  const RawBranch branch = LeftAlone(v1::DECISION_COMMIT);
+  rig_->coordinator().Kill9();
+  ASSERT_TRUE(rig_->coordinator().Restart().ok());
+  ASSERT_TRUE(AwaitStateOfA(v1::ResourceStatus::STATE_UNREACHABLE));
+  EXPECT_THAT(StatusOfA().detail(), HasSubstr("Access denied"));
+  EXPECT_EQ(StatusOfA().detail().find("wrong"), std::string::npos);
+  const v1::GetGlobalResponse meanwhile = rig_->Global(branch.xid.gtrid);
+  EXPECT_EQ(meanwhile.outcome(), v1::OUTCOME_IN_DOUBT);
+  std::ofstream(file) << rig_->database(0).password();
+  EXPECT_EQ(rig_->Await(branch.xid.gtrid, v1::Global::STATE_COMMITTED).outcome(), v1::OUTCOME_COMMITTED);
+}
+
+TEST_F(AdversaryTest, ADatabaseThatComesBackLateIsFinishedThenAndDelaysNobody) {
+  RecoveryRig::Options options;
+  options.coordinator.extra = {"--alarm-age=1s"};
+  Start(std::move(options));
+  std::vector<RawBranch> branches = rig_->Decided({0, 1}, v1::DECISION_COMMIT);
+  const std::string gtrid = branches[0].xid.gtrid;
+  rig_->database(0).Kill9();
+  for (RawBranch& branch : branches) branch.session->Abandon();
+  EXPECT_TRUE(RecoveryRig::AwaitTrue([&] { return rig_->Rows(1, gtrid) == 1; })) << "the other one does not wait";
+  EXPECT_TRUE(RecoveryRig::AwaitTrue([&] {
+    const auto page = rig_->InDoubt();
+    return page.ok() && page->branches_size() == 1 && page->branches(0).alarm() &&
+           page->branches(0).branch().resource() == "a" && page->branches(0).has_next_attempt_time();
+  })) << rig_->InDoubt()->DebugString();
+  ASSERT_TRUE(rig_->database(0).Restart().ok());
+  EXPECT_EQ(rig_->Await(gtrid, v1::Global::STATE_COMMITTED).outcome(), v1::OUTCOME_COMMITTED);
+  EXPECT_EQ(rig_->Rows(0, gtrid), 1);
+}
+
+TEST_F(AdversaryTest, ADatabaseThatHangsDelaysNobody) {
+  Start();
+  rig_->database(0).Suspend();
+  std::vector<RawBranch> branches = rig_->Decided({1}, v1::DECISION_COMMIT);
+  branches[0].session->Abandon();
+  EXPECT_EQ(rig_->Await(branches[0].xid.gtrid, v1::Global::STATE_COMMITTED).outcome(), v1::OUTCOME_COMMITTED);
+  rig_->database(0).Resume();
+}
+
+TEST_F(AdversaryTest, LockWaitsNameTheBranchThatHoldsThem) {
+  RecoveryRig::Options options;
+  options.lease = absl::Seconds(60);
+  Start(std::move(options));
+  std::vector<RawBranch> branches = rig_->Decided({0}, v1::DECISION_COMMIT);
+  const auto waiting = rig_->Connect(0);
+  ASSERT_TRUE(waiting->Query("SET innodb_lock_wait_timeout = 60").ok());
+  waiting->SendQuery(
+      absl::StrCat("REPLACE INTO app.t VALUES ('", branches[0].xid.gtrid, "', '", branches[0].xid.bqual, "')"));
+  v1::ListInDoubtResponse page;
+  EXPECT_TRUE(RecoveryRig::AwaitTrue([&] {
+    const auto answer = rig_->InDoubt(/*with_locks=*/true);
+    if (answer.ok()) page = *answer;
+    return page.lock_waits_size() == 1;
+  })) << page.DebugString();
+  ASSERT_EQ(page.lock_waits_size(), 1);
+  EXPECT_EQ(page.lock_waits(0).gtrid(), branches[0].xid.gtrid);
+  EXPECT_EQ(page.lock_waits(0).waiting_connection_id(), static_cast<int64_t>(waiting->connection_id()));
+  EXPECT_THAT(page.lock_waits(0).table(), HasSubstr("t"));
+  ASSERT_TRUE(branches[0].session->Commit(branches[0].xid).ok());
+  EXPECT_TRUE(waiting->ReceiveQuery().ok());
+}
+
+}  // namespace
+}  // namespace assent
