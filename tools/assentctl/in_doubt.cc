@@ -64,7 +64,7 @@ std::string RenderBranches(const v1::ListInDoubtResponse& response, int limit, a
     if (evidence != nullptr) {
       const std::string text = EvidenceText(*evidence);
       for (const std::string& line : {evidence->detail(), text}) {
-        if (!line.empty()) lines.push_back(line);
+        if (!line.empty() && line != in_doubt->next_step()) lines.push_back(line);
       }
     }
     const std::string holder = SessionText(branch.session());

@@ -67,6 +67,15 @@ TEST(InDoubtTest, SaysWhatIsStuckSinceWhenAndWhatHappensNext) {
                                   " +the account may not KILL\n +session present\n +ran in session 17 on db1:3306\n"));
 }
 
+TEST(InDoubtTest, WhatTheEvidenceSaysIsNotSaidTwice) {
+  v1::ListInDoubtResponse response;
+  v1::InDoubtBranch* stuck = AddBranch("shop-1", "b2", absl::Seconds(192), &response);
+  stuck->set_next_step("its session is alive");
+  stuck->mutable_branch()->add_evidence()->set_detail("its session is alive");
+  const std::string text = RenderInDoubt(response, {}, kNow);
+  EXPECT_EQ(text.find("its session is alive"), text.rfind("its session is alive"));
+}
+
 TEST(InDoubtTest, AlarmsComeFirstAndTheRestStaysInOrder) {
   v1::ListInDoubtResponse response;
   AddBranch("old", "b1", absl::Minutes(3), &response);
