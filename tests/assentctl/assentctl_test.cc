@@ -35,9 +35,9 @@ TEST_F(AssentctlTest, ListShowsStatesProgressAndWhy) {
   Begin("test-rolled-1", {});
   RollBack("test-rolled-1", "the customer left");
   EXPECT_EQ(Ctl({"globals", "list"}), 0);
-  EXPECT_THAT(out_,
-              AllOf(ContainsRegex("test-open-1 +ACTIVE +1/2 prepared +[0-9a-z ]+ +undecided; rolls back in [0-9]+[sm]\n"),
-                    ContainsRegex("test-rolled-1 +ROLLED_BACK +0 +[0-9a-z ]+ +the customer left\n")));
+  EXPECT_THAT(
+      out_, AllOf(ContainsRegex("test-open-1 +ACTIVE +1/2 prepared +[0-9a-z ]+ +undecided; rolls back in [0-9]+[sm]\n"),
+                  ContainsRegex("test-rolled-1 +ROLLED_BACK +0 +[0-9a-z ]+ +the customer left\n")));
   EXPECT_EQ(err_, "");
   EXPECT_EQ(Ctl({"globals", "list", "--state", "open"}), 0);
   EXPECT_THAT(out_, AllOf(HasSubstr("test-open-1"), Not(HasSubstr("test-rolled-1"))));

@@ -150,9 +150,8 @@ TEST_F(OperatorsTest, ABranchThatIsHeldIsShownWithItsLocksAndFinishedOnceItIsLet
   std::unique_ptr<MariaDbSession> waiter = Connect();
   waiter->SendQuery("UPDATE t.t SET v = v + 10 WHERE i = 1");
   Await({"in-doubt", "--locks"}, absl::StrCat("\n", waiter->connection_id()));
-  EXPECT_THAT(out_,
-              ContainsRegex(absl::StrCat("\n", waiter->connection_id(), " +root@[^ ]+ +[0-9]+s +`t`.`t` +PRIMARY +",
-                                         holder->connection_id(), " +test-held +b1\n")));
+  EXPECT_THAT(out_, ContainsRegex(absl::StrCat("\n", waiter->connection_id(), " +root +[0-9]+s +t.t +PRIMARY +",
+                                               holder->connection_id(), " +test-held +b1\n")));
   EXPECT_EQ(Ctl({"-o", "json", "in-doubt", "--locks"}), 0);
   EXPECT_EQ(Json().fields().at("lockWaits").list_value().values_size(), 1);
   EXPECT_EQ(Ctl({"retry", "test-held"}), 0);

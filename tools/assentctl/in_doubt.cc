@@ -33,7 +33,7 @@ std::string Since(const google::protobuf::Timestamp& time, absl::Time now) {
 
 std::string NextTry(const google::protobuf::Timestamp& time, absl::Time now) {
   if (FormatTime(time).empty()) return "never by itself";
-  return GetTime(time) <= now ? "now" : absl::StrCat("in ", Span(GetTime(time) - now));
+  return GetTime(time) < now + absl::Seconds(1) ? "now" : absl::StrCat("in ", Span(GetTime(time) - now));
 }
 
 std::string Headline(const v1::ListInDoubtResponse& response) {

@@ -126,13 +126,13 @@ TEST(InDoubtTest, LocksAreShownIfAskedFor) {
   wait->set_waiting_connection_id(21);
   wait->set_waiting_user("shop@10.0.0.7");
   wait->mutable_waited()->set_seconds(75);
-  wait->set_table("`shop`.`stock`");
+  wait->set_table("shop.stock");
   wait->set_index("PRIMARY");
   wait->set_gtrid("shop-1");
   wait->set_bqual("b2");
   response.add_lock_waits()->set_blocking_connection_id(9);
   const std::string text = RenderInDoubt(response, options, kNow);
-  EXPECT_THAT(text, ContainsRegex("21 +shop@10.0.0.7 +1m15s +`shop`.`stock` +PRIMARY +none .detached. +shop-1 +b2\n"));
+  EXPECT_THAT(text, ContainsRegex("21 +shop@10.0.0.7 +1m15s +shop.stock +PRIMARY +none .detached. +shop-1 +b2\n"));
   EXPECT_THAT(text, ContainsRegex("\\? +0s +9 +\\? +\\?\n"));
 }
 
