@@ -242,7 +242,7 @@ TEST_F(OperatorsTest, AContradictionIsAnAlarmUntilAnOperatorAcknowledgesIt) {
   EXPECT_THAT(err_, HasSubstr("RESOLUTION_REFUSED"));
 }
 
-TEST_F(OperatorsTest, AnotherServerAtTheAddressIsAnAlarmUntilItIsAccepted) {
+TEST_F(OperatorsTest, AnotherServerIsRefusedUntilItIsAccepted) {
   Register();
   auto other = PrivateMariaDb::Start();
   ASSERT_TRUE(other.ok()) << other.status();
