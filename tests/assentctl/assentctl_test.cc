@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <fstream>
-#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -14,12 +13,10 @@
 #include "absl/time/clock.h"
 #include "gmock/gmock.h"
 #include "google/protobuf/struct.pb.h"
-#include "google/protobuf/util/json_util.h"
 #include "gtest/gtest.h"
-#include "tests/daemon/daemon_test_base.h"
+#include "tests/assentctl/assentctl_test_base.h"
 #include "tests/fixtures/private_mariadb.h"
 #include "tests/fixtures/process.h"
-#include "tests/fixtures/temp_dir.h"
 
 namespace assent {
 namespace {
@@ -30,77 +27,6 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 using ::testing::StartsWith;
 
-std::string ReadAll(const std::string& path) {
-  std::ifstream file(path);
-  std::stringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
-
-class AssentctlTest : public DaemonTest {
- protected:
-  void SetUp() override {
-    absl::StatusOr<TempDir> folder = TempDir::Create("assentctl-");
-    ASSERT_TRUE(folder.ok()) << folder.status();
-    folder_ = std::make_unique<TempDir>(*std::move(folder));
-    const absl::StatusOr<std::string> program = FindBuiltProgram("tools/assentctl/assentctl");
-    ASSERT_TRUE(program.ok()) << program.status();
-    program_ = *program;
-    StartDaemon();
-  }
-
-  // Runs it with ASSENTCTL_ADDRESS; out_ and err_ are what it said. The shell takes the two apart.
-  int Ctl(const std::vector<std::string>& args, const std::vector<std::string>& environment = {}) {
-    std::vector<std::string> argv = {"/usr/bin/env", absl::StrCat("ASSENTCTL_ADDRESS=", daemon_->address())};
-    argv.insert(argv.end(), environment.begin(), environment.end());
-    const std::string base = absl::StrCat(folder_->path(), "/run", ++runs_);
-    argv.insert(argv.end(), {"/bin/sh", "-c", "out=$1; shift; exec \"$@\" >\"$out\"", "sh", base + ".out", program_});
-    argv.insert(argv.end(), args.begin(), args.end());
-    SpawnOptions options;
-    options.output_path = base + ".err";
-    const absl::StatusOr<int> code = assent::Run(argv, options);
-    out_ = ReadAll(base + ".out");
-    err_ = ReadAll(base + ".err");
-    return code.ok() ? *code : -1;
-  }
-
-  // Runs a shell's command; what it says is in out_.
-  int Shell(const std::string& shell, const std::vector<std::string>& args) {
-    const absl::StatusOr<std::string> path = FindProgram(shell);
-    if (!path.ok()) return -1;
-    std::vector<std::string> argv = {*path};
-    argv.insert(argv.end(), args.begin(), args.end());
-    SpawnOptions options;
-    options.output_path = absl::StrCat(folder_->path(), "/shell", ++runs_);
-    const absl::StatusOr<int> code = assent::Run(argv, options);
-    out_ = ReadAll(options.output_path);
-    return code.ok() ? *code : -1;
-  }
-
-  google::protobuf::Struct Json() {
-    google::protobuf::Struct object;
-    const auto status = google::protobuf::util::JsonStringToMessage(out_, &object);
-    EXPECT_TRUE(status.ok()) << status << "\n" << out_;
-    return object;
-  }
-
-  void Begin(const std::string& gtrid, const std::vector<std::string>& bquals) {
-    const auto created = stubs_->Create(CreateOf(gtrid, bquals));
-    ASSERT_TRUE(created.ok()) << created.status();
-  }
-
-  void RollBack(const std::string& gtrid, const std::string& reason) {
-    v1::FinalizeRequest finalize = FinalizeOf(gtrid, v1::DECISION_ROLLBACK);
-    finalize.set_reason(reason);
-    ASSERT_TRUE(stubs_->Finalize(finalize).ok());
-  }
-
-  std::unique_ptr<TempDir> folder_;
-  std::string program_;
-  std::string out_, err_;
-  int runs_ = 0;
-};
-
 TEST_F(AssentctlTest, ListShowsStatesProgressAndWhy) {
   EXPECT_EQ(Ctl({"globals", "list"}), 0);
   EXPECT_EQ(out_, "GTRID  STATE  BRANCHES  CREATED  WHY\n");
@@ -109,9 +35,9 @@ TEST_F(AssentctlTest, ListShowsStatesProgressAndWhy) {
   Begin("test-rolled-1", {});
   RollBack("test-rolled-1", "the customer left");
   EXPECT_EQ(Ctl({"globals", "list"}), 0);
-  EXPECT_THAT(out_,
-              AllOf(ContainsRegex("test-open-1 +ACTIVE +1/2 prepared +[0-9a-z ]+ +undecided; rolls back in [0-9]+[sm]\n"),
-                    ContainsRegex("test-rolled-1 +ROLLED_BACK +0 +[0-9a-z ]+ +the customer left\n")));
+  EXPECT_THAT(
+      out_, AllOf(ContainsRegex("test-open-1 +ACTIVE +1/2 prepared +[0-9a-z ]+ +undecided; rolls back in [0-9]+[sm]\n"),
+                  ContainsRegex("test-rolled-1 +ROLLED_BACK +0 +[0-9a-z ]+ +the customer left\n")));
   EXPECT_EQ(err_, "");
   EXPECT_EQ(Ctl({"globals", "list", "--state", "open"}), 0);
   EXPECT_THAT(out_, AllOf(HasSubstr("test-open-1"), Not(HasSubstr("test-rolled-1"))));
@@ -288,11 +214,7 @@ TEST_F(AssentctlTest, ResourcesAreRegisteredListedCheckedAndRemoved) {
 TEST_F(AssentctlTest, DoctorChecksOneSomeOrAllAndOneThatIsBadIsEnough) {
   auto server = PrivateMariaDb::Start();
   ASSERT_TRUE(server.ok()) << server.status();
-  const std::string password = absl::StrCat(folder_->path(), "/password");
-  std::ofstream(password) << (*server)->password() << "\n";
-  EXPECT_EQ(Ctl({"resources", "register", "orders", "--address", (*server)->tcp_address(), "--user", (*server)->user(),
-                 "--password-file", password, "--lease=45s", "--orphan-age=90s", "--no-kill-after-lease"}),
-            0)
+  EXPECT_EQ(RegisterServer("orders", **server, {"--lease=45s", "--orphan-age=90s", "--no-kill-after-lease"}), 0)
       << err_;
   EXPECT_EQ(Ctl({"resources", "get", "orders"}), 0);
   EXPECT_THAT(out_, AllOf(HasSubstr("Lease       45s\n"), HasSubstr("Orphan age  1m30s\n"),
@@ -313,7 +235,7 @@ TEST_F(AssentctlTest, DoctorChecksOneSomeOrAllAndOneThatIsBadIsEnough) {
   EXPECT_EQ(Ctl({"doctor", "orders", "nobody"}), 3);
   EXPECT_THAT(err_, HasSubstr("RESOURCE_NOT_FOUND"));
   // What the coordinator cannot even try is a finding, too.
-  ASSERT_EQ(unlink(password.c_str()), 0);
+  ASSERT_EQ(unlink(PasswordFile("orders").c_str()), 0);
   EXPECT_EQ(Ctl({"doctor", "orders"}), 1);
   EXPECT_THAT(out_, ContainsRegex("\ncheck +ERROR .*cannot read a password"));
 }

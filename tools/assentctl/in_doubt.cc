@@ -33,7 +33,7 @@ std::string Since(const google::protobuf::Timestamp& time, absl::Time now) {
 
 std::string NextTry(const google::protobuf::Timestamp& time, absl::Time now) {
   if (FormatTime(time).empty()) return "never by itself";
-  return GetTime(time) <= now ? "now" : absl::StrCat("in ", Span(GetTime(time) - now));
+  return GetTime(time) < now + absl::Seconds(1) ? "now" : absl::StrCat("in ", Span(GetTime(time) - now));
 }
 
 std::string Headline(const v1::ListInDoubtResponse& response) {
@@ -64,7 +64,7 @@ std::string RenderBranches(const v1::ListInDoubtResponse& response, int limit, a
     if (evidence != nullptr) {
       const std::string text = EvidenceText(*evidence);
       for (const std::string& line : {evidence->detail(), text}) {
-        if (!line.empty()) lines.push_back(line);
+        if (!line.empty() && line != in_doubt->next_step()) lines.push_back(line);
       }
     }
     const std::string holder = SessionText(branch.session());

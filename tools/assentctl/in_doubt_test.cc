@@ -67,6 +67,15 @@ TEST(InDoubtTest, SaysWhatIsStuckSinceWhenAndWhatHappensNext) {
                                   " +the account may not KILL\n +session present\n +ran in session 17 on db1:3306\n"));
 }
 
+TEST(InDoubtTest, WhatTheEvidenceSaysIsNotSaidTwice) {
+  v1::ListInDoubtResponse response;
+  v1::InDoubtBranch* stuck = AddBranch("shop-1", "b2", absl::Seconds(192), &response);
+  stuck->set_next_step("its session is alive");
+  stuck->mutable_branch()->add_evidence()->set_detail("its session is alive");
+  const std::string text = RenderInDoubt(response, {}, kNow);
+  EXPECT_EQ(text.find("its session is alive"), text.rfind("its session is alive"));
+}
+
 TEST(InDoubtTest, AlarmsComeFirstAndTheRestStaysInOrder) {
   v1::ListInDoubtResponse response;
   AddBranch("old", "b1", absl::Minutes(3), &response);
@@ -117,13 +126,13 @@ TEST(InDoubtTest, LocksAreShownIfAskedFor) {
   wait->set_waiting_connection_id(21);
   wait->set_waiting_user("shop@10.0.0.7");
   wait->mutable_waited()->set_seconds(75);
-  wait->set_table("`shop`.`stock`");
+  wait->set_table("shop.stock");
   wait->set_index("PRIMARY");
   wait->set_gtrid("shop-1");
   wait->set_bqual("b2");
   response.add_lock_waits()->set_blocking_connection_id(9);
   const std::string text = RenderInDoubt(response, options, kNow);
-  EXPECT_THAT(text, ContainsRegex("21 +shop@10.0.0.7 +1m15s +`shop`.`stock` +PRIMARY +none .detached. +shop-1 +b2\n"));
+  EXPECT_THAT(text, ContainsRegex("21 +shop@10.0.0.7 +1m15s +shop.stock +PRIMARY +none .detached. +shop-1 +b2\n"));
   EXPECT_THAT(text, ContainsRegex("\\? +0s +9 +\\? +\\?\n"));
 }
 
