@@ -487,10 +487,10 @@ TEST(ProtocolTest, EveryTransitionIsInTheHistory) {
     told.push_back(v1::HistoryEntry::Event_Name(entry.event()) + " " + entry.detail() + " by " + entry.actor() + " #" +
                    std::to_string(entry.revision()));
   }
-  EXPECT_THAT(told, testing::ElementsAre("EVENT_CREATED a on db-a; b on db-b by tester #1",
-                                         "EVENT_VOTED a PREPARED by tester #2", "EVENT_VOTED b PREPARED by tester #3",
-                                         "EVENT_DECIDED COMMIT by tester #4", "EVENT_COMPLETED a COMMITTED by tester #5",
-                                         "EVENT_COMPLETED b COMMITTED by tester #6"));
+  EXPECT_THAT(told, testing::ElementsAre(
+                        "EVENT_CREATED a on db-a; b on db-b by tester #1", "EVENT_VOTED a PREPARED by tester #2",
+                        "EVENT_VOTED b PREPARED by tester #3", "EVENT_DECIDED COMMIT by tester #4",
+                        "EVENT_COMPLETED a COMMITTED by tester #5", "EVENT_COMPLETED b COMMITTED by tester #6"));
 }
 
 TEST(ProtocolTest, LongHistoriesKeepWhatMatters) {
@@ -540,9 +540,9 @@ TEST(ProtocolTest, EvidenceIsBounded) {
 }
 
 TEST(ProtocolTest, EvidenceAgainstTheDecisionIsHeuristicAndStaysSo) {
-  GlobalPtr record = After({CreateWith({"a", "b"}), VoteFor("a", kPrepared), VoteFor("b", kPrepared),
-                            FinalizeTo(v1::DECISION_COMMIT), EvidenceOf("a", v1::BRANCH_OUTCOME_HEURISTIC_ROLLED_BACK),
-                            EvidenceOf("b", v1::BRANCH_OUTCOME_COMMITTED)});
+  GlobalPtr record =
+      After({CreateWith({"a", "b"}), VoteFor("a", kPrepared), VoteFor("b", kPrepared), FinalizeTo(v1::DECISION_COMMIT),
+             EvidenceOf("a", v1::BRANCH_OUTCOME_HEURISTIC_ROLLED_BACK), EvidenceOf("b", v1::BRANCH_OUTCOME_COMMITTED)});
   EXPECT_EQ(record->state(), Global::STATE_HEURISTIC);
   EXPECT_EQ(record->branches(0).state(), Branch::STATE_HEURISTIC_ROLLED_BACK);
   EXPECT_EQ(record->branches(1).state(), Branch::STATE_COMMITTED) << "the others still finish";
@@ -552,8 +552,8 @@ TEST(ProtocolTest, EvidenceAgainstTheDecisionIsHeuristicAndStaysSo) {
 }
 
 TEST(ProtocolTest, NeverPreparedIsAsGoodAsRolledBack) {
-  const GlobalPtr record = After({CreateWith({"a"}), FinalizeTo(v1::DECISION_ROLLBACK),
-                                  EvidenceOf("a", v1::BRANCH_OUTCOME_NEVER_PREPARED)});
+  const GlobalPtr record =
+      After({CreateWith({"a"}), FinalizeTo(v1::DECISION_ROLLBACK), EvidenceOf("a", v1::BRANCH_OUTCOME_NEVER_PREPARED)});
   EXPECT_EQ(record->state(), Global::STATE_ROLLED_BACK);
 }
 

@@ -208,7 +208,7 @@ absl::Status ResourceRegistry::NoteServer(const v1::Resource& resource, const st
   noted.set_epoch(epoch);
   if (absl::Status status = store_->PutResource(noted); !status.ok()) return status;
   MutexLock lock(&mutex_);
-  resources_[noted.name()] = std::make_shared<const v1::Resource>(std::move(noted));
+  resources_[resource.name()] = std::make_shared<const v1::Resource>(std::move(noted));
   return absl::OkStatus();
 }
 

@@ -144,12 +144,19 @@ absl::Status ResourceWorker::FinishStray(const std::vector<RecoveredXid>& prepar
     const absl::StatusOr<GlobalPtr> read = engine_->ReadAndWait(xid.gtrid);
     if (!read.ok()) return absl::OkStatus();  // Without the store nothing may be concluded; the connection is good.
     const GlobalPtr& record = *read;
-    int index = record == nullptr ? 0 : record->branches_size();
-    for (int i = 0; record != nullptr && i < record->branches_size(); ++i) {
-      if (record->branches(i).bqual() == xid.bqual && record->branches(i).resource() == name_) index = i;
-    }
+    int index = 0;
+    while (record != nullptr && index < record->branches_size() && record->branches(index).bqual() != xid.bqual)
+      ++index;
     const bool on_record = record != nullptr && index < record->branches_size();
-    if (on_record && record->decision() == v1::DECISION_UNSPECIFIED) {
+    if (on_record && record->branches(index).resource() != name_) {
+      // This server has another name as well, or is a replica of the one it is on: whoever it belongs to finishes it.
+      if (v1::XidReport* entry = Report(xid.gtrid, xid.bqual, xid.format_id, v1::XidReport::KIND_OURS, report)) {
+        entry->set_state(record->state());
+        entry->set_decision(record->decision());
+        entry->set_action(
+            absl::StrCat("a branch of resource '", record->branches(index).resource(), "': left to that"));
+      }
+    } else if (on_record && record->decision() == v1::DECISION_UNSPECIFIED) {
       if (v1::XidReport* entry = Report(xid.gtrid, xid.bqual, xid.format_id, v1::XidReport::KIND_OURS, report)) {
         entry->set_state(record->state());
         entry->set_action("undecided: left to its participants, or to the deadline");

@@ -36,7 +36,7 @@ bool IsWaitOver(v1::Wait wait, const v1::GlobalStatus& status) {
     case v1::WAIT_NONE: return true;
     case v1::WAIT_APPLIED:
       return status.outcome() == v1::OUTCOME_COMMITTED || status.outcome() == v1::OUTCOME_ROLLED_BACK ||
-             status.state() == v1::Global::STATE_HEURISTIC;
+             status.state() == v1::Global::STATE_HEURISTIC || status.state() == v1::Global::STATE_HEURISTIC_CLOSED;
     default: return status.decision() != v1::DECISION_UNSPECIFIED;
   }
 }

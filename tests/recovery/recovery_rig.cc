@@ -103,15 +103,17 @@ std::unique_ptr<MariaDbSession> RecoveryRig::Connect(int server) {
 std::vector<RawBranch> RecoveryRig::Begin(const std::vector<int>& servers, absl::Duration timeout) {
   v1::CreateGlobalRequest request;
   SetDuration(timeout, request.mutable_timeout());
-  for (const int server : servers) request.add_branches()->set_resource(ResourceName(server));
+  std::vector<RawBranch> branches;
+  for (const int server : servers) {
+    branches.push_back({server, {}, Connect(server)});
+    branches.back().handle = branches.back().session->BorrowHandle();
+    request.add_branches()->set_resource(ResourceName(server));
+    *request.mutable_branches()->rbegin()->mutable_session() = Describe(*branches.back().session);
+  }
   const auto created = TryCreate(request);
   CHECK(created.ok()) << created.status();
-  std::vector<RawBranch> branches;
   for (size_t i = 0; i < servers.size(); ++i) {
-    branches.push_back({servers[i],
-                        {created->global().gtrid(), created->global().branches(static_cast<int>(i)).bqual()},
-                        Connect(servers[i])});
-    branches.back().handle = branches.back().session->BorrowHandle();
+    branches[i].xid = {created->global().gtrid(), created->global().branches(static_cast<int>(i)).bqual()};
   }
   return branches;
 }
@@ -126,9 +128,12 @@ absl::StatusOr<v1::CreateGlobalResponse> RecoveryRig::TryBegin(const std::vector
   return TryCreate(request);
 }
 
-void RecoveryRig::Reset(RawBranch* branch) {
+void RecoveryRig::Reset(RawBranch* branch, bool finish) {
   const uint64_t id = branch->session->connection_id();
   CHECK_EQ(mysql_reset_connection(branch->handle), 0);
+  if (finish) {
+    CHECK(AwaitTrue([&] { return Connect(branch->server)->Commit(branch->xid).ok(); }));
+  }
   branch->session->Abandon();
   CHECK(AwaitTrue([&] {
     return Connect(branch->server)

@@ -30,7 +30,7 @@ struct RawBranch {
   int server = 0;
   Xid xid;
   std::unique_ptr<MariaDbSession> session;
-  st_mysql* handle = nullptr;  // The session's own, for what no application should do with it.
+  st_mysql* handle{};  // The session's own, for what no application should do with it.
 };
 
 // Thread-compatible.
@@ -64,13 +64,15 @@ class RecoveryRig {
   absl::StatusOr<std::unique_ptr<MariaDbSession>> TryConnect(int server);
 
   // --- A transaction, step by step. They die on errors that no test provokes. ---
-  // Begins one with a branch on each of the servers.
+  // Begins one with a branch on each of the servers; the coordinator knows their sessions.
   std::vector<RawBranch> Begin(const std::vector<int>& servers, absl::Duration timeout = absl::Minutes(5));
   absl::StatusOr<v1::CreateGlobalResponse> TryCreate(const v1::CreateGlobalRequest& request);
   // Creates one with a branch on each of the servers, and no more.
   absl::StatusOr<v1::CreateGlobalResponse> TryBegin(const std::vector<int>& servers);
-  // What no pool must do: resets the session of a prepared branch, and closes it.
-  void Reset(RawBranch* branch);
+  // What no pool must do: resets the session of a prepared branch. Then, if `finish`, what nobody else must do: commits
+  // it from another session, which the server answers with OK without doing it. Closes the session, and waits for its
+  // end.
+  void Reset(RawBranch* branch, bool finish = false);
   // XA START, a row, the witness (unless the resource has none), XA END, XA PREPARE.
   void Prepare(RawBranch* branch);
   // Votes PREPARED for all, with their sessions.

@@ -88,6 +88,25 @@ TEST_F(TakeoverTest, WithoutLeaveToKillItStaysInDoubtAndSaysSo) {
   EXPECT_EQ(rig_->Global(gtrid).outcome(), v1::OUTCOME_COMMITTED);
 }
 
+TEST_F(TakeoverTest, AnUnknownSessionIsNeverKilledAndItsEndIsNoticed) {
+  Start();
+  v1::CreateGlobalRequest request;
+  request.add_branches()->set_resource("a");  // By a participant that does not say where it works.
+  const auto created = rig_->TryCreate(request);
+  ASSERT_TRUE(created.ok());
+  const std::string gtrid = created->global().gtrid();
+  RawBranch branch{0, {gtrid, created->global().branches(0).bqual()}, rig_->Connect(0)};
+  rig_->Prepare(&branch);
+  ASSERT_TRUE(rig_->Finalize(gtrid, v1::DECISION_ROLLBACK).ok());
+  absl::SleepFor(absl::Seconds(5));  // Well past the lease.
+  EXPECT_EQ(rig_->Global(gtrid).global().state(), v1::Global::STATE_ROLLING_BACK);
+  EXPECT_EQ(rig_->BranchOf(gtrid, branch.xid.bqual).evidence().rbegin()->outcome(),
+            v1::BRANCH_OUTCOME_ATTACHED_ELSEWHERE);
+  branch.session->Abandon();
+  EXPECT_EQ(rig_->Await(gtrid, v1::Global::STATE_ROLLED_BACK).outcome(), v1::OUTCOME_ROLLED_BACK);
+  EXPECT_EQ(rig_->Prepared(0), 0);
+}
+
 TEST_F(TakeoverTest, AnOrphanIsRolledBackAfterItsAgeAndForeignXidsNever) {
   Start();
   RawBranch orphan{0, {NewGtrid("test", absl::Now()), "b1"}, rig_->Connect(0), nullptr};
@@ -103,6 +122,23 @@ TEST_F(TakeoverTest, AnOrphanIsRolledBackAfterItsAgeAndForeignXidsNever) {
   EXPECT_EQ(report->resources(0).xids(0).kind(), v1::XidReport::KIND_FOREIGN);
   EXPECT_EQ(report->resources(0).xids(0).gtrid(), foreign.xid.gtrid);
   rig_->Sql(0, absl::StrCat("XA ROLLBACK ", XidSqlLiteral(foreign.xid)));
+}
+
+TEST_F(TakeoverTest, AServerWithTwoNamesHasNoOrphans) {
+  Start();
+  ASSERT_TRUE(rig_->Register(0, [](v1::RegisterResourceRequest* r) { r->mutable_resource()->set_name("alias"); }).ok());
+  std::vector<RawBranch> branches = rig_->Begin({0});
+  rig_->Prepare(&branches[0]);
+  ASSERT_TRUE(rig_->Vote(branches).ok());
+  branches[0].session->Abandon();
+  absl::SleepFor(absl::Seconds(4));  // Well past the orphan age.
+  const auto report = rig_->Recover(/*dry_run=*/false, "alias");
+  ASSERT_TRUE(report.ok()) << report.status();
+  ASSERT_EQ(report->resources(0).xids_size(), 1);
+  EXPECT_THAT(report->resources(0).xids(0).action(), HasSubstr("'a'"));
+  EXPECT_EQ(rig_->Prepared(0), 1);
+  ASSERT_TRUE(rig_->Finalize(branches[0].xid.gtrid, v1::DECISION_COMMIT).ok());
+  EXPECT_EQ(rig_->Await(branches[0].xid.gtrid, v1::Global::STATE_COMMITTED).outcome(), v1::OUTCOME_COMMITTED);
 }
 
 TEST_F(TakeoverTest, ARolledBackBranchThatComesBackIsRolledBackAgain) {
