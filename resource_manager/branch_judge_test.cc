@@ -260,7 +260,7 @@ TEST(BranchJudgeTest, Commit) {
                    f->listed = true;
                    f->witness = WitnessSight::kCommitted;
                  },
-                 Act::kCommit, v1::BRANCH_OUTCOME_COMMITTED, true},
+                 Act::kCommit, v1::BRANCH_OUTCOME_COMMITTED, false},
             });
 }
 

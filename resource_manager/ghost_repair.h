@@ -54,8 +54,9 @@ class GhostRepair {
   // Takes all steps for all ghosts.
   absl::Status Finish(std::vector<Ghost>* ghosts);
   absl::Status Adopt(std::vector<Ghost>* ghosts);
-  // True if a ghost's commit works on this server. `like`: a ghost that is to be committed.
-  absl::StatusOr<bool> MayCommit(const BranchTask& like);
+  // True if a ghost's commit works on this server; else *hint may say what helps. `like`: a ghost that is to be
+  // committed.
+  absl::StatusOr<bool> MayCommit(const BranchTask& like, std::string* hint);
   absl::StatusOr<bool> Rehearse(const WitnessTable& witness, const Xid& xid);
   // Tries to make a ghost of a branch that holds nothing but its witness; OK also if the server would not have it.
   absl::Status MakeGhost(const WitnessTable& witness, const Xid& xid);
