@@ -45,6 +45,7 @@ absl::Status GhostRepair::Repair(absl::Span<BranchCase* const> cases) {
 }
 
 absl::Status GhostRepair::Finish(std::vector<Ghost>* ghosts) {
+  if (ghosts->empty()) return absl::OkStatus();
   const absl::Status adopted = Adopt(ghosts);
   if (!adopted.ok()) return adopted;
   return workers_->ForEach(

@@ -1,8 +1,6 @@
 // Ghosts on real servers: made on purpose, found, repaired; with and without a binary log, and across crashes.
 #include "resource_manager/ghost_repair.h"
 
-#include <mariadb/mysql.h>
-
 #include <iostream>
 #include <memory>
 #include <string>
@@ -37,27 +35,11 @@ class GhostRepairTest : public testing::TestWithParam<bool> {
     recovery_ = MustConnectRecovery(options_);
   }
 
-  // Resets the session of a prepared branch, as some connection pools do; the server forgets whose the branch is.
-  void Reset(TestBranch* branch) {
-    // The session itself does not hand out its connection while it holds a branch: so prepare beside its knowledge.
-    MYSQL* const handle = branch->session->BorrowHandle();
-    ASSERT_NE(handle, nullptr);
-    const std::string sql =
-        absl::StrCat(branch->task.witness->InsertSql(branch->task.xid), ";XA END ", XidSqlLiteral(branch->task.xid),
-                     ";XA PREPARE ", XidSqlLiteral(branch->task.xid));
-    ASSERT_EQ(mysql_real_query(handle, sql.data(), sql.size()), 0) << mysql_error(handle);
-    while (mysql_next_result(handle) == 0) {
-    }
-    ASSERT_EQ(mysql_errno(handle), 0u) << mysql_error(handle);
-    ASSERT_EQ(mysql_reset_connection(handle), 0) << mysql_error(handle);
-    branch->task.voted_prepared = true;
-  }
-
   TestBranch ResetBranch(v1::Decision decision) {
     TestBranch branch = StartBranch(options_, recovery_->identity());
     branch.task.witness = witness_;
     branch.task.decision = decision;
-    Reset(&branch);
+    PrepareAndReset(&branch);
     return branch;
   }
 
