@@ -21,7 +21,7 @@ enum class SessionSight {
 };
 
 // What was done to the branch in this round of recovery, and what came of it.
-enum class KillResult { kNotTried, kDone, kForbidden };
+enum class KillResult { kNotTried, kDone, kFailed };
 enum class VerbResult {
   kNotTried,
   kOk,

@@ -7,7 +7,7 @@
 // COMMIT, the server must believe that the branch has written (or it answers 1402 and rolls the ghost back), but InnoDB
 // must have nothing of it to keep (or there are two prepared transactions of one xid, and either is committed). An
 // INSERT IGNORE of a row that is there already is exactly that: the birth row of the witness table. It works with and
-// without a binary log, and was measured on MariaDB 10.11 (docs/failures.md).
+// without a binary log, and was measured on MariaDB 10.11 (docs/decisions/0006-ghosts-are-repaired-online.md).
 //
 // Because other versions may differ, and a commit that turns into a rollback cannot be mended, the first commit on
 // every connection is rehearsed: with a ghost made on purpose, that holds nothing but its own witness.

@@ -178,6 +178,13 @@ TEST_F(MariaDbRecoveryTest, ASessionThatNobodyNamed) {
   branch.session->Abandon();
   EXPECT_OUTCOME(FinishInTheEnd(branch.task), BRANCH_OUTCOME_COMMITTED);
 
+  // A name that is none is none.
+  TestBranch misnamed = Prepared();
+  misnamed.task.session->set_connection_id(-1);
+  misnamed.task.lease_over = misnamed.task.may_kill = true;
+  EXPECT_OUTCOME(Finish(misnamed.task), BRANCH_OUTCOME_ATTACHED_ELSEWHERE);
+  EXPECT_TRUE(misnamed.session->Commit(misnamed.task.xid).ok());
+
   // Active: it may become prepared within its lease.
   TestBranch active = Active();
   active.task.session.reset();
