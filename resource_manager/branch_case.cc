@@ -33,7 +33,7 @@ absl::StatusOr<std::set<Xid>> ReadListed(MariaDbSession* session) {
 SessionSight SightOf(const BranchCase& branch, const ConnectionsView& connections, const std::set<Xid>& listed_before) {
   const bool engine_known = connections.engine.kind == EngineViewResult::Kind::kOk;
   const EngineView& engine = connections.engine.view;
-  if (branch.task->session) {
+  if (branch.facts.session_named) {
     const uint64_t id = static_cast<uint64_t>(branch.task->session->connection_id());
     if (connections.alive.count(id) != 0) return SessionSight::kAlive;
     if (connections.engine.kind == EngineViewResult::Kind::kForbidden) return SessionSight::kUnknown;
@@ -69,17 +69,17 @@ absl::Status DoWithout(MariaDbSession* session, bool patient, Cases cases) {
   return absl::OkStatus();
 }
 
-absl::Status LookAtSessions(MariaDbSession* session, bool patient, Cases cases) {
+absl::Status LookAtSessions(MariaDbSession* session, const ServerIdentity& identity, bool patient, Cases cases) {
   std::vector<BranchCase*> open;
   for (BranchCase* branch : cases) {
-    if (branch->task->session && !branch->facts.session_named) {
+    if (branch->task->session && !IsOfThisLife(*branch->task->session, identity)) {
       branch->facts.session = SessionSight::kGone;
     }
     if (branch->facts.session != SessionSight::kGone) open.push_back(branch);
   }
   if (open.empty()) return absl::OkStatus();
   const bool some_unknown =
-      std::any_of(open.begin(), open.end(), [](const BranchCase* branch) { return !branch->task->session; });
+      std::any_of(open.begin(), open.end(), [](const BranchCase* branch) { return !branch->facts.session_named; });
   std::set<Xid> listed_before;  // For those, the engine is to be asked after the list.
   if (some_unknown) {
     absl::StatusOr<std::set<Xid>> listed = ReadListed(session);
@@ -161,7 +161,8 @@ BranchCase OpenCase(const BranchTask& task, const ServerIdentity& identity) {
   branch.facts.voted_prepared = task.voted_prepared;
   branch.facts.lease_over = task.lease_over;
   branch.facts.may_kill = task.may_kill;
-  branch.facts.session_named = task.session && IsOfThisLife(*task.session, identity);
+  branch.facts.session_named =
+      task.session && task.session->connection_id() > 0 && IsOfThisLife(*task.session, identity);
   return branch;
 }
 
@@ -194,8 +195,8 @@ BranchFinding FindingOf(const BranchCase& branch, const ServerIdentity& identity
   return finding;
 }
 
-absl::Status LookAt(MariaDbSession* session, bool patient, Cases cases) {
-  const absl::Status sessions = LookAtSessions(session, patient, cases);
+absl::Status LookAt(MariaDbSession* session, const ServerIdentity& identity, bool patient, Cases cases) {
+  const absl::Status sessions = LookAtSessions(session, identity, patient, cases);
   if (!sessions.ok()) return sessions;
   const absl::StatusOr<std::set<Xid>> listed = ReadListed(session);
   if (!listed.ok()) return listed.status();

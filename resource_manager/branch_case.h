@@ -37,7 +37,8 @@ BranchFinding FindingOf(const BranchCase& branch, const ServerIdentity& identity
 // that a later absence holds. Sessions of which nothing is left are not looked at again; if some are about to go, waits
 // for them a moment. Where it must do without the engine's word (no PROCESS) and `patient`, it lets listed branches of
 // unknown sessions settle.
-absl::Status LookAt(MariaDbSession* session, bool patient, absl::Span<BranchCase* const> cases);
+absl::Status LookAt(MariaDbSession* session, const ServerIdentity& identity, bool patient,
+                    absl::Span<BranchCase* const> cases);
 
 }  // namespace assent
 

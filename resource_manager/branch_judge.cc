@@ -34,8 +34,8 @@ Verdict Attached(const BranchFacts& facts) {
                  "its session is alive past its lease, and must not be killed (kill_after_lease is off for this "
                  "resource): end it by hand");
   }
-  if (facts.kill == KillResult::kForbidden) {
-    return Later(kAttached, "its session is alive past its lease, and the account lacks the privilege to kill it");
+  if (facts.kill == KillResult::kFailed) {
+    return Later(kAttached, "its session is alive past its lease, and could not be killed");
   }
   return Do(Act::kKill, kAttached, "its session is alive past its lease");
 }

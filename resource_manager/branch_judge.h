@@ -21,7 +21,7 @@ enum class SessionSight {
 };
 
 // What was done to the branch in this round of recovery, and what came of it.
-enum class KillResult { kNotTried, kDone, kForbidden };
+enum class KillResult { kNotTried, kDone, kFailed };
 enum class VerbResult {
   kNotTried,
   kOk,
@@ -67,7 +67,7 @@ struct Verdict {
   Act act = Act::kNothing;
   // What is proven if nothing more is done.
   v1::BranchOutcome outcome = v1::BRANCH_OUTCOME_UNSPECIFIED;
-  // Trying again later may come further. With an act it is true.
+  // True if trying again later may come further.
   bool retry = true;
   bool ghost = false;
   // In words, for people.

@@ -38,7 +38,7 @@ void ForAll(const std::function<void(const BranchFacts&)>& visit) {
           f.session_named = bits & 8;
           f.was_listed = bits & 16;
           f.listed = bits & 32;
-          for (const KillResult kill : {KillResult::kNotTried, KillResult::kDone, KillResult::kForbidden}) {
+          for (const KillResult kill : {KillResult::kNotTried, KillResult::kDone, KillResult::kFailed}) {
             f.kill = kill;
             for (const VerbResult verb : {VerbResult::kNotTried, VerbResult::kOk, VerbResult::kUnknownXid,
                                           VerbResult::kRolledBack, VerbResult::kRetryLater, VerbResult::kOtherError}) {
@@ -260,7 +260,7 @@ TEST(BranchJudgeTest, Commit) {
                    f->listed = true;
                    f->witness = WitnessSight::kCommitted;
                  },
-                 Act::kCommit, v1::BRANCH_OUTCOME_COMMITTED, true},
+                 Act::kCommit, v1::BRANCH_OUTCOME_COMMITTED, false},
             });
 }
 

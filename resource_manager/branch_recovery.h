@@ -59,7 +59,8 @@ class BranchRecovery {
   // Everything that is prepared on the server, whoever's: complete, or an error.
   virtual absl::StatusOr<std::vector<RecoveredXid>> ListPrepared() = 0;
 
-  // Looks only. One finding per task, in order.
+  // Looks only; at most kMaxTasks at once. One finding per task, in order: what is proven now, and what Finish would
+  // do.
   virtual absl::StatusOr<std::vector<BranchFinding>> Examine(absl::Span<const BranchTask> tasks) = 0;
 
   // Finishes what can be finished and proves it; at most kMaxTasks at once. One finding per task, in order. An error

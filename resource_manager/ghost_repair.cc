@@ -19,7 +19,7 @@ absl::Status GhostRepair::Repair(absl::Span<BranchCase* const> cases) {
   for (BranchCase* branch : cases) {
     const bool commit = branch->facts.decision == v1::DECISION_COMMIT;
     if (commit) {
-      const absl::StatusOr<bool> may_commit = MayCommit(*branch->task);
+      const absl::StatusOr<bool> may_commit = MayCommit(*branch->task, &branch->hint);
       if (!may_commit.ok()) return may_commit.status();
       if (!*may_commit) {
         branch->facts.repair = RepairResult::kImpossible;
@@ -45,6 +45,7 @@ absl::Status GhostRepair::Repair(absl::Span<BranchCase* const> cases) {
 }
 
 absl::Status GhostRepair::Finish(std::vector<Ghost>* ghosts) {
+  if (ghosts->empty()) return absl::OkStatus();
   const absl::Status adopted = Adopt(ghosts);
   if (!adopted.ok()) return adopted;
   return workers_->ForEach(
@@ -105,24 +106,27 @@ absl::Status GhostRepair::Adopt(std::vector<Ghost>* ghosts) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<bool> GhostRepair::MayCommit(const BranchTask& like) {
+absl::StatusOr<bool> GhostRepair::MayCommit(const BranchTask& like, std::string* hint) {
+  // Without its birth row an INSERT IGNORE would insert one.
+  const absl::StatusOr<bool> born = HasWitness(control_, *like.witness, WitnessBirth());
+  if (!born.ok()) return born;
+  if (!*born) {
+    *hint = "or check the resource, which makes the row that is missing in its witness table, and try again";
+    return false;
+  }
   if (!rehearsed_) {
     Xid xid = like.xid;  // Of the same transaction, so that whatever is left of it is an orphan of the cluster.
     xid.bqual = absl::StrCat("rehearsal-", NewRequestId());
     const absl::StatusOr<bool> passed = Rehearse(*like.witness, xid);
-    if (!passed.ok()) return passed.status();
+    if (!passed.ok()) return passed;
     rehearsed_ = *passed;
-    LOG_IF(WARNING, !*passed) << "the rehearsal of committing a ghost failed on this server: gtrid=" << xid.gtrid
+    LOG_IF(WARNING, !*passed) << "committing a ghost was rehearsed on this server and failed: gtrid=" << xid.gtrid
                               << " bqual=" << xid.bqual;
   }
-  if (!*rehearsed_) return false;
-  // Without its birth row an INSERT IGNORE would insert one.
-  return HasWitness(control_, *like.witness, WitnessBirth());
+  return *rehearsed_;
 }
 
 absl::StatusOr<bool> GhostRepair::Rehearse(const WitnessTable& witness, const Xid& xid) {
-  const absl::StatusOr<bool> born = HasWitness(control_, witness, WitnessBirth());
-  if (!born.ok() || !*born) return born;
   const absl::Status made = MakeGhost(witness, xid);
   if (!made.ok()) return made;
   const auto sight = [&]() -> absl::StatusOr<WitnessSight> {

@@ -7,7 +7,7 @@
 // COMMIT, the server must believe that the branch has written (or it answers 1402 and rolls the ghost back), but InnoDB
 // must have nothing of it to keep (or there are two prepared transactions of one xid, and either is committed). An
 // INSERT IGNORE of a row that is there already is exactly that: the birth row of the witness table. It works with and
-// without a binary log, and was measured on MariaDB 10.11 (docs/failures.md).
+// without a binary log, and was measured on MariaDB 10.11 (docs/decisions/0006-ghosts-are-repaired-online.md).
 //
 // Because other versions may differ, and a commit that turns into a rollback cannot be mended, the first commit on
 // every connection is rehearsed: with a ghost made on purpose, that holds nothing but its own witness.
@@ -54,8 +54,9 @@ class GhostRepair {
   // Takes all steps for all ghosts.
   absl::Status Finish(std::vector<Ghost>* ghosts);
   absl::Status Adopt(std::vector<Ghost>* ghosts);
-  // True if a ghost's commit works on this server. `like`: a ghost that is to be committed.
-  absl::StatusOr<bool> MayCommit(const BranchTask& like);
+  // True if a ghost's commit works on this server; else *hint may say what helps. `like`: a ghost that is to be
+  // committed.
+  absl::StatusOr<bool> MayCommit(const BranchTask& like, std::string* hint);
   absl::StatusOr<bool> Rehearse(const WitnessTable& witness, const Xid& xid);
   // Tries to make a ghost of a branch that holds nothing but its witness; OK also if the server would not have it.
   absl::Status MakeGhost(const WitnessTable& witness, const Xid& xid);

@@ -86,7 +86,7 @@ absl::StatusOr<std::vector<BranchFinding>> MariaDbRecovery::Work(absl::Span<cons
   }
   // Ends, because no verdict orders an act twice.
   while (!open.empty()) {
-    const absl::Status looked = LookAt(control_.get(), may_act, open);
+    const absl::Status looked = LookAt(control_.get(), identity_, may_act, open);
     if (!looked.ok()) return looked;
     std::vector<BranchCase*> ordered;
     for (BranchCase* branch : open) {
@@ -117,15 +117,15 @@ absl::Status MariaDbRecovery::Kill(const std::vector<BranchCase*>& cases) {
     const std::string sql = absl::StrCat("KILL CONNECTION ", branch->task->session->connection_id());
     const QueryResult result = control_->Query(sql);
     NoteDone(branch, sql, result.error);
+    if (IsConnectionLost(result.error.code)) return StatusOf(result.error, sql);
     if (result.ok() || result.error.code == kErNoSuchThread) {
       branch->facts.kill = KillResult::kDone;
-    } else if (result.error.code == kErKillDenied || result.error.code == kErSpecificAccessDenied) {
-      branch->facts.kill = KillResult::kForbidden;
-      if (grant.empty()) grant = absl::StrCat("GRANT CONNECTION ADMIN ON *.* TO ", AccountOf(control_.get()));
-      branch->hint = grant;
-    } else {
-      return StatusOf(result.error, "killing a session past its lease");
+      continue;
     }
+    branch->facts.kill = KillResult::kFailed;
+    if (result.error.code != kErKillDenied && result.error.code != kErSpecificAccessDenied) continue;
+    if (grant.empty()) grant = absl::StrCat("GRANT CONNECTION ADMIN ON *.* TO ", AccountOf(control_.get()));
+    branch->hint = grant;
   }
   return absl::OkStatus();
 }

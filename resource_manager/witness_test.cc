@@ -1,5 +1,6 @@
 #include "resource_manager/witness.h"
 
+#include <algorithm>
 #include <string>
 #include <thread>
 #include <vector>
@@ -12,7 +13,9 @@
 namespace assent {
 namespace {
 
+using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::IsEmpty;
 
 class WitnessTest : public testing::Test {
  protected:
@@ -69,6 +72,72 @@ TEST_F(WitnessTest, VisibleExactlyWhenTheBranchCommitted) {
     ASSERT_TRUE((commit ? session->Commit(xid) : session->Rollback(xid)).ok());
     EXPECT_EQ(*HasWitness(admin_.get(), table_, xid), commit);
   }
+}
+
+TEST_F(WitnessTest, ReadsManyAtOnce) {
+  const auto sights = [this](const std::vector<WitnessQuestion>& questions) {
+    const auto answers = ReadWitnesses(admin_.get(), table_, questions);
+    EXPECT_TRUE(answers.ok()) << answers.status();
+    EXPECT_EQ(answers->problem.empty(),
+              std::count(answers->sights.begin(), answers->sights.end(), WitnessSight::kUnknowable) == 0);
+    return answers->sights;
+  };
+  const absl::Time before = absl::Now();
+  const Xid committed = NewXid();
+  EXPECT_THAT(sights({{committed, absl::InfiniteFuture()}}), ElementsAre(WitnessSight::kUnknowable)) << "no table";
+  ASSERT_TRUE(InstallWitness(admin_.get(), table_).ok());
+  const absl::Time after = absl::Now();
+  MustQuery(admin_.get(), table_.InsertSql(committed));
+  auto holder = MustConnect();
+  const Xid open = NewXid();
+  ASSERT_TRUE(holder->Start(open).xa.ok());
+  ASSERT_TRUE(holder->EndAndPrepare(open, &table_).ok());
+  EXPECT_THAT(sights({{NewXid(), after}, {open, after}, {committed, after}, {NewXid(), before}, {committed, before}}),
+              ElementsAre(WitnessSight::kAbsent, WitnessSight::kUncommitted, WitnessSight::kCommitted,
+                          WitnessSight::kUnknowable, WitnessSight::kCommitted));
+  // What somebody is deleting is still committed.
+  auto deleter = MustConnect();
+  MustQuery(deleter.get(), absl::StrCat("BEGIN; DELETE FROM `wit-ness`.witness WHERE gtrid = '", committed.gtrid, "'"));
+  EXPECT_THAT(sights({{committed, after}}), ElementsAre(WitnessSight::kCommitted));
+  ASSERT_TRUE(holder->Rollback(open).ok());
+  EXPECT_THAT(sights({{open, after}}), ElementsAre(WitnessSight::kAbsent));
+  // The session's next transaction is as it was.
+  EXPECT_EQ(One(admin_.get(), "SELECT @@tx_isolation"), "REPEATABLE-READ");
+  EXPECT_THAT(sights({}), IsEmpty());
+  EXPECT_EQ(ReasonOf(ReadWitnesses(admin_.get(), table_,
+                                   std::vector<WitnessQuestion>(kMaxWitnessesPerRead + 1, {open, after}))
+                         .status()),
+            Reason::INVALID_FIELD);
+}
+
+TEST_F(WitnessTest, ListsByPrefixAndPage) {
+  EXPECT_TRUE(ListWitnesses(admin_.get(), table_, "c-", Xid{}, 10)->empty());
+  ASSERT_TRUE(InstallWitness(admin_.get(), table_).ok());
+  std::vector<Xid> xids;
+  for (const char* gtrid : {"c-1", "c-2", "c-z"}) {
+    for (const char* bqual : {"1", "2", "3"}) xids.push_back(Xid{gtrid, bqual});
+  }
+  for (const Xid& xid : xids) MustQuery(admin_.get(), table_.InsertSql(xid));
+  for (const char* other : {"c", "b-9", "c.1", "d-1", "C-1"}) {
+    MustQuery(admin_.get(), table_.InsertSql(Xid{other, "1"}));
+  }
+  for (const int limit : {1, 2, 4, 100}) {
+    std::vector<Xid> listed;
+    Xid after;
+    for (;;) {
+      const auto page = ListWitnesses(admin_.get(), table_, "c-", after, limit);
+      ASSERT_TRUE(page.ok()) << page.status();
+      ASSERT_LE(page->size(), static_cast<size_t>(limit));
+      if (page->empty()) break;
+      listed.insert(listed.end(), page->begin(), page->end());
+      after = listed.back();
+    }
+    EXPECT_EQ(listed, xids) << limit;
+  }
+  // The page that comes behind an id of another prefix.
+  EXPECT_EQ(ListWitnesses(admin_.get(), table_, "c-", Xid{"b-9", "1"}, 100)->size(), xids.size());
+  EXPECT_EQ(ListWitnesses(admin_.get(), table_, "c-", Xid{"d", "1"}, 100)->size(), 0u);
+  EXPECT_THAT(ListWitnesses(admin_.get(), table_, "", Xid{}, 100)->size(), xids.size() + 5) << "and no birth row";
 }
 
 TEST_F(WitnessTest, DeletesInBatchesWithoutWaitingForOthers) {

@@ -1,0 +1,89 @@
+// Recovery across the end of its server.
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "base/errors.h"
+#include "gtest/gtest.h"
+#include "resource_manager/recovery_rig.h"
+
+namespace assent {
+namespace {
+
+std::unique_ptr<PrivateMariaDb> MustStart() {
+  auto started = PrivateMariaDb::Start();
+  CHECK(started.ok()) << started.status();
+  return *std::move(started);
+}
+
+class RecoveryRestartTest : public RecoveryTest {
+ protected:
+  RecoveryRestartTest() : RecoveryRestartTest(MustStart()) {}
+  explicit RecoveryRestartTest(std::unique_ptr<PrivateMariaDb> server)
+      : RecoveryTest(server.get()), server_(std::move(server)) {}
+
+  void Restart() {
+    ASSERT_TRUE(server_->Restart().ok()) << server_->LogTail();
+    Reconnect();
+  }
+
+  const std::unique_ptr<PrivateMariaDb> server_;
+};
+
+TEST_F(RecoveryRestartTest, NoSessionSurvivesItsServer) {
+  TestBranch committed = Prepared();
+  TestBranch rolled_back = Prepared();
+  rolled_back.task.decision = v1::DECISION_ROLLBACK;
+  TestBranch active = Active();
+  active.task.decision = v1::DECISION_ROLLBACK;
+  active.task.witness = witness_;
+  // Start times are whole seconds, and lives closer together than two of them count as one.
+  absl::SleepFor(absl::Seconds(3));
+  Restart();
+  // Sessions are numbered anew: take all the ids that the branches had.
+  std::vector<std::unique_ptr<MariaDbSession>> bystanders;
+  do {
+    bystanders.push_back(MustConnect(options_));
+  } while (static_cast<int64_t>(bystanders.back()->connection_id()) < active.task.session->connection_id());
+  for (TestBranch* branch : {&committed, &rolled_back, &active}) {
+    branch->task.lease_over = branch->task.may_kill = true;
+  }
+  EXPECT_OUTCOME(Finish(committed.task), BRANCH_OUTCOME_COMMITTED);
+  EXPECT_OUTCOME(Finish(rolled_back.task), BRANCH_OUTCOME_ROLLED_BACK);
+  EXPECT_OUTCOME(FinishInTheEnd(active.task), BRANCH_OUTCOME_NEVER_PREPARED);
+  EXPECT_TRUE(HasRow(committed.task));
+  EXPECT_FALSE(HasRow(rolled_back.task));
+  for (const auto& bystander : bystanders) EXPECT_TRUE(bystander->Query("DO 1").ok());
+}
+
+// XA ROLLBACK was answered OK, and the branch is prepared again after a restart: a crash can do that (the rollback is
+// not forced to disk), and a rollback that met its session's end does so surely.
+TEST_F(RecoveryRestartTest, ARolledBackBranchThatComesBackIsRolledBackAgain) {
+  TestBranch branch = Active();
+  branch.task.decision = v1::DECISION_ROLLBACK;
+  branch.task.witness = witness_;
+  PrepareAndReset(&branch);
+  ASSERT_TRUE(admin_->Rollback(branch.task.xid).ok());
+  ASSERT_FALSE(IsListed(admin_.get(), branch.task.xid));
+  Restart();
+  ASSERT_TRUE(IsListed(admin_.get(), branch.task.xid));
+  // Perhaps the restart took less than the second in which start times are told.
+  branch.task.session.reset();
+  EXPECT_OUTCOME(FinishInTheEnd(branch.task), BRANCH_OUTCOME_ROLLED_BACK);
+  EXPECT_FALSE(IsListed(admin_.get(), branch.task.xid));
+  EXPECT_FALSE(HasRow(branch.task));
+}
+
+TEST_F(RecoveryRestartTest, ALostConnectionIsAnError) {
+  const BranchTask task = Detached(v1::DECISION_COMMIT);
+  server_->Kill9();
+  const auto findings = recovery_->Finish({task});
+  EXPECT_EQ(ReasonOf(findings.status()), Reason::DATABASE_UNREACHABLE) << findings.status();
+  EXPECT_EQ(ReasonOf(recovery_->ListPrepared().status()), Reason::DATABASE_UNREACHABLE);
+  EXPECT_EQ(ReasonOf(MariaDbRecovery::Connect(options_).status()), Reason::DATABASE_UNREACHABLE);
+  Restart();
+  EXPECT_OUTCOME(Finish(task), BRANCH_OUTCOME_COMMITTED);
+}
+
+}  // namespace
+}  // namespace assent
