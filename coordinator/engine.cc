@@ -564,14 +564,14 @@ void Engine::Drain() {
   }
 }
 
-std::vector<GlobalPtr> Engine::Undone(absl::Time before) {
+std::vector<GlobalPtr> Engine::Undone() {
   std::vector<GlobalPtr> undone;
   for (Shard& shard : shards_) {
     MutexLock lock(&shard.mutex);
     for (const auto& entry : shard.lives) {
       const GlobalPtr& record = entry.second->record;
       if (record == nullptr || record->decision() == v1::DECISION_UNSPECIFIED || IsFinished(record->state())) continue;
-      if (GetTime(record->decide_time()) < before) undone.push_back(record);
+      undone.push_back(record);
     }
   }
   return undone;

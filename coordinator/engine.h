@@ -71,9 +71,9 @@ class Engine {
   // Answers everybody who waits with SHUTTING_DOWN, and everybody who comes from now on.
   void Drain();
 
-  // The transactions that were decided before `before` and are not finished. The time it takes grows with the number of
-  // open transactions; no lock is held for long.
-  std::vector<GlobalPtr> Undone(absl::Time before);
+  // The transactions that are decided and not finished. The time it takes grows with the number of open transactions; no
+  // lock is held for long.
+  std::vector<GlobalPtr> Undone();
   // True if an unfinished transaction has a branch on the resource.
   bool UsesResource(absl::string_view resource);
   int64_t OpenGlobals() const { return open_; }

@@ -133,7 +133,7 @@ void Recovery::RunCensus() {
 
 void Recovery::TakeCensus() {
   std::map<std::string, std::vector<OpenBranch>> by_resource;
-  for (const GlobalPtr& global : engine_->Undone(clock_->Now() - options_.patience)) {
+  for (const GlobalPtr& global : engine_->Undone()) {
     for (int i = 0; i < global->branches_size(); ++i) {
       if (IsOpen(global->branches(i))) by_resource[global->branches(i).resource()].push_back({global, i});
     }
@@ -185,7 +185,7 @@ absl::StatusOr<v1::RecoverResponse> Recovery::Recover(const v1::RecoverRequest& 
 
 std::vector<v1::InDoubtBranch> Recovery::Heuristics(const std::string& resource) {
   std::vector<v1::InDoubtBranch> all;
-  for (const GlobalPtr& global : engine_->Undone(absl::InfiniteFuture())) {
+  for (const GlobalPtr& global : engine_->Undone()) {
     for (const v1::Branch& branch : global->branches()) {
       const bool heuristic = branch.state() == v1::Branch::STATE_HEURISTIC_COMMITTED ||
                              branch.state() == v1::Branch::STATE_HEURISTIC_ROLLED_BACK;

@@ -252,7 +252,6 @@ void ResourceWorker::Conclude(const OpenBranch& open, const BranchFinding& findi
     if (attempt != attempts_.end() && proven) {
       attempts_.erase(attempt);
       open_.erase(open.key());
-      status_.set_in_doubt(static_cast<int32_t>(open_.size()));
     } else if (attempt != attempts_.end()) {
       Attempt& next = attempt->second;
       const absl::Duration pause =

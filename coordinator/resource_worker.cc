@@ -53,17 +53,18 @@ void ResourceWorker::BeginStop() {
 void ResourceWorker::Offer(std::vector<OpenBranch> open) {
   const Mono::time_point now = Mono::now();
   MutexLock lock(&mutex_);
+  const Mono::time_point first_look = offered_ ? now + absl::ToChronoNanoseconds(options_.patience) : now;
+  offered_ = true;
   std::map<Key, OpenBranch> before;
   before.swap(open_);
   for (OpenBranch& each : open) {
     Key key = each.key();
-    if (before.count(key) == 0) attempts_[key] = Attempt{now, now, 0, false, "looks at its database"};
+    if (before.count(key) == 0) attempts_[key] = Attempt{now, first_look, 0, false, "looks at its database"};
     open_.emplace(std::move(key), std::move(each));
   }
   for (const auto& gone : before) {
     if (open_.count(gone.first) == 0) attempts_.erase(gone.first);
   }
-  status_.set_in_doubt(static_cast<int32_t>(open_.size()));
   if (!open_.empty()) changed_.NotifyAll();
 }
 
@@ -142,8 +143,11 @@ absl::StatusOr<std::vector<v1::LockWait>> ResourceWorker::LockWaits(int limit, a
 }
 
 v1::ResourceStatus ResourceWorker::Status() {
+  const int in_doubt = static_cast<int>(InDoubt().size());
   MutexLock lock(&mutex_);
-  return status_;
+  v1::ResourceStatus status = status_;
+  status.set_in_doubt(in_doubt);
+  return status;
 }
 
 std::vector<v1::InDoubtBranch> ResourceWorker::InDoubt() {
@@ -154,6 +158,8 @@ std::vector<v1::InDoubtBranch> ResourceWorker::InDoubt() {
   for (const auto& each : open_) {
     const OpenBranch& open = each.second;
     const Attempt& attempt = attempts_[each.first];
+    // Just decided, and nobody has looked: it is on its way, not in doubt.
+    if (attempt.count == 0 && now < attempt.first_seen + absl::ToChronoNanoseconds(options_.patience)) continue;
     v1::InDoubtBranch shown;
     shown.set_gtrid(open.global->gtrid());
     *shown.mutable_branch() = open.branch();
