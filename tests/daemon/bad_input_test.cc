@@ -599,7 +599,7 @@ TEST_F(OpenLimitTest, TooManyOpenGlobalsAreRefusedUntilOneEnds) {
   Assentd::Options options;
   options.extra = {"--max-open-globals=3"};
   StartDaemon(options);
-  for (const char* gtrid : {"a", "b", "c"}) ASSERT_TRUE(stubs_->Create(CreateOf(gtrid, {})).ok());
+  for (const char* gtrid : {"test-a", "test-b", "test-c"}) ASSERT_TRUE(stubs_->Create(CreateOf(gtrid, {})).ok());
   const auto refused = stubs_->Create(CreateOf("test-d", {}));
   EXPECT_EQ(ReasonName(refused.status()), "TOO_MANY_OPEN_GLOBALS");
   EXPECT_TRUE(absl::IsResourceExhausted(refused.status()));
