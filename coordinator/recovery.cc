@@ -197,9 +197,8 @@ std::vector<v1::InDoubtBranch> Recovery::Heuristics(const std::string& resource)
       shown.set_decision(global->decision());
       *shown.mutable_since() = global->decide_time();
       shown.set_next_step(
-          "an operator must look: correct the data by hand and resolve the branch as decided, or acknowledge that it "
-          "stays "
-          "so (`assentctl resolve`)");
+          "an operator must look: correct the data by hand and resolve the branch as decided, or acknowledge "
+          "that it stays so (`assentctl resolve`)");
       shown.set_alarm(true);
       all.push_back(std::move(shown));
     }
