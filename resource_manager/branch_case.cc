@@ -1,6 +1,7 @@
 #include "resource_manager/branch_case.h"
 
 #include <algorithm>
+#include <iterator>
 #include <map>
 #include <set>
 #include <utility>
@@ -30,25 +31,38 @@ absl::StatusOr<std::set<Xid>> ReadListed(MariaDbSession* session) {
   return listed;
 }
 
-SessionSight SightOf(const BranchCase& branch, const ConnectionsView& connections, const std::set<Xid>& listed_before) {
-  const bool engine_known = connections.engine.kind == EngineViewResult::Kind::kOk;
-  const EngineView& engine = connections.engine.view;
-  if (branch.facts.session_named) {
-    const uint64_t id = static_cast<uint64_t>(branch.task->session->connection_id());
-    if (connections.alive.count(id) != 0) return SessionSight::kAlive;
-    if (connections.engine.kind == EngineViewResult::Kind::kForbidden) return SessionSight::kUnknown;
-    if (!engine_known || engine.connections.count(id) != 0) return SessionSight::kLeaving;
-    return SessionSight::kGone;
-  }
+// The connections, and their transactions, that may hold the branches of sessions that nobody named.
+using Suspects = std::map<uint64_t, std::string>;
+
+// What is left of the suspects in a later view.
+Suspects StillThere(const Suspects& suspects, const EngineView& engine) {
+  Suspects left;
+  std::set_intersection(suspects.begin(), suspects.end(), engine.prepared.begin(), engine.prepared.end(),
+                        std::inserter(left, left.end()));
+  return left;
+}
+
+// Of a session that is named.
+SessionSight SightOfNamed(uint64_t id, const ConnectionsView& connections) {
+  if (connections.alive.count(id) != 0) return SessionSight::kAlive;
   if (connections.engine.kind == EngineViewResult::Kind::kForbidden) return SessionSight::kUnknown;
-  const bool was_prepared = branch.task->voted_prepared || listed_before.count(branch.task->xid) != 0;
-  if (!was_prepared) return SessionSight::kUnknown;
+  const bool engine_known = connections.engine.kind == EngineViewResult::Kind::kOk;
+  if (!engine_known || connections.engine.view.connections.count(id) != 0) return SessionSight::kLeaving;
+  return SessionSight::kGone;
+}
+
+// Of a session that nobody named. `was_prepared`: its branch was, before the first suspects were listed.
+SessionSight SightOfUnnamed(bool was_prepared, const Suspects& suspects, const ConnectionsView& connections,
+                            bool out_of_patience) {
+  if (connections.engine.kind == EngineViewResult::Kind::kForbidden || !was_prepared) return SessionSight::kUnknown;
+  if (connections.engine.kind != EngineViewResult::Kind::kOk) return SessionSight::kLeaving;
   // A prepared branch is attached to a connection with a prepared transaction, if to any.
-  if (engine_known && engine.prepared_connections.empty()) return SessionSight::kGone;
-  const bool some_leave =
-      !engine_known || !std::includes(connections.alive.begin(), connections.alive.end(),
-                                      engine.prepared_connections.begin(), engine.prepared_connections.end());
-  return some_leave ? SessionSight::kLeaving : SessionSight::kUnknown;
+  if (suspects.empty()) return SessionSight::kGone;
+  // A suspect that ends just now would make a ghost of it, so they get the time to do so. Those that have stayed all
+  // the time are not about to end.
+  const bool all_alive = std::all_of(suspects.begin(), suspects.end(),
+                                     [&](const auto& suspect) { return connections.alive.count(suspect.first) != 0; });
+  return all_alive && out_of_patience ? SessionSight::kUnknown : SessionSight::kLeaving;
 }
 
 // True if waiting a moment may change what was seen.
@@ -87,13 +101,26 @@ absl::Status LookAtSessions(MariaDbSession* session, const ServerIdentity& ident
     listed_before = *std::move(listed);
   }
   const absl::Time deadline = absl::Now() + kBarrierPatience;
+  absl::optional<Suspects> suspects;
   for (;;) {
     const absl::StatusOr<ConnectionsView> connections = LookAtConnections(session);
     if (!connections.ok()) return connections.status();
-    for (BranchCase* branch : open) branch->facts.session = SightOf(*branch, *connections, listed_before);
+    const EngineView& engine = connections->engine.view;
+    const bool out_of_patience = absl::Now() >= deadline;
+    if (connections->engine.kind == EngineViewResult::Kind::kOk) {
+      suspects = suspects ? StillThere(*suspects, engine) : engine.prepared;
+    }
+    for (BranchCase* branch : open) {
+      const bool was_prepared = branch->task->voted_prepared || listed_before.count(branch->task->xid) != 0;
+      branch->session_covered = branch->facts.session_named || was_prepared;
+      branch->facts.session =
+          branch->facts.session_named
+              ? SightOfNamed(static_cast<uint64_t>(branch->task->session->connection_id()), *connections)
+              : SightOfUnnamed(was_prepared, suspects.value_or(Suspects()), *connections, out_of_patience);
+    }
     if (connections->engine.kind == EngineViewResult::Kind::kForbidden) return DoWithout(session, patient, open);
-    if (std::none_of(open.begin(), open.end(), [](const BranchCase* branch) { return MayGoSoon(*branch); }) ||
-        absl::Now() >= deadline) {
+    if (out_of_patience ||
+        std::none_of(open.begin(), open.end(), [](const BranchCase* branch) { return MayGoSoon(*branch); })) {
       break;
     }
     absl::SleepFor(kBarrierPoll);
@@ -203,6 +230,10 @@ absl::Status LookAt(MariaDbSession* session, const ServerIdentity& identity, boo
   for (BranchCase* branch : cases) {
     branch->facts.listed = listed->count(branch->task->xid) != 0;
     if (!branch->looked) branch->facts.was_listed = branch->facts.listed;
+    // Prepared just now, by a session of which nothing is known yet.
+    if (branch->facts.listed && !branch->session_covered && branch->facts.session == SessionSight::kUnknown) {
+      branch->facts.session = SessionSight::kLeaving;
+    }
     branch->looked = true;
   }
   return LookAtWitnesses(session, cases);

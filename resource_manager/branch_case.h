@@ -18,6 +18,9 @@ struct BranchCase {
   const BranchTask* task = nullptr;
   BranchFacts facts;
   Verdict verdict;
+  // What was seen of its session holds for its branch being prepared: the session is named, or the branch was prepared
+  // before it was looked for.
+  bool session_covered = false;
   bool looked = false;  // The facts hold at least one look.
   std::string done;     // For Evidence.done.
   DbError error;        // Of the last statement in `done` that failed.

@@ -25,6 +25,9 @@ bool MayHoldIt(SessionSight session) { return session == SessionSight::kAlive ||
 Verdict Attached(const BranchFacts& facts) {
   constexpr v1::BranchOutcome kAttached = v1::BRANCH_OUTCOME_ATTACHED_ELSEWHERE;
   if (facts.kill == KillResult::kDone) return Later(kAttached, "its session was killed and is not gone yet");
+  if (facts.session == SessionSight::kLeaving && !facts.session_named) {
+    return Later(kAttached, "a session that is just ending may hold it");
+  }
   if (facts.session == SessionSight::kLeaving) {
     return Later(kAttached, "its session has ended, and the database has not let go of the branch yet");
   }

@@ -43,18 +43,20 @@ absl::optional<EngineView> ParseInnodbStatus(absl::string_view text) {
     return absl::nullopt;
   }
   EngineView view;
-  bool prepared = false;      // The transaction that is being read is.
+  std::string transaction;    // The id of the one that is being read.
+  bool prepared = false;      // It is.
   bool detached = false;      // No connection was found for it so far.
   int prepared_detached = 0;  // Of those that were read.
   for (absl::string_view line : absl::StrSplit(text.substr(list), '\n')) {
     if (absl::StartsWith(line, "---TRANSACTION ")) {
       if (prepared && detached) ++prepared_detached;
+      transaction = std::string(line.substr(0, line.find(',')));
       prepared = absl::StrContains(line, " ACTIVE (PREPARED)");
       detached = true;
     } else if (const absl::optional<uint64_t> id = ThreadIdIn(line)) {
       detached = false;
       view.connections.insert(*id);
-      if (prepared) view.prepared_connections.insert(*id);
+      if (prepared) view.prepared[*id] = transaction;
     }
   }
   if (prepared && detached) ++prepared_detached;
@@ -70,7 +72,7 @@ absl::StatusOr<EngineViewResult> ReadInnodbTrx(MariaDbSession* session) {
     const std::string nonce = NewRequestId();
     const QueryResult answer =
         session->Query(absl::StrCat("START TRANSACTION WITH CONSISTENT SNAPSHOT;SELECT /* ", nonce,
-                                    " */ trx_mysql_thread_id, INSTR(COALESCE(trx_query, ''), '", nonce,
+                                    " */ trx_mysql_thread_id, trx_id, INSTR(COALESCE(trx_query, ''), '", nonce,
                                     "') > 0 FROM information_schema.INNODB_TRX"));
     session->Query("COMMIT");  // If that fails the connection is lost, and the next statement says so.
     if (answer.error.code == kErSpecificAccessDenied) {
@@ -82,15 +84,15 @@ absl::StatusOr<EngineViewResult> ReadInnodbTrx(MariaDbSession* session) {
     result.view = EngineView();
     for (const auto& row : answer.rows()) {
       uint64_t id = 0;
-      if (row[1] == std::string("1")) {
+      if (row[2] == std::string("1")) {
         fresh = true;
       } else if (row[0] && absl::SimpleAtoi(*row[0], &id) && id != 0) {
         result.view.connections.insert(id);
+        result.view.prepared[id] = row[1].value_or("");
       }
     }
     if (answer.rows().size() > kMaxCompleteRows) return result;
     if (fresh) {
-      result.view.prepared_connections = result.view.connections;
       result.kind = EngineViewResult::Kind::kOk;
       return result;
     }

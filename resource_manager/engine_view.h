@@ -11,7 +11,9 @@
 #define ASSENT_RESOURCE_MANAGER_ENGINE_VIEW_H_
 
 #include <cstdint>
+#include <map>
 #include <set>
+#include <string>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -23,8 +25,9 @@ namespace assent {
 struct EngineView {
   // Connections that have a transaction in the engine, whether or not they still exist.
   std::set<uint64_t> connections;
-  // Those of them whose transaction may be prepared (INNODB_TRX does not tell: all of them).
-  std::set<uint64_t> prepared_connections;
+  // Those of them whose transaction may be prepared (INNODB_TRX does not tell: all of them), and its engine's id, which
+  // tells it from a later one of the same connection.
+  std::map<uint64_t, std::string> prepared;
   // Prepared transactions without a connection: detached branches and ghosts. nullopt: not told apart from transactions
   // that are being rolled back after a crash.
   absl::optional<int> prepared_detached;

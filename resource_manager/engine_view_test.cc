@@ -18,6 +18,7 @@ using testing::Contains;
 using testing::ElementsAre;
 using testing::IsEmpty;
 using testing::Not;
+using testing::Pair;
 
 // As MariaDB 10.11.19 writes it, shortened: an old deadlock of connections 90 and 91, an active and a prepared
 // transaction, a detached one, a session without a transaction.
@@ -64,7 +65,7 @@ TEST(ParseInnodbStatusTest, ReadsTransactionsAndNotOldDeadlocks) {
   const auto view = ParseInnodbStatus(kStatus);
   ASSERT_TRUE(view);
   EXPECT_THAT(view->connections, ElementsAre(5, 7));
-  EXPECT_THAT(view->prepared_connections, ElementsAre(5));
+  EXPECT_THAT(view->prepared, ElementsAre(Pair(5, "---TRANSACTION 24")));
   EXPECT_EQ(view->prepared_detached, 1);
 }
 
@@ -93,7 +94,7 @@ TEST(ParseInnodbStatusTest, TextsOfUsersHideNothing) {
         "SELECT '\n---TRANSACTION 99, not started\nLIST OF TRANSACTIONS FOR EACH SESSION:\n--------\nFILE I/O\n'"}}));
   ASSERT_TRUE(view);
   EXPECT_THAT(view->connections, ElementsAre(5, 7));
-  EXPECT_THAT(view->prepared_connections, ElementsAre(5));
+  EXPECT_THAT(view->prepared, ElementsAre(Pair(5, "---TRANSACTION 24")));
 }
 
 class EngineViewTest : public testing::Test {
@@ -116,12 +117,12 @@ TEST_F(EngineViewTest, SeesWhoHoldsABranch) {
   for (const bool whole : {true, false}) {
     const EngineView view = Must(whole ? ReadEngineView(admin_.get()) : ReadInnodbTrx(admin_.get()));
     EXPECT_THAT(view.connections, Contains(id));
-    EXPECT_EQ(view.prepared_connections.count(id), whole ? 0u : 1u) << "INNODB_TRX does not tell";
+    EXPECT_EQ(view.prepared.count(id), whole ? 0u : 1u) << "INNODB_TRX does not tell";
   }
   ASSERT_TRUE(session->EndAndPrepare(xid, nullptr).ok());
   for (const bool whole : {true, false}) {
     const EngineView view = Must(whole ? ReadEngineView(admin_.get()) : ReadInnodbTrx(admin_.get()));
-    EXPECT_THAT(view.prepared_connections, Contains(id));
+    EXPECT_EQ(view.prepared.count(id), 1u);
   }
   session->Abandon();
   const absl::Time deadline = absl::Now() + absl::Seconds(30);

@@ -191,7 +191,7 @@ absl::StatusOr<absl::optional<int>> MariaDbRecovery::CountGhosts() {
     for (const auto* list : {&*before, &*after}) {
       for (const RecoveredXid& xid : *list) listed.insert(Xid{xid.gtrid, xid.bqual});
     }
-    const int in_engine = *engine->view.prepared_detached + static_cast<int>(engine->view.prepared_connections.size());
+    const int in_engine = *engine->view.prepared_detached + static_cast<int>(engine->view.prepared.size());
     const int ghosts = std::min(*engine->view.prepared_detached, in_engine - static_cast<int>(listed.size()));
     fewest = std::min(fewest.value_or(ghosts), ghosts);
   }
