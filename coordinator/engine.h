@@ -71,8 +71,8 @@ class Engine {
   // Answers everybody who waits with SHUTTING_DOWN, and everybody who comes from now on.
   void Drain();
 
-  // The transactions that are decided and not finished. The time it takes grows with the number of open transactions; no
-  // lock is held for long.
+  // The transactions that are decided and not finished. The time it takes grows with the number of open transactions;
+  // no lock is held for long.
   std::vector<GlobalPtr> Undone();
   // True if an unfinished transaction has a branch on the resource.
   bool UsesResource(absl::string_view resource);

@@ -1,8 +1,8 @@
 // What a ResourceWorker does with its connection: sweeps, finishing branches, forgetting witnesses.
 //
-// The order is the law (docs/decisions/0007-how-recovery-proves.md): first the prepared list, then the records, and the act itself
-// looks at the prepared list again. So a branch without a record when it is looked up never had one when it was
-// prepared.
+// The order is the law (docs/decisions/0007-how-recovery-proves.md): first the prepared list, then the records, and the
+// act itself looks at the prepared list again. So a branch without a record when it is looked up never had one when it
+// was prepared.
 #include <glog/logging.h>
 
 #include <algorithm>

@@ -38,8 +38,8 @@ struct RecoveryOptions {
   Claimant claimant;
   // Between two sweeps of a healthy resource.
   absl::Duration sweep_interval = absl::Seconds(10);
-  // How long after the decision a branch is left to its participant before recovery looks at all. (What is undone when the
-  // coordinator starts has been left for long enough.)
+  // How long after the decision a branch is left to its participant before recovery looks at all. (What is undone when
+  // the coordinator starts has been left for long enough.)
   absl::Duration patience = absl::Seconds(1);
   // A branch that is in doubt for longer raises an alarm (once in the log, and wherever it is shown).
   absl::Duration alarm_age = absl::Minutes(5);
