@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/errors.h"
 #include "base/timestamp.h"
+#include "coordinator/engine_fault_points.h"
 
 namespace assent {
 
@@ -385,6 +386,7 @@ void Engine::MaybeRetire(Shard* shard, Live* live, Effects* effects) {
 void Engine::Run(Effects* effects) {
   for (const Timer::Id& id : effects->cancelled_timers) timer_->Cancel(id);
   if (effects->write) {
+    ASSENT_FAULT_POINT_OF(PointBeforeStoring(*effects->write->next));
     store_->Submit(std::move(*effects->write), [this, gtrid = effects->write_gtrid](TransitionResult result) {
       OnWritten(gtrid, std::move(result));
     });
@@ -404,6 +406,8 @@ void Engine::OnWritten(const std::string& gtrid, TransitionResult result) {
     Shard& shard = ShardOf(gtrid);
     MutexLock lock(&shard.mutex);
     Live* live = shard.lives.at(gtrid).get();
+    ASSENT_FAULT_POINT_OF(result.code == TransitionResult::Code::kApplied ? PointOnceStored(*live->next)
+                                                                          : FaultPoint::kNone);
     HandleWritten(live, std::move(result), &effects);
     Pump(live, &effects);
     MaybeRetire(&shard, live, &effects);

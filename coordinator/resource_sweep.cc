@@ -11,6 +11,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "base/errors.h"
+#include "base/fault_point.h"
 #include "base/timestamp.h"
 #include "base/xid.h"
 #include "coordinator/resource_worker.h"
@@ -180,6 +181,7 @@ absl::Status ResourceWorker::FinishStray(const std::vector<RecoveredXid>& prepar
   }
   orphans_seen_ = std::move(orphans);
   if (absl::Status status = Carry(only_look, /*dry_run=*/true, report); !status.ok()) return status;
+  if (!stray.empty()) ASSENT_FAULT_POINT(kRecoverySweepListed);
   return Carry(stray, dry_run, report);
 }
 
@@ -198,6 +200,7 @@ absl::Status ResourceWorker::FinishDue(bool all, bool dry_run, v1::ResourceRepor
   size_t batch = kFirstBatch;
   for (size_t begin = 0; begin < due.size(); begin += batch, batch = BranchRecovery::kMaxTasks) {
     const std::vector<OpenBranch> part(due.begin() + begin, due.begin() + std::min(due.size(), begin + batch));
+    ASSENT_FAULT_POINT(kRecoveryTaken);
     if (absl::Status status = Carry(part, dry_run, report); !status.ok()) return status;
     MutexLock lock(&mutex_);
     if (stopping_) break;
@@ -294,12 +297,14 @@ absl::Status ResourceWorker::ForgetDue() {
     }
     if (batch.empty() || !witness) break;
     worked_ = true;
+    ASSENT_FAULT_POINT(kRecoveryForgetBefore);
     if (absl::Status status = recovery_->ForgetWitnesses(*witness, batch); !status.ok()) {
       refilled_ = false;  // Found again by the next sweep.
       if (ReasonOf(status) == Reason::DATABASE_UNREACHABLE) return status;
       LOG(WARNING) << "resource=" << name_ << " witnesses not deleted: " << ToText(status);
       break;
     }
+    ASSENT_FAULT_POINT(kRecoveryForgetOk);
   }
   if (!worked_ || Mono::now() < next_epoch_) return absl::OkStatus();
   next_epoch_ = Mono::now() + absl::ToChronoNanoseconds(kEpochInterval);

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "base/errors.h"
+#include "base/fault_point.h"
 #include "resource_manager/engine_view.h"
 #include "resource_manager/lock_waits.h"
 #include "resource_manager/table_migration.h"
@@ -94,6 +95,7 @@ absl::StatusOr<std::vector<BranchFinding>> MariaDbRecovery::Work(absl::Span<cons
       if (branch->verdict.act != Act::kNothing) ordered.push_back(branch);
     }
     if (!may_act) break;
+    ASSENT_FAULT_POINT(kRecoveryLooked);
     const absl::Status acted = ActOn(ordered);
     if (!acted.ok()) return acted;
     open = std::move(ordered);
@@ -119,6 +121,7 @@ absl::Status MariaDbRecovery::Kill(const std::vector<BranchCase*>& cases) {
     NoteDone(branch, sql, result.error);
     if (IsConnectionLost(result.error.code)) return StatusOf(result.error, sql);
     if (result.ok() || result.error.code == kErNoSuchThread) {
+      ASSENT_FAULT_POINT(kRecoveryKilled);
       branch->facts.kill = KillResult::kDone;
       continue;
     }
@@ -139,6 +142,7 @@ absl::Status MariaDbRecovery::FinishPrepared(const std::vector<BranchCase*>& cas
           cases[i]->facts.verb = VerbResult::kRetryLater;
           return false;
         }
+        ASSENT_FAULT_POINT(kRecoveryActBefore);
         if (cases[i]->verdict.act == Act::kCommit) {
           session->SendCommit(cases[i]->task->xid);
         } else {
@@ -148,6 +152,7 @@ absl::Status MariaDbRecovery::FinishPrepared(const std::vector<BranchCase*>& cas
       },
       [&](MariaDbSession* session, size_t i) {
         const XaResult result = session->Receive();
+        ASSENT_FAULT_POINT(kRecoveryActOk);
         NoteDone(cases[i], ToString(cases[i]->verdict.act), result.error);
         cases[i]->facts.verb = VerbResultOf(result.outcome);
         not_now = not_now || result.outcome == XaOutcome::kRetryLater;

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/errors.h"
+#include "base/fault_point.h"
 #include "store/sqlite_schema.h"
 
 namespace assent {
@@ -154,8 +155,10 @@ std::vector<TransitionResult> SqliteWriter::Apply(const std::vector<PendingTrans
     if (results[i].code == TransitionResult::Code::kApplied) ++applied;
   }
   absl::Status status;
+  ASSENT_FAULT_POINT_OF(forced ? FaultPoint::kStoreForcedBefore : FaultPoint::kStoreGroupBefore);
   switch (Commit(forced, &status)) {
     case CommitEnd::kCommitted:
+      ASSENT_FAULT_POINT_OF(forced ? FaultPoint::kStoreForcedCommitted : FaultPoint::kStoreGroupCommitted);
       transitions_ += applied;
       if (applied > 0) {
         ++groups_;

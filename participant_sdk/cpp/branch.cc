@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/errors.h"
+#include "base/fault_point.h"
 #include "base/timestamp.h"
 
 namespace assent {
@@ -50,8 +51,10 @@ v1::Session Branch::Describe(const MariaDbSession& session) {
 }
 
 absl::StatusOr<QueryResult> Branch::Start(absl::string_view first_sql) {
+  ASSENT_FAULT_POINT(kSdkStartBefore);
   StartResult started = session_->Start(xid_, first_sql);
   if (started.xa.ok()) {
+    ASSENT_FAULT_POINT(kSdkStartOk);
     stage_ = Stage::kActive;
     return started.first ? *std::move(started.first) : QueryResult();
   }

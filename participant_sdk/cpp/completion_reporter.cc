@@ -6,6 +6,7 @@
 
 #include "absl/time/clock.h"
 #include "base/errors.h"
+#include "base/fault_point.h"
 #include "base/grpc_status.h"
 
 namespace assent {
@@ -57,6 +58,7 @@ bool CompletionReporter::Flush(absl::Time give_up) {
 }
 
 std::vector<v1::Completion> CompletionReporter::Offer(const v1::CompletedRequest& batch) {
+  ASSENT_FAULT_POINT(kSdkReportBefore);
   const absl::StatusOr<v1::CompletedResponse> response = connection_->Completed(batch, absl::Now() + kAttempt);
   if (!response.ok()) {
     LOG(WARNING) << batch.completions_size() << " completions not reported yet: " << ToText(response.status());
@@ -64,6 +66,7 @@ std::vector<v1::Completion> CompletionReporter::Offer(const v1::CompletedRequest
     if (!IsRetryable(response.status())) return {};
     return {batch.completions().begin(), batch.completions().end()};
   }
+  ASSENT_FAULT_POINT(kSdkReportOk);
   std::vector<v1::Completion> again;
   for (int i = 0; i < response->results_size(); ++i) {
     const v1::CompletionResult& result = response->results(i);

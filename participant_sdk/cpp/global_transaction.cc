@@ -9,6 +9,7 @@
 #include "absl/time/clock.h"
 #include "absl/types/optional.h"
 #include "base/errors.h"
+#include "base/fault_point.h"
 #include "base/utf8.h"
 #include "base/xid.h"
 #include "participant_sdk/cpp/two_phase.h"
@@ -118,6 +119,7 @@ absl::Status GlobalTransaction::Decide(bool finalize, Scope scope) {
   if (failed) return FailedToPrepare(votes);
   const std::vector<Branch*> fresh = TwoPhase::MarkVoted(branches);
   const absl::Time give_up = absl::Now() + client_->options.decision_patience;
+  ASSENT_FAULT_POINT(kSdkVoteBefore);
   if (!finalize) {
     v1::PreparedRequest request;
     request.set_gtrid(gtrid_);

@@ -10,6 +10,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/time/clock.h"
 #include "base/errors.h"
+#include "base/fault_point.h"
 #include "base/utf8.h"
 
 namespace assent {
@@ -67,7 +68,9 @@ void TwoPhase::SendPhaseOne(Branch* branch) {
   if (!branch->poison_.ok() || !wrote) {
     branch->session_->SendRollback(branch->xid_);
   } else {
+    ASSENT_FAULT_POINT(kSdkPrepareBefore);
     branch->session_->SendPrepare(branch->xid_, branch->witness_ ? &*branch->witness_ : nullptr);
+    ASSENT_FAULT_POINT(kSdkPrepareSent);
   }
 }
 
@@ -82,6 +85,7 @@ v1::Vote TwoPhase::ReceivePhaseOne(Branch* branch) {
     return *branch->vote_;
   }
   if (result.ok()) {
+    ASSENT_FAULT_POINT(kSdkPrepareOk);
     branch->stage_ = Branch::Stage::kPrepared;
     branch->vote_ = MakeVote(*branch, v1::VOTE_KIND_PREPARED);
     return *branch->vote_;
@@ -149,12 +153,15 @@ std::vector<v1::Completion> TwoPhase::RollBackUnvoted(absl::Span<Branch* const> 
       completions.push_back(MakeCompletion(*branch, v1::Completion::RESULT_ROLLED_BACK));
     } else if (branch->stage_ == Branch::Stage::kActive || branch->stage_ == Branch::Stage::kPrepared) {
       open.push_back(branch);
+      ASSENT_FAULT_POINT(kSdkAbortBefore);
       branch->session_->SendRollback(branch->xid_);
+      ASSENT_FAULT_POINT(kSdkAbortSent);
     }
   }
   for (Branch* branch : open) {
     const bool prepared = branch->stage_ == Branch::Stage::kPrepared;
     if (ProvesRolledBack(branch->session_->Receive(), prepared)) {
+      ASSENT_FAULT_POINT(kSdkAbortOk);
       branch->stage_ = Branch::Stage::kFinished;
       completions.push_back(MakeCompletion(*branch, v1::Completion::RESULT_ROLLED_BACK));
     } else {
@@ -173,8 +180,11 @@ std::vector<v1::Completion> TwoPhase::Finish(absl::Span<Branch* const> branches,
   }
   std::vector<v1::Completion> completions;
   while (!open.empty()) {
-    for (Branch* branch : open)
+    for (Branch* branch : open) {
+      ASSENT_FAULT_POINT(kSdkFinishBefore);
       commit ? branch->session_->SendCommit(branch->xid_) : branch->session_->SendRollback(branch->xid_);
+      ASSENT_FAULT_POINT(kSdkFinishSent);
+    }
     std::vector<Branch*> again;
     for (Branch* branch : open) {
       const XaResult result = branch->session_->Receive();
@@ -184,6 +194,7 @@ std::vector<v1::Completion> TwoPhase::Finish(absl::Span<Branch* const> branches,
       if (commit && result.outcome == XaOutcome::kRolledBack) proven = v1::Completion::RESULT_ROLLED_BACK;
       if (!commit && ProvesRolledBack(result, /*prepare_was_sent=*/true)) proven = v1::Completion::RESULT_ROLLED_BACK;
       if (proven) {
+        ASSENT_FAULT_POINT(kSdkFinishOk);
         completions.push_back(MakeCompletion(*branch, *proven));
         branch->stage_ = Branch::Stage::kFinished;
       } else if (result.outcome == XaOutcome::kRetryLater && absl::Now() < give_up) {
