@@ -43,8 +43,7 @@ absl::StatusOr<std::unique_ptr<RecoveryRig>> RecoveryRig::Start(Options options)
     auto started = PrivateMariaDb::Start(std::move(database));
     if (!started.ok()) return started.status();
     rig->databases_[static_cast<size_t>(i)] = *std::move(started);
-    std::ofstream(absl::StrCat(rig->folder_.path(), "/", ResourceName(i), ".password"))
-        << rig->database(i).password() << "\n";
+    std::ofstream(rig->PasswordFile(i)) << rig->database(i).password() << "\n";
     rig->Sql(
         i,
         "CREATE DATABASE app; CREATE TABLE app.t (gtrid VARCHAR(64), bqual VARCHAR(64), PRIMARY KEY (gtrid, bqual)) "
@@ -77,7 +76,7 @@ absl::Status RecoveryRig::RegisterAt(CoordinatorApi* api, int server,
   resource->set_engine(v1::Resource::ENGINE_MARIADB);
   resource->set_address(database(server).unix_address());
   resource->set_user(database(server).user());
-  resource->set_password_file(absl::StrCat(folder_.path(), "/", ResourceName(server), ".password"));
+  resource->set_password_file(PasswordFile(server));
   resource->set_witness(options_.witness);
   resource->set_kill_after_lease(options_.kill_after_lease);
   SetDuration(options_.lease, resource->mutable_lease());
@@ -243,6 +242,13 @@ int RecoveryRig::Witnesses(int server, const std::string& gtrid) {
   const QueryResult result =
       Sql(server, absl::StrCat("SELECT COUNT(*) FROM assent.witness WHERE gtrid = '", gtrid, "'"));
   CHECK(absl::SimpleAtoi(result.rows()[0][0].value_or(""), &count));
+  return count;
+}
+
+int RecoveryRig::AllWitnesses(int server) {
+  int count = -1;
+  CHECK(absl::SimpleAtoi(Sql(server, "SELECT COUNT(*) FROM assent.witness WHERE gtrid > ''").rows()[0][0].value_or(""),
+                         &count));
   return count;
 }
 

@@ -11,6 +11,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "assent/v1/coordinator_service.pb.h"
@@ -59,6 +60,12 @@ class RecoveryRig {
   absl::Status RegisterAt(CoordinatorApi* api, int server,
                           const std::function<void(v1::RegisterResourceRequest*)>& change = {});
   static v1::Session Describe(const MariaDbSession& session);
+  // The file with the account's password.
+  std::string PasswordFile(int server) const {
+    return absl::StrCat(folder_.path(), "/", ResourceName(server), ".password");
+  }
+  // A folder that goes with the object.
+  const std::string& folder() const { return folder_.path(); }
   // A new session as the participants' account. Dies if the server is not there.
   std::unique_ptr<MariaDbSession> Connect(int server);
   absl::StatusOr<std::unique_ptr<MariaDbSession>> TryConnect(int server);
@@ -94,6 +101,7 @@ class RecoveryRig {
   // Committed rows of a transaction on a server.
   int Rows(int server, const std::string& gtrid);
   int Witnesses(int server, const std::string& gtrid);
+  int AllWitnesses(int server);
   // What XA RECOVER lists; -1 if the server does not answer.
   int Prepared(int server);
   absl::StatusOr<v1::RecoverResponse> Recover(bool dry_run = false, const std::string& resource = "");
