@@ -69,6 +69,8 @@ void Declare(DaemonSettings* d, Settings* settings) {
                 "unfinished transactions; more are refused");
   settings->Add("sweep-interval", &server.sweep_interval, absl::Milliseconds(100), absl::Hours(1),
                 "how often recovery looks at every resource without being asked");
+  settings->Add("recovery-patience", &server.recovery_patience, absl::ZeroDuration(), absl::Hours(1),
+                "how long after the decision a branch is left to its participant before recovery looks at it");
   settings->Add("alarm-age", &server.alarm_age, absl::Seconds(1), absl::Hours(24 * 365),
                 "how long a branch may be in doubt before that is an alarm");
   settings->Add("drain-grace", &d->drain_grace, absl::ZeroDuration(), absl::Hours(1),

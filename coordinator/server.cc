@@ -163,7 +163,10 @@ class CoordinatorServer::Impl {
     RecoveryOptions recovery;
     recovery.claimant = {options.limits.cluster, store.Id()};
     recovery.sweep_interval = options.sweep_interval;
+    recovery.patience = options.recovery_patience;
     recovery.alarm_age = options.alarm_age;
+    recovery.connect = options.connect;
+    if (recovery.connect) return recovery;
     recovery.connect = [](const v1::Resource& resource) -> absl::StatusOr<std::unique_ptr<BranchRecovery>> {
       const absl::StatusOr<std::string> password = PasswordOf(resource);
       if (!password.ok()) return password.status();

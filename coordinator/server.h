@@ -10,6 +10,7 @@
 #include "absl/time/time.h"
 #include "coordinator/engine.h"
 #include "coordinator/requests.h"
+#include "coordinator/resource_worker.h"
 #include "store/store.h"
 
 namespace assent {
@@ -32,7 +33,10 @@ struct ServerOptions {
   TlsOptions tls;
   // See RecoveryOptions.
   absl::Duration sweep_interval = absl::Seconds(10);
+  absl::Duration recovery_patience = absl::Seconds(1);
   absl::Duration alarm_age = absl::Minutes(5);
+  // How recovery gets at a resource; empty: MariaDbRecovery over a connection of its own.
+  RecoveryConnector connect;
 };
 
 class CoordinatorServer {

@@ -212,7 +212,7 @@ BranchFinding FindingOf(const BranchCase& branch, const ServerIdentity& identity
   evidence.set_done(branch.done);
   evidence.set_error_code(branch.error.code);
   evidence.set_sqlstate(branch.error.sqlstate);
-  evidence.set_ghost(branch.verdict.ghost);
+  evidence.set_ghost(branch.verdict.ghost || branch.facts.repair != RepairResult::kNotTried);
   evidence.set_detail(std::string(branch.verdict.detail));
   if (branch.verdict.act != Act::kNothing) {
     absl::StrAppend(evidence.mutable_detail(), "; next: ", ToString(branch.verdict.act));

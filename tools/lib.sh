@@ -48,3 +48,20 @@ bazel_stop() { (cd "$assent_root" && bazel shutdown >/dev/null 2>&1) || true; }
 
 # The folder of what was built.
 bazel_bin() { (cd "$assent_root" && bazel info -c opt bazel-bin 2>/dev/null); }
+
+# run_built PROGRAM ARGUMENTS...: installs what is missing, builds the program (tools/NAME/NAME) and becomes it. Every
+# signal reaches it then, and it cleans up after itself.
+run_built() {
+  local name=$1 stop_bazel=:
+  shift
+  "$assent_root/tools/setup"
+  bazel_was_running || stop_bazel=bazel_stop
+  # shellcheck disable=SC2064
+  trap "$stop_bazel" EXIT
+  say "building (a few minutes the first time)"
+  bazel_quietly build //coordinator:assentd //tools/assentctl "//tools/$name"
+  local program
+  program=$(bazel_bin)/tools/$name/$name
+  $stop_bazel
+  exec "$program" "$@"
+}
