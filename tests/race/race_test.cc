@@ -4,6 +4,7 @@
 #include <iostream>
 
 #include "absl/strings/str_join.h"
+#include "glog/logging.h"
 #include "gtest/gtest.h"
 #include "tests/race/naive_coordinator.h"
 
@@ -40,6 +41,7 @@ TEST(RaceTest, WithoutEvidenceTheRaceIsLost) {
   RaceOptions options = Sized(500, /*binlog=*/false);
   options.load.ghost_fraction = 0;  // Nobody meddles: it is the coordinator's own doing.
   options.start_coordinator = StartNaiveCoordinator;
+  FLAGS_minloglevel = google::GLOG_ERROR;  // It runs in this process, and has a lot to say.
   const absl::StatusOr<RaceReport> report = RunRace(options);
   ASSERT_TRUE(report.ok()) << report.status();
   EXPECT_GT(report->violations.size(), 0u)
