@@ -86,6 +86,7 @@ class NaiveCoordinator : public RaceCoordinator {
 
   std::string address() const override { return address_; }
   void Stop() override { server_.reset(); }
+  std::string LastWords() const override { return "(it runs in this process)"; }
   absl::Status Start() override {
     SqliteOptions store_options;
     store_options.path = folder_.path() + "/store.db";

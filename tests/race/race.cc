@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
+#include "base/errors.h"
 #include "tests/race/referee.h"
 
 namespace assent {
@@ -27,7 +28,10 @@ class Race {
     referee_ = std::make_unique<RaceReferee>(rig_.get());
     absl::Status status = Load();
     if (status.ok()) status = Restart();
-    if (!status.ok()) return status;
+    if (!status.ok()) {
+      return absl::Status(status.code(),
+                          absl::StrCat(ToText(status), "\nthe coordinator's last words: ", rig_->LastWords()));
+    }
     for (const auto& [gtrid, what] : referee_->violations()) {
       report_.violations.push_back(absl::StrCat(gtrid, ": ", what));
     }

@@ -19,6 +19,7 @@ class RealCoordinator : public RaceCoordinator {
   std::string address() const override { return assentd_->address(); }
   void Stop() override { assentd_->Kill9(); }
   absl::Status Start() override { return assentd_->Restart(); }
+  std::string LastWords() const override { return assentd_->OutputTail(); }
 
  private:
   const std::unique_ptr<Assentd> assentd_;
@@ -29,7 +30,7 @@ class RealCoordinator : public RaceCoordinator {
 absl::StatusOr<std::unique_ptr<RaceCoordinator>> StartAssentd() {
   Assentd::Options options;
   options.cluster = kRaceCluster;
-  options.extra = {"--sweep-interval=1s", "--recovery-patience=0s", "--log-level=error"};
+  options.extra = {"--sweep-interval=1s", "--recovery-patience=0s", "--log-level=warning"};
   absl::StatusOr<std::unique_ptr<Assentd>> assentd = Assentd::Start(std::move(options));
   if (!assentd.ok()) return assentd.status();
   return std::make_unique<RealCoordinator>(*std::move(assentd));

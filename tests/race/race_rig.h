@@ -33,6 +33,8 @@ class RaceCoordinator {
   virtual void Stop() = 0;
   // Starts it again, on the same store.
   virtual absl::Status Start() = 0;
+  // The end of its log, for messages.
+  virtual std::string LastWords() const = 0;
 };
 // Starts one with the cluster kRaceCluster.
 using StartRaceCoordinator = std::function<absl::StatusOr<std::unique_ptr<RaceCoordinator>>()>;
@@ -48,6 +50,7 @@ class RaceRig {
   std::string coordinator_address() const { return coordinator_->address(); }
   void StopCoordinator() { coordinator_->Stop(); }
   absl::Status StartCoordinator();
+  std::string LastWords() const { return coordinator_->LastWords(); }
   PrivateMariaDb& database(int server) { return *databases_[static_cast<size_t>(server)]; }
   CoordinatorApi& api() { return *api_; }
   static std::string ResourceName(int server) { return server == 0 ? "left" : "right"; }
