@@ -97,7 +97,8 @@ absl::Status AdvanceEpoch(const Claimant& claimant, BranchRecovery* recovery, v1
   const absl::StatusOr<bool> written =
       recovery->WriteClaim(*witness, claimant.cluster, resource->name(), before, after);
   if (!written.ok()) return written.status();
-  if (!*written) return Quarantine(*resource, "what Assent keeps on the server was changed by somebody else");
+  // Only this store writes claims of its id. If there is a newer one, it is of an earlier call whose answer was lost.
+  if (!*written) return EstablishClaim(claimant, {}, recovery, resource);
   resource->set_epoch(after.epoch);
   return absl::OkStatus();
 }

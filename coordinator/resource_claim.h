@@ -35,7 +35,7 @@ struct ClaimConsent {
 absl::Status EstablishClaim(const Claimant& claimant, const ClaimConsent& consent, BranchRecovery* recovery,
                             v1::Resource* resource);
 
-// Counts the epoch up and fills it in. Blocks.
+// Counts the epoch up and fills it in. If the claim is not as it was left: as EstablishClaim. Blocks.
 absl::Status AdvanceEpoch(const Claimant& claimant, BranchRecovery* recovery, v1::Resource* resource);
 
 // The witness table of a resource; nullopt if it has none.

@@ -57,8 +57,9 @@ class ScriptedRecovery : public BranchRecovery {
     return script_->claim;
   }
   absl::StatusOr<bool> WriteClaim(const WitnessTable&, absl::string_view, absl::string_view,
-                                  const absl::optional<Claim>&, const Claim& claim) override {
+                                  const absl::optional<Claim>& expected, const Claim& claim) override {
     MutexLock lock(&script_->mutex);
+    if (!(script_->claim == expected)) return false;
     script_->claim = claim;
     return true;
   }
@@ -267,6 +268,32 @@ TEST_F(ResourceWorkerTest, WitnessesOfFinishedTransactionsAreForgotten) {
     return script_.claim && script_.claim->epoch == 2;
   })) << "the epoch counts what was done there";
   EXPECT_TRUE(Await([&] { return (*registry_->Find("db"))->epoch() == 2; })) << "and the registry knows it";
+}
+
+TEST_F(ResourceWorkerTest, AnEpochThatWasWrittenAndNeverAnsweredIsTakenUp) {
+  StartWorker();
+  ASSERT_TRUE(Await([&] { return worker_->Status().state() == v1::ResourceStatus::STATE_OK; }));
+  {
+    MutexLock lock(&script_.mutex);
+    script_.claim = Claim{store_->Id(), 5};
+  }
+  clock_.Advance(absl::Seconds(10));
+  worker_->Forget({"c-1", "b"});
+  EXPECT_TRUE(Await([&] { return (*registry_->Find("db"))->epoch() == 5; }));
+  EXPECT_EQ(worker_->Status().state(), v1::ResourceStatus::STATE_OK) << worker_->Status().detail();
+  EXPECT_LT(GetTime(worker_->Status().since()), clock_.Now()) << "it was quarantined for a moment";
+}
+
+TEST_F(ResourceWorkerTest, AClaimThatAnotherStoreTakesMeanwhileQuarantines) {
+  StartWorker();
+  ASSERT_TRUE(Await([&] { return worker_->Status().state() == v1::ResourceStatus::STATE_OK; }));
+  {
+    MutexLock lock(&script_.mutex);
+    script_.claim = Claim{"somebody else", 5};
+  }
+  worker_->Forget({"c-1", "b"});
+  EXPECT_TRUE(Await([&] { return worker_->Status().state() == v1::ResourceStatus::STATE_QUARANTINED; }));
+  EXPECT_THAT(worker_->Status().detail(), HasSubstr("must not share a cluster name"));
 }
 
 }  // namespace
