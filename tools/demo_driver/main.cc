@@ -34,8 +34,10 @@
 #include "tests/fixtures/coordinator_api.h"
 #include "tests/fixtures/process.h"
 #include "tests/fixtures/temp_dir.h"
+#include "tools/demo_driver/mishaps.h"
 #include "tools/demo_driver/shop.h"
 #include "tools/demo_driver/show.h"
+#include "tools/demo_driver/workers.h"
 
 namespace assent {
 namespace {
@@ -50,7 +52,8 @@ constexpr char kFailPercent[] = "2";
 constexpr char kUsage[] =
     "usage: tools/demo [--quick] [--keep]\n"
     "\n"
-    "Moves money between two private MariaDB servers, all or nothing, and checks that it was.\n"
+    "Moves money between two private MariaDB servers, all or nothing, and checks that it was; then shows what becomes\n"
+    "of transactions that something happens to between PREPARE and COMMIT.\n"
     "  --quick  a tenth of the transfers\n"
     "  --keep   keep the folder with journals, logs and the coordinator's store\n";
 
@@ -112,7 +115,10 @@ class Demo {
   absl::Status KillCoordinator(ProgressLine* progress);
   absl::Status Close();
   void Violate(std::string text) { violations_.push_back(std::move(text)); }
+  // What the two workers of a purchase said, once both have ended. The second starts when the first has prepared, so
+  // that the first is seen waiting for a decision.
   absl::StatusOr<std::string> RunWorkers(const std::string& gtrid, const Purchase& purchase);
+  absl::Status PlayMishaps();
 
   const BankConfig& config() const { return rig_->config(); }
   Assentd& coordinator() { return rig_->coordinator(); }
@@ -135,6 +141,7 @@ absl::StatusOr<int64_t> Demo::Run() {
   if (status.ok()) status = Act({1, "laptop", 800}, "(a) User 1 has 1000 and buys a laptop for 800", true);
   if (status.ok()) status = Act({2, "phone", 500}, "(b) User 2 has 50 and wants a phone for 500", false);
   if (status.ok()) status = MoveMoney();
+  if (status.ok()) status = PlayMishaps();
   if (status.ok()) status = Close();
   if (!status.ok()) return status;
   return checked_violations_ + static_cast<int64_t>(violations_.size());
@@ -147,6 +154,7 @@ absl::Status Demo::StartEverything() {
   options.cluster = "demo";
   options.accounts = sizes_.accounts;
   options.stop = &g_stop;
+  options.coordinator.extra = {"--sweep-interval=1s"};  // The default is 10 s, which is long to look on.
   absl::StatusOr<std::unique_ptr<BankRig>> rig = BankRig::Start(options);
   if (!rig.ok()) return rig.status();
   rig_ = *std::move(rig);
@@ -159,47 +167,13 @@ absl::Status Demo::StartEverything() {
   return SetUpShop(config());
 }
 
-// Starts this program again as a worker.
-absl::StatusOr<pid_t> SpawnWorker(std::vector<std::string> arguments, const std::string& log) {
-  arguments.insert(arguments.begin(), {"/proc/self/exe", "worker"});
-  SpawnOptions options;
-  options.output_path = log;
-  return Spawn(arguments, options);
-}
-
-// What the two workers said, once both have ended. The second starts when the first has prepared, so that the first is
-// seen waiting for a decision.
 absl::StatusOr<std::string> Demo::RunWorkers(const std::string& gtrid, const Purchase& purchase) {
-  std::string said;
-  std::vector<pid_t> pids;
-  std::vector<std::string> logs;
-  for (const char* which : {"orders", "payments"}) {
-    logs.push_back(absl::StrCat(folder_, "/", which, "-", purchase.item, ".log"));
-    const absl::StatusOr<pid_t> pid = SpawnWorker(
-        {which, rig_->config_path(), gtrid, absl::StrCat(purchase.user), purchase.item, absl::StrCat(purchase.price)},
-        logs.back());
-    if (!pid.ok()) return pid.status();
-    pids.push_back(*pid);
-    if (pids.size() == kBankServers) break;
-    CoordinatorApi api(config().coordinator);
-    for (;;) {
-      const absl::StatusOr<v1::GetGlobalResponse> now = api.GetGlobal(gtrid);
-      if (!now.ok()) return now.status();
-      if (now->global().branches_size() > 0 && now->global().branches(0).state() != v1::Branch::STATE_ACTIVE) break;
-      if (g_stop) return Stopped();
-      if (now->global().decision() != v1::DECISION_UNSPECIFIED) break;  // The worker is gone, and the deadline passed.
-      absl::SleepFor(kTick);
-    }
-  }
-  for (size_t i = 0; i < pids.size(); ++i) {
-    absl::optional<int> code;
-    while (!(code = WaitForExit(pids[i], kTick))) {
-      if (g_stop) return Stopped();
-    }
-    said += ReadTail(logs[i]);
-    if (*code != 0) return absl::InternalError(absl::StrCat("a worker ended with ", *code, ": ", said));
-  }
-  return said;
+  ShopWorkers workers(rig_.get(), folder_, &g_stop);
+  absl::Status status = workers.Start("orders", gtrid, purchase);
+  if (status.ok()) status = workers.AwaitFirstVote(gtrid);
+  if (status.ok()) status = workers.Start("payments", gtrid, purchase);
+  if (!status.ok()) return status;
+  return workers.Finish();
 }
 
 absl::Status Demo::Act(const Purchase& purchase, absl::string_view title, bool should_succeed) {
@@ -298,6 +272,14 @@ absl::Status Demo::MoveMoney() {
     Violate(absl::StrCat("a worker ended with ", worker.exit_code, ": ", ReadTail(worker.log)));
   }
   return absl::OkStatus();
+}
+
+absl::Status Demo::PlayMishaps() {
+  Mishaps mishaps(rig_.get(), folder_, &g_stop);
+  const absl::Status status = mishaps.Play();
+  shop_gtrids_.insert(mishaps.gtrids().begin(), mishaps.gtrids().end());
+  for (const std::string& violation : mishaps.violations()) Violate(violation);
+  return status;
 }
 
 absl::Status Demo::Close() {

@@ -19,6 +19,7 @@ constexpr size_t kPayments = 1;
 
 void Say(const std::string& worker, absl::string_view text) {
   absl::PrintF("      %s worker (process %d): %s\n", worker, getpid(), text);
+  std::fflush(stdout);  // It may be killed.
 }
 
 // The part that both workers share: one branch on one server, in a transaction that somebody else began.
@@ -51,7 +52,7 @@ absl::Status SetUpShop(const BankConfig& config) {
       "CREATE DATABASE shop; CREATE TABLE shop.payments (user INT, item VARCHAR(40), amount INT);"
       "CREATE TABLE shop.wallets (user INT PRIMARY KEY, balance INT,"
       " CONSTRAINT balance_not_negative CHECK (balance >= 0));"
-      "INSERT INTO shop.wallets VALUES (1, 1000), (2, 50)"};
+      "INSERT INTO shop.wallets VALUES (1, 1000), (2, 50), (3, 1000), (6, 1000)"};
   for (size_t i = 0; i < kBankServers; ++i) {
     const absl::StatusOr<std::unique_ptr<MariaDbSession>> session = ConnectTo(config.servers[i]);
     if (!session.ok()) return session.status();

@@ -1,4 +1,4 @@
-// The shop of the demo's first two acts: an order is a row on the server `orders`, its payment a row on the server
+// The shop of the demo's acts: an order is a row on the server `orders`, its payment a row on the server
 // `payments`, and a worker process of its own writes each. They know of each other only through the gtrid.
 #ifndef ASSENT_TOOLS_DEMO_DRIVER_SHOP_H_
 #define ASSENT_TOOLS_DEMO_DRIVER_SHOP_H_
@@ -18,7 +18,7 @@ struct Purchase {
   int64_t price = 0;
 };
 
-// Makes the shop's tables: user 1 has 1000, user 2 has 50.
+// Makes the shop's tables: user 2 has 50, the others have 1000.
 absl::Status SetUpShop(const BankConfig& config);
 
 // One worker's part: joins, writes its rows, prepares, waits for the decision and finishes. Prints what it does. OK if

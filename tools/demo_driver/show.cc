@@ -61,7 +61,7 @@ void ShowQuery(absl::string_view server, absl::string_view sql, const QueryResul
     for (const auto& value : row) rows.back().push_back(value.value_or("NULL"));
   }
   if (rows.size() <= 1) {
-    Print(absl::StrCat(out, "      (no rows)\n"));
+    Print(absl::StrCat(out, rows.empty() ? "      OK\n" : "      (no rows)\n"));
     return;
   }
   const std::vector<size_t> widths = Widths(rows);
