@@ -217,14 +217,7 @@ void ResourceWorker::Loop() {
     absl::Status status = EnsureConnected(hurry);
     RunJobs();
     if (status.ok() && recovery_ != nullptr) {
-      // Branches that are known to be in doubt come first: a sweep looks at everything, and thousands of them make it
-      // long.
-      status = FinishDue(/*all=*/false, /*dry_run=*/false, nullptr);
-      if (status.ok() && Mono::now() >= next_sweep_) {
-        v1::ResourceReport report;
-        status = SweepOnce(/*dry_run=*/false, &report);
-      }
-      if (status.ok()) status = ForgetDue();
+      status = WorkOnce();
       if (!status.ok()) Fail(status);
     }
     if (on_first_sweep_) {
@@ -239,6 +232,26 @@ void ResourceWorker::Loop() {
   }
   jobs_.clear();
   changed_.NotifyAll();
+}
+
+absl::Status ResourceWorker::WorkOnce() {
+  const auto finish = [this] {
+    absl::Status status = FinishDue(/*all=*/false, /*dry_run=*/false, nullptr);
+    lost_finishing_ = !status.ok();
+    return status;
+  };
+  const auto sweep = [this] {
+    if (Mono::now() < next_sweep_) return absl::OkStatus();
+    v1::ResourceReport report;
+    return SweepOnce(/*dry_run=*/false, &report);
+  };
+  // Branches that are known to be in doubt come first: a sweep looks at everything, and thousands of them make it long.
+  // But those that cost the connection must not keep the sweep from ever coming.
+  const bool sweep_first = lost_finishing_;
+  absl::Status status = sweep_first ? sweep() : finish();
+  if (status.ok()) status = sweep_first ? finish() : sweep();
+  if (status.ok()) status = ForgetDue();
+  return status;
 }
 
 void ResourceWorker::RunJobs() {

@@ -109,6 +109,8 @@ class ResourceWorker {
   absl::Status Do(std::function<absl::Status(BranchRecovery*)> body, absl::Duration patience);
   Mono::time_point NextWake() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void RunJobs();
+  // Whatever is due: branches in doubt, a sweep, witnesses. An error means that the connection is of no more use.
+  absl::Status WorkOnce();
   // Makes the connection if there is none and it is time to try, or `now`. OK: there is one.
   absl::Status EnsureConnected(bool now);
   absl::Status Connect();
@@ -145,6 +147,7 @@ class ResourceWorker {
   Mono::time_point next_connect_;
   Mono::time_point next_sweep_;
   Mono::time_point next_epoch_;
+  bool lost_finishing_ = false;  // The last attempt at what was due cost the connection.
   bool refilled_ = false;
   bool worked_ = false;  // Since the epoch was counted up.
   std::map<Key, Mono::time_point> orphans_seen_;

@@ -26,6 +26,8 @@ struct Script {
   v1::BranchOutcome outcome ABSL_GUARDED_BY(mutex) = v1::BRANCH_OUTCOME_STILL_PREPARED;
   absl::optional<Claim> claim ABSL_GUARDED_BY(mutex);
   bool lost ABSL_GUARDED_BY(mutex) = false;
+  bool lost_finishing ABSL_GUARDED_BY(mutex) = false;
+  int listed ABSL_GUARDED_BY(mutex) = 0;
 };
 
 class ScriptedRecovery : public BranchRecovery {
@@ -36,6 +38,7 @@ class ScriptedRecovery : public BranchRecovery {
   absl::StatusOr<std::vector<RecoveredXid>> ListPrepared() override {
     MutexLock lock(&script_->mutex);
     if (script_->lost) return MakeError(Reason::DATABASE_UNREACHABLE, "gone");
+    ++script_->listed;
     return script_->prepared;
   }
   absl::StatusOr<std::vector<BranchFinding>> Examine(absl::Span<const BranchTask> tasks) override {
@@ -43,6 +46,7 @@ class ScriptedRecovery : public BranchRecovery {
   }
   absl::StatusOr<std::vector<BranchFinding>> Finish(absl::Span<const BranchTask> tasks) override {
     MutexLock lock(&script_->mutex);
+    if (script_->lost_finishing) return MakeError(Reason::DATABASE_UNREACHABLE, "gone");
     script_->finished.insert(script_->finished.end(), tasks.begin(), tasks.end());
     std::vector<BranchFinding> findings(tasks.size());
     for (BranchFinding& finding : findings) finding.evidence.set_outcome(script_->outcome);
@@ -268,6 +272,22 @@ TEST_F(ResourceWorkerTest, WitnessesOfFinishedTransactionsAreForgotten) {
     return script_.claim && script_.claim->epoch == 2;
   })) << "the epoch counts what was done there";
   EXPECT_TRUE(Await([&] { return (*registry_->Find("db"))->epoch() == 2; })) << "and the registry knows it";
+}
+
+TEST_F(ResourceWorkerTest, BranchesThatCostTheConnectionDoNotKeepTheSweepFromComing) {
+  {
+    MutexLock lock(&script_.mutex);
+    script_.lost_finishing = true;
+  }
+  StartWorker();
+  worker_->Offer({Decided("c-1")});
+  const auto listed = [&] {
+    MutexLock lock(&script_.mutex);
+    return script_.listed;
+  };
+  ASSERT_TRUE(Await([&] { return worker_->Status().state() == v1::ResourceStatus::STATE_UNREACHABLE; }));
+  const int before = listed();
+  EXPECT_TRUE(Await([&] { return listed() >= before + 2; }));
 }
 
 TEST_F(ResourceWorkerTest, AnEpochThatWasWrittenAndNeverAnsweredIsTakenUp) {
