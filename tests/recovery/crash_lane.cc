@@ -194,6 +194,10 @@ absl::Status CrashLane::AwaitEnd(Cell* cell) {
            last.global().state() == v1::Global::STATE_HEURISTIC;
   };
   if (!RecoveryRig::AwaitTrue(over, kPatience)) return absl::InternalError("the transaction has not ended");
+  // At once, not some time later: a false report is not made good by a sweep.
+  if (last.outcome() == v1::OUTCOME_COMMITTED && rig_->Rows(0, cell->gtrid) + rig_->Rows(1, cell->gtrid) != 2) {
+    return absl::InternalError("the record said COMMITTED before the rows were there");
+  }
   if (cell->participant == 0) return absl::OkStatus();
   if (cell->disaster == Disaster::kSuspendParticipant || cell->row.scene == Scene::kParticipantStopped) {
     absl::SleepFor(awake - absl::Now());
