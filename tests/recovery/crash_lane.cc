@@ -2,9 +2,11 @@
 
 #include <glog/logging.h>
 #include <signal.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <fstream>
 #include <iterator>
@@ -128,8 +130,8 @@ absl::Status CrashLane::SetScene(Cell* cell) {
   if (absl::Status status = AwaitHeld(file); !status.ok()) return status;
   if (cell->row.scene == Scene::kParticipantDied) {
     KillParticipant(cell);
-  } else {
-    kill(cell->participant, SIGSTOP);
+  } else if (absl::Status status = SuspendParticipant(cell); !status.ok()) {
+    return status;
   }
   std::remove(file.c_str());
   return absl::OkStatus();
@@ -151,7 +153,9 @@ absl::Status CrashLane::Strike(Cell* cell) {
   const int first = cell->row.nth == 1 ? 0 : 1;
   switch (cell->disaster) {
     case Disaster::kKillParticipant: KillParticipant(cell); break;
-    case Disaster::kSuspendParticipant: kill(cell->participant, SIGSTOP); break;
+    case Disaster::kSuspendParticipant:
+      if (absl::Status status = SuspendParticipant(cell); !status.ok()) return status;
+      break;
     case Disaster::kKillCoordinator: rig_->coordinator().Kill9(); break;
     case Disaster::kKillDatabase:
       rig_->database(first).Kill9();
@@ -194,6 +198,10 @@ absl::Status CrashLane::AwaitEnd(Cell* cell) {
            last.global().state() == v1::Global::STATE_HEURISTIC;
   };
   if (!RecoveryRig::AwaitTrue(over, kPatience)) return absl::InternalError("the transaction has not ended");
+  // At once, not some time later: a false report is not made good by a sweep.
+  if (last.outcome() == v1::OUTCOME_COMMITTED && rig_->Rows(0, cell->gtrid) + rig_->Rows(1, cell->gtrid) != 2) {
+    return absl::InternalError("the record said COMMITTED before the rows were there");
+  }
   if (cell->participant == 0) return absl::OkStatus();
   if (cell->disaster == Disaster::kSuspendParticipant || cell->row.scene == Scene::kParticipantStopped) {
     absl::SleepFor(awake - absl::Now());
@@ -256,6 +264,16 @@ void CrashLane::KillParticipant(Cell* cell) {
   kill(cell->participant, SIGKILL);
   WaitForExit(cell->participant, absl::InfiniteDuration());
   cell->participant = 0;
+}
+
+absl::Status CrashLane::SuspendParticipant(Cell* cell) {
+  kill(cell->participant, SIGSTOP);
+  // It may go on for a moment after kill has returned.
+  int status = 0;
+  while (waitpid(cell->participant, &status, WUNTRACED) < 0 && errno == EINTR) continue;
+  if (WIFSTOPPED(status)) return absl::OkStatus();
+  cell->participant = 0;
+  return absl::InternalError("the participant ended instead of stopping");
 }
 
 bool CrashLane::IsPrepared(int server, const std::string& gtrid) {

@@ -61,6 +61,7 @@ class CrashLane {
   absl::Status JudgeRecord(const v1::GetGlobalResponse& record, Ending ending);
   absl::Status AwaitHeld(const std::string& file);
   void KillParticipant(Cell* cell);
+  absl::Status SuspendParticipant(Cell* cell);
   bool IsPrepared(int server, const std::string& gtrid);
   absl::Status BringBackEverything();
 

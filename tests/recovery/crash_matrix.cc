@@ -117,6 +117,7 @@ The process that reaches the point is held there; disaster strikes; then it goes
 not come back; a killed coordinator or database is back after a moment. Nobody helps. In every cell the test requires:
 
 - both databases hold all rows or none, as decided, and as the participant was told if it was told anything for certain;
+  all of them as soon as the record says COMMITTED;
 - the record says COMMITTED or ROLLED_BACK, with evidence for every branch that its participant has not reported, and never
   HEURISTIC;
 - `XA RECOVER` lists nothing of the transaction on either server, also after both were killed with -9 and started again;
