@@ -25,6 +25,7 @@ namespace assent {
 namespace {
 
 constexpr int kTransactions = 200;
+constexpr int kServers = 2;
 
 // A process that is started while this lives has its forced writes counted.
 class SyncCounter {
@@ -175,9 +176,10 @@ TEST_F(CommitPathTest, Counts) {
   EXPECT_EQ(rolled_back.calls, 3 * kTransactions);
   EXPECT_EQ(committed.round_trips, 6 * kTransactions) << "per branch: START+statement, witness+END+PREPARE, COMMIT";
   EXPECT_EQ(rolled_back.round_trips, 4 * kTransactions) << "per branch: START+statement, END+ROLLBACK";
-  EXPECT_LE(committed.coordinator_syncs, kTransactions) << "at most one per committed transaction";
+  // Besides, recovery notes the epoch of each server, at most once a minute.
+  EXPECT_LE(committed.coordinator_syncs, kTransactions + kServers) << "at most one per committed transaction";
   EXPECT_GE(committed.coordinator_syncs, kTransactions) << "and, one after the other, no decision without one";
-  EXPECT_EQ(rolled_back.coordinator_syncs, 0) << "none per rolled back transaction";
+  EXPECT_LE(rolled_back.coordinator_syncs, kServers) << "none per rolled back transaction";
 }
 
 // Decisions that wait together share a forced write.

@@ -2,11 +2,9 @@
 
 #include <glog/logging.h>
 #include <signal.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstdio>
 #include <fstream>
 #include <iterator>
@@ -267,12 +265,8 @@ void CrashLane::KillParticipant(Cell* cell) {
 }
 
 absl::Status CrashLane::SuspendParticipant(Cell* cell) {
-  kill(cell->participant, SIGSTOP);
-  // It may go on for a moment after kill has returned.
-  int status = 0;
-  while (waitpid(cell->participant, &status, WUNTRACED) < 0 && errno == EINTR) continue;
-  if (WIFSTOPPED(status)) return absl::OkStatus();
-  cell->participant = 0;
+  if (Suspend(cell->participant)) return absl::OkStatus();
+  KillParticipant(cell);
   return absl::InternalError("the participant ended instead of stopping");
 }
 
