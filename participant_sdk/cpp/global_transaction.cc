@@ -37,6 +37,7 @@ GlobalTransaction::~GlobalTransaction() {
   const std::vector<Branch*> branches = Branches();
   if (!concluded_) {
     // While a vote is out only the decision finishes that branch, and asking for one here could wait for long.
+    if (left_) created_.clear();  // Whoever it was left to may have taken them up.
     if (left_ || (joined_ && branches.empty()) || TwoPhase::AwaitsDecision(branches)) {
       Report(RollBackUnvoted());
     } else {

@@ -232,5 +232,21 @@ TEST_F(GlobalTransactionTest, PastItsDeadlineItIsRolledBack) {
   EXPECT_EQ(Taken(2), 0);
 }
 
+TEST_F(GlobalTransactionTest, ALeftTransactionIsLeftAsItIs) {
+  Client client = NewClient();
+  BeginOptions begin;
+  begin.resources = {kOrders, kPayments};
+  std::string gtrid;
+  {
+    GlobalTransaction transaction = MustBegin(&client, begin);
+    gtrid = transaction.gtrid();
+    transaction.Leave();
+  }
+  EXPECT_TRUE(client.Flush(absl::Seconds(10)));
+  EXPECT_EQ(Global(gtrid).global().state(), v1::Global::STATE_ACTIVE) << "others may have taken up its branches";
+  auto joined = client.Join(gtrid);
+  EXPECT_TRUE(joined->Rollback().ok());
+}
+
 }  // namespace
 }  // namespace assent

@@ -77,11 +77,23 @@ std::string Why(const Global& global, absl::Time now) {
   return global.cause_detail().empty() ? DecidedBy(global) : global.cause_detail();
 }
 
+bool IsDeclared(const v1::Branch& branch) {
+  return !branch.evidence().empty() && !branch.evidence().rbegin()->resolved_by().empty();
+}
+
+// What rests on an operator's word and not on proof.
+std::string ExceptDeclared(const Global& global) {
+  const std::vector<std::string> declared = BranchesThat(global, IsDeclared);
+  return declared.empty() ? "" : absl::StrCat(", but an operator's word for ", absl::StrJoin(declared, ", "));
+}
+
 std::string OutcomeText(const v1::GetGlobalResponse& response) {
   const Global& global = response.global();
   switch (response.outcome()) {
-    case v1::OUTCOME_COMMITTED: return "committed: every branch is proven committed";
-    case v1::OUTCOME_ROLLED_BACK: return "rolled back: every branch is proven rolled back";
+    case v1::OUTCOME_COMMITTED:
+      return absl::StrCat("committed: every branch is proven committed", ExceptDeclared(global));
+    case v1::OUTCOME_ROLLED_BACK:
+      return absl::StrCat("rolled back: every branch is proven rolled back", ExceptDeclared(global));
     case v1::OUTCOME_UNSPECIFIED: return "none yet: undecided";
     default: break;
   }
