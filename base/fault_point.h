@@ -24,12 +24,15 @@
   X(kSdkPrepareSent, "sdk.prepare.sent", "after XA PREPARE is sent, before its answer is read")                        \
   X(kSdkPrepareOk, "sdk.prepare.ok", "after XA PREPARE answered OK")                                                   \
   X(kSdkVoteBefore, "sdk.vote.before", "before the votes are sent")                                                    \
+  X(kSdkFailBefore, "sdk.fail.before", "before a vote FAILED is sent")                                                 \
+  X(kSdkFailOk, "sdk.fail.ok", "after a vote FAILED was answered")                                                     \
   X(kSdkFinishBefore, "sdk.finish.before", "after the decision, before XA COMMIT or ROLLBACK is sent")                 \
   X(kSdkFinishSent, "sdk.finish.sent", "after XA COMMIT or ROLLBACK is sent, before its answer is read")               \
   X(kSdkFinishOk, "sdk.finish.ok", "after XA COMMIT or ROLLBACK answered OK, before that is reported")                 \
-  X(kSdkAbortBefore, "sdk.abort.before", "before the application's own rollback is sent")                              \
-  X(kSdkAbortSent, "sdk.abort.sent", "after the application's own rollback is sent, before its answer is read")        \
-  X(kSdkAbortOk, "sdk.abort.ok", "after the application's own rollback answered OK, before the coordinator knows")     \
+  X(kSdkAbortBefore, "sdk.abort.before",                                                                               \
+    "before a rollback without a decision (the application's, or a failed branch's) is sent")                          \
+  X(kSdkAbortSent, "sdk.abort.sent", "after it is sent, before its answer is read")                                    \
+  X(kSdkAbortOk, "sdk.abort.ok", "after it answered OK, before the coordinator knows")                                 \
   X(kSdkReportBefore, "sdk.report.before", "before Completed is sent")                                                 \
   X(kSdkReportOk, "sdk.report.ok", "after Completed was answered")                                                     \
   X(kCoordinatorCreateBefore, "coordinator.create.before", "before the new transaction is given to the store")         \

@@ -152,7 +152,9 @@ absl::Status GlobalTransaction::FailedToPrepare(const std::vector<v1::Vote>& vot
   for (const v1::Vote& vote : votes) {
     if (vote.kind() == v1::VOTE_KIND_FAILED) *request.add_votes() = vote;
   }
+  ASSENT_FAULT_POINT(kSdkFailBefore);
   const absl::StatusOr<v1::GlobalStatus> told = client_->connection.Prepared(request, absl::Now() + rollback_patience_);
+  ASSENT_FAULT_POINT(kSdkFailOk);
   if (!told.ok()) {
     // The vote may not have arrived. The proofs behind it say the same, and they are offered until they are taken.
     LOG(WARNING) << "gtrid=" << gtrid_ << " FAILED vote not confirmed: " << ToText(told.status());

@@ -45,14 +45,15 @@ std::string ReadFile(const std::string& path) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<CrashLane>> CrashLane::Start() {
+absl::StatusOr<std::unique_ptr<CrashLane>> CrashLane::Start(bool binary_log) {
   RecoveryRig::Options options;
+  if (binary_log) options.database_options = {"--log-bin"};
   options.lease = kLease;
   options.coordinator.program = "tests/recovery/assentd_with_fault_points";
   options.coordinator.extra = {"--sweep-interval=200ms"};
   absl::StatusOr<std::unique_ptr<RecoveryRig>> rig = RecoveryRig::Start(std::move(options));
   if (!rig.ok()) return rig.status();
-  return std::unique_ptr<CrashLane>(new CrashLane(*std::move(rig)));
+  return std::unique_ptr<CrashLane>(new CrashLane(*std::move(rig), binary_log));
 }
 
 CellResult CrashLane::Run(const Row& row, Disaster disaster) {
@@ -67,9 +68,9 @@ CellResult CrashLane::Run(const Row& row, Disaster disaster) {
   if (status.ok()) status = AwaitEnd(&cell);
   if (status.ok()) status = Judge(cell, &result);
   if (!status.ok()) {
-    result.problem = absl::StrCat(status.message(), "\n", rig_->Global(cell.gtrid).DebugString(),
-                                  "\nparticipant: ", ReadTail(cell.result + ".log"),
-                                  "\ncoordinator: ", rig_->coordinator().OutputTail());
+    result.problem = absl::StrCat(
+        status.message(), binary_log_ ? " (with binary log)" : "", "\n", rig_->Global(cell.gtrid).DebugString(),
+        "\nparticipant: ", ReadTail(cell.result + ".log"), "\ncoordinator: ", rig_->coordinator().OutputTail());
     KillParticipant(&cell);
     std::remove(cell.hold.c_str());
     BringBackEverything().IgnoreError();

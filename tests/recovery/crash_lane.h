@@ -27,7 +27,8 @@ struct CellResult {
 // Thread-compatible; lanes are independent of each other.
 class CrashLane {
  public:
-  static absl::StatusOr<std::unique_ptr<CrashLane>> Start();
+  // `binary_log`: whether both servers write one.
+  static absl::StatusOr<std::unique_ptr<CrashLane>> Start(bool binary_log);
 
   CellResult Run(const Row& row, Disaster disaster);
   // Once all cells have run: kills both servers with -9, starts them again, and looks at everything once more. Answers
@@ -45,7 +46,7 @@ class CrashLane {
     pid_t participant = 0;  // 0: it does not run.
   };
 
-  explicit CrashLane(std::unique_ptr<RecoveryRig> rig) : rig_(std::move(rig)) {}
+  CrashLane(std::unique_ptr<RecoveryRig> rig, bool binary_log) : rig_(std::move(rig)), binary_log_(binary_log) {}
 
   // An error says what went wrong.
   absl::Status Begin(Cell* cell);
@@ -66,6 +67,7 @@ class CrashLane {
   absl::Status BringBackEverything();
 
   const std::unique_ptr<RecoveryRig> rig_;
+  const bool binary_log_;
   std::vector<CellResult> results_;
 };
 

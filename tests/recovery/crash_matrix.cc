@@ -40,6 +40,12 @@ constexpr Row kRows[] = {
     {P::kSdkFinishOk, 1, Flow::kVoteThenRollBack, kRuns, "RRRRR"},
     {P::kSdkFinishOk, 2, Flow::kVoteThenRollBack, kRuns, "RRRRR"},
     {P::kSdkReportBefore, 1, Flow::kVoteThenRollBack, kRuns, "RRRRR"},
+    {P::kSdkPrepareSent, 1, Flow::kFail, kRuns, "RRRRR"},
+    {P::kSdkPrepareOk, 1, Flow::kFail, kRuns, "RRRRR"},
+    {P::kSdkAbortSent, 1, Flow::kFail, kRuns, "RRRRR"},
+    {P::kSdkAbortOk, 1, Flow::kFail, kRuns, "RRRRR"},
+    {P::kSdkFailBefore, 1, Flow::kFail, kRuns, "RRRRR"},
+    {P::kSdkFailOk, 1, Flow::kFail, kRuns, "RRRRR"},
     {P::kSdkAbortBefore, 1, Flow::kAbort, kRuns, "RRRRR"},
     {P::kSdkAbortSent, 1, Flow::kAbort, kRuns, "RRRRR"},
     {P::kSdkAbortSent, 2, Flow::kAbort, kRuns, "RRRRR"},
@@ -58,6 +64,8 @@ constexpr Row kRows[] = {
     {P::kCoordinatorDecisionStored, 1, Flow::kCommit, kRuns, "CCCCC"},
     {P::kCoordinatorDecisionBefore, 1, Flow::kVoteThenRollBack, kRuns, "RRRRR"},
     {P::kCoordinatorDecisionStored, 1, Flow::kVoteThenRollBack, kRuns, "RRRRR"},
+    {P::kCoordinatorDecisionBefore, 1, Flow::kFail, kRuns, "RRRRR"},
+    {P::kCoordinatorDecisionStored, 1, Flow::kFail, kRuns, "RRRRR"},
     {P::kCoordinatorCompletionBefore, 1, Flow::kCommit, kRuns, "CCCCC"},
     {P::kCoordinatorCompletionStored, 1, Flow::kCommit, kRuns, "CCCCC"},
     {P::kCoordinatorCompletionBefore, 1, Flow::kVoteThenRollBack, kRuns, "RRRRR"},
@@ -93,6 +101,7 @@ struct FlowName {
 constexpr FlowName kFlowNames[] = {{Flow::kCommit, "commit"},
                                    {Flow::kVoteThenCommit, "vote-then-commit"},
                                    {Flow::kVoteThenRollBack, "vote-then-roll-back"},
+                                   {Flow::kFail, "fail"},
                                    {Flow::kAbort, "abort"},
                                    {Flow::kOrphan, "orphan"}};
 
@@ -108,7 +117,8 @@ absl::string_view Name(Scene scene) {
 
 constexpr absl::string_view kPage = R"(# The crash matrix
 
-What became of a global transaction with two branches, on two real MariaDB servers, when disaster struck at each step of it.
+What became of a global transaction with two branches, on two real MariaDB servers (half of the cells with their binary log, half
+without), when disaster struck at each step of it.
 This page is the result of `tests/recovery/crash_matrix_test.cc`, which runs every cell with real processes and fails if the
 result is another one, or if one of the named fault points (`base/fault_point.h`) is missing here or is never reached. To write it anew:
 `bazel run -c opt //tests/recovery:crash_matrix_test -- --update=$PWD/docs/crash-matrix.md`.
@@ -132,7 +142,7 @@ answer of a server that is going down is luck; what it has read counts). **–**
 struck, or it is asleep already.
 
 Flows: `commit`: one process begins, works, commits. `vote-then-commit` and `vote-then-roll-back`: a worker votes and waits, the
-initiator decides later. `abort`: the application rolls back before it votes. `orphan`: a prepared branch of which no record exists.
+initiator decides later. `fail`: as `commit`, but the second branch's SQL fails. `abort`: the application rolls back before it votes. `orphan`: a prepared branch of which no record exists.
 
 | point | where | flow | the participant | participant | coordinator | database | connections | asleep |
 |---|---|---|---|---|---|---|---|---|

@@ -31,6 +31,7 @@ enum class Flow {
   kCommit,            // Begin, branches, SQL, Commit: the votes travel with the wish to commit.
   kVoteThenCommit,    // A worker votes and waits; the initiator commits once both votes are on record.
   kVoteThenRollBack,  // The same, but the initiator rolls back.
+  kFail,              // As kCommit, but the second branch's SQL fails, so that it votes FAILED.
   kAbort,             // The application rolls back before any vote.
   kOrphan,            // No participant: a branch is prepared on a database that no record knows of.
 };

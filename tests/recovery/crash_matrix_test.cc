@@ -96,8 +96,8 @@ class Board {
   std::vector<std::string> problems_;
 };
 
-void RunLane(Board* board) {
-  const absl::StatusOr<std::unique_ptr<CrashLane>> lane = CrashLane::Start();
+void RunLane(bool binary_log, Board* board) {
+  const absl::StatusOr<std::unique_ptr<CrashLane>> lane = CrashLane::Start(binary_log);
   if (!lane.ok()) {
     board->Complain(lane.status().ToString());
     return;
@@ -123,7 +123,7 @@ TEST(CrashMatrixTest, EveryCellEndsAsItMust) {
   Board board;
   std::vector<std::thread> lanes;
   for (size_t i = 0; i < std::min<size_t>(kMaxLanes, board.jobs()); ++i)
-    lanes.emplace_back([&board] { RunLane(&board); });
+    lanes.emplace_back([&board, i] { RunLane(/*binary_log=*/i % 2 == 1, &board); });
   for (std::thread& lane : lanes) lane.join();
   for (const std::string& problem : board.problems()) ADD_FAILURE() << problem;
   ASSERT_GT(board.jobs(), 0u);

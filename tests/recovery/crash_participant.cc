@@ -40,6 +40,10 @@ absl::Status Work(const Arguments& arguments, GlobalTransaction* transaction) {
     const absl::Status inserted =
         (*branch)->Execute(absl::StrCat("INSERT INTO app.t VALUES ('", xid.gtrid, "', '", xid.bqual, "')")).status();
     if (!inserted.ok()) return inserted;
+    // A duplicate key, which the application does not mind: Commit must.
+    if (arguments.flow == Flow::kFail && i == 1) {
+      (*branch)->Execute("INSERT INTO app.t SELECT * FROM app.t WHERE gtrid = '" + xid.gtrid + "'").IgnoreError();
+    }
   }
   return absl::OkStatus();
 }
@@ -98,7 +102,8 @@ std::string Run(const Arguments& arguments) {
   std::vector<absl::Status> told;
   bool wants_commit = true;
   switch (arguments.flow) {
-    case Flow::kCommit: told = {CommitFlow(arguments, &*transaction)}; break;
+    case Flow::kCommit:
+    case Flow::kFail: told = {CommitFlow(arguments, &*transaction)}; break;
     case Flow::kAbort:
       told = {AbortFlow(arguments, &*transaction)};
       wants_commit = false;
