@@ -1,6 +1,7 @@
 #include "tests/assentctl/assentctl_test_base.h"
 
 #include <fstream>
+#include <iostream>
 #include <sstream>
 #include <utility>
 
@@ -40,6 +41,9 @@ int AssentctlTest::Ctl(const std::vector<std::string>& args, const std::vector<s
   const absl::StatusOr<int> code = assent::Run(argv, options);
   out_ = ReadAll(base + ".out");
   err_ = ReadAll(base + ".err");
+  constexpr int kNoAnswer = 4;
+  if (code.ok() && *code == kNoAnswer)
+    std::cerr << "assentctl " << args[0] << ": " << err_;  // Rarely what a test wants.
   return code.ok() ? *code : -1;
 }
 
