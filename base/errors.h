@@ -65,12 +65,15 @@ namespace assent {
   X(STORE_CORRUPT, kDataLoss, kNever)                      \
   X(STORE_SCHEMA_NEWER, kFailedPrecondition, kNever)       \
   X(STORE_OTHER_CLUSTER, kFailedPrecondition, kNever)      \
+  X(STORE_UNFIT, kFailedPrecondition, kNever)              \
+  X(INSTANCE_FENCED, kUnavailable, kSameCall)              \
   /* The participant SDKs. */                              \
   X(COORDINATOR_UNREACHABLE, kUnavailable, kSameCall)      \
   X(DATABASE_ERROR, kAborted, kWholeTransaction)           \
   X(DATABASE_UNREACHABLE, kUnavailable, kWholeTransaction) \
   X(SESSION_IN_TRANSACTION, kFailedPrecondition, kNever)   \
   X(SESSION_HOLDS_BRANCH, kFailedPrecondition, kNever)     \
+  X(SESSION_RESET, kAborted, kWholeTransaction)            \
   X(XA_NOT_SUPPORTED, kFailedPrecondition, kNever)         \
   X(BRANCH_POISONED, kAborted, kWholeTransaction)          \
   X(BRANCH_ENDED, kFailedPrecondition, kNever)             \

@@ -32,7 +32,7 @@
 #include "base/version.h"
 #include "base/xid.h"
 #include "coordinator/server.h"
-#include "store/sqlite_store.h"
+#include "store/open_store.h"
 
 namespace assent {
 namespace {
@@ -41,12 +41,13 @@ constexpr int kExitSettings = 2;
 constexpr int kExitStore = 3;
 constexpr int kExitListen = 4;
 constexpr int kExitSecondSignal = 130;
+// Longer than callers are patient (ClientOptions::decision_patience): see RetentionOptions.
+constexpr absl::Duration kMinRetention = absl::Hours(1);
 // A limit of open files below this is worth a warning.
 constexpr rlim_t kFewFiles = 65536;
 
 struct DaemonSettings {
-  std::string store = "assent.db";
-  std::string cluster = "assent";
+  StoreSettings store;
   absl::Duration drain_grace = absl::Seconds(10);
   bool insecure = false;
   std::string log_level = "info";
@@ -58,8 +59,23 @@ struct DaemonSettings {
 void Declare(DaemonSettings* d, Settings* settings) {
   ServerOptions& server = d->server;
   settings->Add("listen", &server.listen, "the address to serve gRPC on, host:port; port 0 takes a free one");
-  settings->Add("store", &d->store, "the store: the path of an SQLite file (or sqlite:PATH); created if missing");
-  settings->Add("cluster", &d->cluster,
+  settings->Add("store", &d->store.store,
+                "the store, created if missing: the path of an SQLite file, or, for several coordinators, "
+                "mariadb://USER@HOST[:PORT]/DATABASE (mariadb://USER@/DATABASE?socket=PATH)");
+  settings->Add("store-password-file", &d->store.password_file, "a file that holds the password of the store's user");
+  settings->AddChoice("store-tls", &d->store.tls_mode, {"off", "on", "insecure"},
+                      "TLS to the store; insecure: encrypted, but whoever answers is believed");
+  settings->Add("store-tls-ca", &d->store.tls.ca,
+                "PEM file of the CA that signs the store's certificate; empty: the machine's own list");
+  settings->Add("store-tls-cert", &d->store.tls.cert, "PEM file of the certificate to show to the store");
+  settings->Add("store-tls-key", &d->store.tls.key, "PEM file of its private key");
+  settings->Add("store-allow-unsafe", &d->store.allow_unsafe,
+                "use a store server whose settings can lose what it has acknowledged, and only warn of it");
+  settings->Add("advertise", &server.advertise,
+                "host:port at which clients and other instances reach this one; empty: listen, with its port");
+  settings->Add("instance-lease", &server.instance_lease, absl::Milliseconds(200), absl::Minutes(5),
+                "how long the other instances believe in this one without a word from it");
+  settings->Add("cluster", &d->store.cluster,
                 "this cluster's name, the prefix of generated ids: 1 to 32 of [A-Za-z0-9._:], never changed later");
   settings->Add("default-timeout", &server.limits.default_timeout, absl::Milliseconds(1), absl::Hours(24 * 365),
                 "how long a transaction may stay undecided if its creator does not say");
@@ -73,6 +89,8 @@ void Declare(DaemonSettings* d, Settings* settings) {
                 "how long after the decision a branch is left to its participant before recovery looks at it");
   settings->Add("alarm-age", &server.alarm_age, absl::Seconds(1), absl::Hours(24 * 365),
                 "how long a branch may be in doubt before that is an alarm");
+  settings->Add("retention", &server.retention, absl::ZeroDuration(), absl::Hours(24 * 365 * 100),
+                "how long finished transactions are kept, at least 1h; 0s: for ever");
   settings->Add("drain-grace", &d->drain_grace, absl::ZeroDuration(), absl::Hours(1),
                 "how long running calls may take to end after SIGTERM");
   settings->Add("tls-cert", &server.tls.cert_file,
@@ -115,27 +133,31 @@ absl::Status Invalid(absl::string_view field, absl::string_view text) {
 
 // What depends on more than one setting.
 absl::Status Validate(DaemonSettings* d) {
-  if (!IsValidCluster(d->cluster)) {
+  if (!IsValidCluster(d->store.cluster)) {
     return Invalid(
         "cluster",
         absl::StrCat("cluster must be 1 to 32 bytes of [A-Za-z0-9._:] (no '-', which ends the prefix), not '",
-                     d->cluster, "'"));
+                     d->store.cluster, "'"));
   }
-  absl::string_view path = d->store;
-  absl::ConsumePrefix(&path, "sqlite:");
-  const size_t colon = path.find("://");
-  if (colon != absl::string_view::npos) {
-    return Invalid("store", absl::StrCat("store '", path.substr(0, colon),
-                                         "://…' is not supported; give the path of an SQLite file"));
+  if (absl::Status status = ParseStore(d->store).status(); !status.ok()) return status;
+  if (d->store.tls.cert.empty() != d->store.tls.key.empty()) {
+    return Invalid("store-tls-cert", "store-tls-cert and store-tls-key go together");
   }
-  if (path.empty()) return Invalid("store", "store must not be empty; give the path of an SQLite file");
-  d->store = std::string(path);
+  if (!d->server.advertise.empty() &&
+      (d->server.advertise.size() > 255 || !absl::StrContains(d->server.advertise, ':'))) {
+    return Invalid("advertise", absl::StrCat("advertise must be host:port, not '", d->server.advertise, "'"));
+  }
   absl::string_view host;
   if (!SplitListen(d->server.listen, &host)) {
     return Invalid("listen", absl::StrCat("listen must be host:port with a port of 0 to 65535, or unix:PATH, not '",
                                           d->server.listen, "'"));
   }
-  const TlsOptions& tls = d->server.tls;
+  if (ParseStore(d->store)->mariadb && d->server.advertise.empty() &&
+      (host == "0.0.0.0" || host == "[::]" || host == "unix:")) {
+    return Invalid("advertise", absl::StrCat("advertise must say where this coordinator is reached, which ",
+                                             d->server.listen, " does not, as others may share its store"));
+  }
+  const ServerTlsOptions& tls = d->server.tls;
   if (tls.cert_file.empty() != tls.key_file.empty()) return Invalid("tls-cert", "tls-cert and tls-key go together");
   if (tls.cert_file.empty() && !tls.client_ca_file.empty())
     return Invalid("tls-client-ca", "tls-client-ca needs tls-cert and tls-key");
@@ -148,7 +170,11 @@ absl::Status Validate(DaemonSettings* d) {
   if (d->server.limits.default_timeout > d->server.limits.max_timeout) {
     return Invalid("default-timeout", "default-timeout must not be longer than max-timeout");
   }
-  d->server.limits.cluster = d->cluster;
+  if (d->server.retention > absl::ZeroDuration() && d->server.retention < kMinRetention) {
+    return Invalid("retention", absl::StrCat("retention must be at least ", absl::FormatDuration(kMinRetention),
+                                             ", or 0s to keep everything: callers that lost their answer ask again"));
+  }
+  d->server.limits.cluster = d->store.cluster;
   return absl::OkStatus();
 }
 
@@ -244,17 +270,14 @@ int Main(int argc, char** argv) {
   StartLogging(daemon);
   RaiseFileLimit();
 
-  SqliteOptions store_options;
-  store_options.path = daemon.store;
-  store_options.cluster = daemon.cluster;
-  absl::StatusOr<std::unique_ptr<SqliteStore>> store = SqliteStore::Open(store_options);
+  absl::StatusOr<std::unique_ptr<Store>> store = OpenStore(daemon.store);
   if (!store.ok()) return Fail(kExitStore, store.status());
   absl::StatusOr<std::unique_ptr<CoordinatorServer>> server =
       CoordinatorServer::Start(*std::move(store), daemon.server);
   if (!server.ok())
     return Fail(ReasonOf(server.status()) == Reason::INVALID_FIELD ? kExitListen : kExitStore, server.status());
-  LOG(INFO) << "assentd " << kVersion << " serving cluster=" << daemon.cluster << " listen=" << daemon.server.listen
-            << " port=" << (*server)->port() << " store=" << daemon.store;
+  LOG(INFO) << "assentd " << kVersion << " serving cluster=" << daemon.store.cluster
+            << " listen=" << daemon.server.listen << " port=" << (*server)->port() << " store=" << daemon.store.store;
   if (!daemon.port_file.empty() && !WritePortFile(daemon.port_file, (*server)->port())) {
     return Fail(kExitSettings, Invalid("port-file", absl::StrCat("cannot write port-file ", daemon.port_file)));
   }

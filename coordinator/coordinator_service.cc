@@ -5,9 +5,12 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "base/errors.h"
 #include "base/grpc_status.h"
+#include "base/timestamp.h"
 #include "base/xid.h"
+#include "coordinator/presence.h"
 #include "coordinator/unary_call.h"
 
 namespace assent {
@@ -44,32 +47,67 @@ grpc::ServerUnaryReactor* CoordinatorServiceImpl::Carry(grpc::CallbackServerCont
     call->Done(request.status());
     return call;
   }
-  const absl::Time give_up = GiveUpTime(*context, request->event.now);
-  Engine::CallPtr handle = engine_->Submit(std::move(request->event), request->wait, give_up,
-                                           [call, fill = std::move(fill), pinned = std::move(request->pinned)](
-                                               const absl::Status& status, const GlobalPtr& record) {
-                                             if (status.ok()) fill(*record);
-                                             call->Done(status);
-                                           });
+  Engine::CallPtr handle = Submit(call, *context, *std::move(request), std::move(fill));
   call->OnGone([this, handle] { engine_->Cancel(handle); });
+  return call;
+}
+
+template <typename Fill>
+Engine::CallPtr CoordinatorServiceImpl::Submit(UnaryCall* call, const grpc::CallbackServerContext& context,
+                                               Request request, Fill fill) {
+  const absl::Time give_up = GiveUpTime(context, request.event.now);
+  return engine_->Submit(std::move(request.event), request.wait, give_up,
+                         [call, fill = std::move(fill), pinned = std::move(request.pinned)](const absl::Status& status,
+                                                                                            const GlobalPtr& record) {
+                           if (status.ok()) fill(*record);
+                           call->Done(status);
+                         });
+}
+
+template <typename Convert, typename Fill>
+grpc::ServerUnaryReactor* CoordinatorServiceImpl::CarryWithResources(grpc::CallbackServerContext* context,
+                                                                     Convert convert, Fill fill) {
+  absl::StatusOr<Request> request = convert();
+  if (!store_->IsShared() || ReasonOf(request.status()) != Reason::RESOURCE_NOT_FOUND) {
+    return Carry(context, std::move(request), std::move(fill));
+  }
+  auto* call = new UnaryCall;
+  const bool accepted = executor_->Run([this, call, context, convert, fill] {
+    absl::Status status = recovery_->TakeUpResources();
+    absl::StatusOr<Request> again = status.ok() ? convert() : absl::StatusOr<Request>(status);
+    if (!again.ok()) {
+      call->Done(again.status());
+      return;
+    }
+    Submit(call, *context, *std::move(again), fill);
+  });
+  if (!accepted) call->Done(request.status());
   return call;
 }
 
 grpc::ServerUnaryReactor* CoordinatorServiceImpl::CreateGlobal(grpc::CallbackServerContext* context,
                                                                const v1::CreateGlobalRequest* request,
                                                                v1::CreateGlobalResponse* response) {
-  return Carry(context, ToRequest(*request, limits_, registry_, clock_->Now(), context->peer()),
-               [response](const v1::Global& global) { *response->mutable_global() = global; });
+  return CarryWithResources(
+      context,
+      [this, context, request] { return ToRequest(*request, limits_, registry_, clock_->Now(), context->peer()); },
+      [response](const v1::Global& global) { *response->mutable_global() = global; });
 }
 
 grpc::ServerUnaryReactor* CoordinatorServiceImpl::CreateBranches(grpc::CallbackServerContext* context,
                                                                  const v1::CreateBranchesRequest* request,
                                                                  v1::CreateBranchesResponse* response) {
-  absl::StatusOr<Request> converted = ToRequest(*request, registry_, clock_->Now(), context->peer());
-  Event event = converted.ok() ? converted->event : Event();
-  return Carry(context, std::move(converted), [response, event = std::move(event)](const v1::Global& global) {
-    for (v1::Branch& branch : BranchesOf(global, event)) *response->add_branches() = std::move(branch);
-  });
+  auto event = std::make_shared<Event>();
+  return CarryWithResources(
+      context,
+      [this, context, request, event] {
+        absl::StatusOr<Request> converted = ToRequest(*request, registry_, clock_->Now(), context->peer());
+        if (converted.ok()) *event = converted->event;
+        return converted;
+      },
+      [response, event](const v1::Global& global) {
+        for (v1::Branch& branch : BranchesOf(global, *event)) *response->add_branches() = std::move(branch);
+      });
 }
 
 grpc::ServerUnaryReactor* CoordinatorServiceImpl::Prepared(grpc::CallbackServerContext* context,
@@ -209,6 +247,31 @@ grpc::ServerUnaryReactor* CoordinatorServiceImpl::ResolveBranch(grpc::CallbackSe
   return RunBlocking(resource_executor_, [this, request, response, resolve = std::move(resolve)]() -> absl::Status {
     if (!resolve.ok()) return resolve.status();
     return Resolve(*resolve, request->validate_only(), response);
+  });
+}
+
+grpc::ServerUnaryReactor* CoordinatorServiceImpl::ListInstances(grpc::CallbackServerContext*,
+                                                                const v1::ListInstancesRequest*,
+                                                                v1::ListInstancesResponse* response) {
+  return RunBlocking(executor_, [this, response]() -> absl::Status {
+    const absl::StatusOr<std::vector<Instance>> instances = store_->Members().Instances();
+    if (!instances.ok()) return instances.status();
+    for (const Instance& instance : *instances) {
+      v1::Instance* shown = response->add_instances();
+      shown->set_id(instance.key.id);
+      shown->set_epoch(instance.key.epoch);
+      shown->set_address(instance.address);
+      shown->set_version(instance.version);
+      shown->set_load(instance.load);
+      SetTime(instance.joined, shown->mutable_join_time());
+      SetTime(instance.last_seen, shown->mutable_last_seen_time());
+      shown->set_alive(instance.alive);
+      for (const std::string& work : instance.leases) {
+        absl::string_view resource = work;
+        if (absl::ConsumePrefix(&resource, kRecoveryOf)) shown->add_resources(std::string(resource));
+      }
+    }
+    return absl::OkStatus();
   });
 }
 

@@ -10,6 +10,7 @@
 #include "coordinator/recovery.h"
 #include "coordinator/requests.h"
 #include "coordinator/resource_registry.h"
+#include "coordinator/unary_call.h"
 #include "store/store.h"
 
 namespace assent {
@@ -44,11 +45,19 @@ class CoordinatorServiceImpl final : public v1::CoordinatorService::CallbackServ
                                      v1::RetryNowResponse* response) override;
   grpc::ServerUnaryReactor* ResolveBranch(grpc::CallbackServerContext* context, const v1::ResolveBranchRequest* request,
                                           v1::ResolveBranchResponse* response) override;
+  grpc::ServerUnaryReactor* ListInstances(grpc::CallbackServerContext* context, const v1::ListInstancesRequest* request,
+                                          v1::ListInstancesResponse* response) override;
 
  private:
   // Submits the request and finishes the call with `fill(record, event)` or the error.
   template <typename Fill>
   grpc::ServerUnaryReactor* Carry(grpc::CallbackServerContext* context, absl::StatusOr<Request> request, Fill fill);
+  template <typename Fill>
+  Engine::CallPtr Submit(UnaryCall* call, const grpc::CallbackServerContext& context, Request request, Fill fill);
+  // The same for what names resources: one that is not known here may have been registered at another instance just
+  // now.
+  template <typename Convert, typename Fill>
+  grpc::ServerUnaryReactor* CarryWithResources(grpc::CallbackServerContext* context, Convert convert, Fill fill);
   // The record; GLOBAL_NOT_FOUND. Blocks.
   absl::StatusOr<GlobalPtr> Lookup(const std::string& gtrid);
   absl::Status Resolve(Request resolve, bool validate_only, v1::ResolveBranchResponse* response);

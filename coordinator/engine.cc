@@ -10,62 +10,11 @@
 #include "base/errors.h"
 #include "base/timestamp.h"
 #include "coordinator/engine_fault_points.h"
+#include "coordinator/engine_state.h"
 
 namespace assent {
 
 constexpr absl::Duration Engine::kRetryDelay;
-
-// One call on its way through: queued, then in flight with a write, then perhaps waiting.
-struct Engine::Call {
-  std::string gtrid;
-  absl::optional<Event> event;  // None: only reads.
-  v1::Wait wait = v1::WAIT_NONE;
-  absl::Time give_up;
-  Reply reply;
-  absl::optional<Timer::Id> give_up_timer;  // Guarded by the shard's mutex.
-};
-
-// An unfinished (or just asked for) transaction. Guarded by its shard's mutex.
-struct Engine::Live {
-  enum class Busy {
-    kIdle,
-    kReading,   // Its record is being read; calls queue.
-    kWriting,   // A transition is in flight; calls queue.
-    kSettling,  // The last write's fate is unknown; calls are refused until it is known.
-  };
-  struct InFlight {
-    CallPtr call;
-    absl::Status answer;
-  };
-
-  explicit Live(std::string id) : gtrid(std::move(id)) {}
-
-  const std::string gtrid;
-  GlobalPtr record;    // As stored; null: no record, or not known.
-  bool known = false;  // False until the store has said what is there: a Create does not look first.
-  Busy busy = Busy::kIdle;
-  std::deque<CallPtr> queue;
-  std::vector<InFlight> in_flight;
-  GlobalPtr next;  // What the write in flight stores.
-  std::vector<CallPtr> waiters;
-  absl::optional<Timer::Id> deadline;
-};
-
-// What is to be done once the lock is released.
-struct Engine::Effects {
-  struct Answer {
-    CallPtr call;
-    absl::Status status;
-    GlobalPtr record;
-  };
-  std::vector<Answer> answers;
-  absl::optional<Transition> write;
-  std::string write_gtrid;
-  std::string read_gtrid;  // Read its record.
-  GlobalPtr finished;      // Has just ended.
-  bool settle = false;     // …after the fate of everything in flight is known.
-  std::vector<Timer::Id> cancelled_timers;
-};
 
 namespace {
 
@@ -76,14 +25,6 @@ bool IsSatisfied(v1::Wait wait, const GlobalPtr& record) {
     case v1::WAIT_APPLIED: return IsSettled(*record);
     default: return true;
   }
-}
-
-Event DeadlineEvent(const std::string& gtrid, absl::Time now) {
-  Event event;
-  event.kind = EventKind::kDeadline;
-  event.gtrid = gtrid;
-  event.now = now;
-  return event;
 }
 
 absl::Status ShuttingDown() {
@@ -108,7 +49,7 @@ Engine::Shard& Engine::ShardOf(absl::string_view gtrid) {
 }
 
 absl::Status Engine::Start() {
-  constexpr int kPage = 1000;
+  if (options_.shared) return absl::OkStatus();
   const bool presume_abort = store_->MayHaveLostLazyWrites();
   int64_t aborted = 0;
   for (std::string after;;) {
@@ -191,7 +132,7 @@ void Engine::Read(const std::string& gtrid, Reply reply) {
     Shard& shard = ShardOf(gtrid);
     MutexLock lock(&shard.mutex);
     const auto it = shard.lives.find(gtrid);
-    if (it != shard.lives.end() && it->second->busy == Live::Busy::kWriting && it->second->known) {
+    if (!options_.shared && it != shard.lives.end() && it->second->busy == Live::Busy::kWriting && it->second->known) {
       effects.answers.push_back({call, absl::OkStatus(), it->second->record});  // What is stored, not what may come.
     } else {
       Enqueue(&shard, call, &effects);
@@ -267,12 +208,12 @@ void Engine::Enqueue(Shard* shard, const CallPtr& call, Effects* effects) {
     }
     it = shard->lives.emplace(call->gtrid, std::make_unique<Live>(call->gtrid)).first;
     ++open_;
-    if (!creates) {
-      it->second->busy = Live::Busy::kReading;
-      effects->read_gtrid = call->gtrid;
-    }
+    if (!creates) BeginRead(it->second.get(), effects);
+  } else {
+    call->came_at = it->second->begun;
   }
   Live* live = it->second.get();
+  live->age = age_;
   if (live->busy == Live::Busy::kSettling) {
     effects->answers.push_back({call, FateUnknown(), nullptr});
     return;
@@ -282,18 +223,28 @@ void Engine::Enqueue(Shard* shard, const CallPtr& call, Effects* effects) {
   MaybeRetire(shard, live, effects);
 }
 
+void Engine::BeginRead(Live* live, Effects* effects) {
+  live->busy = Live::Busy::kReading;
+  ++live->begun;
+  effects->read_gtrid = live->gtrid;
+}
+
+// True if what is in memory was stored at some moment since the call came.
+bool Engine::IsFresh(const Call& call, const Live& live) const { return !options_.shared || live.told > call.came_at; }
+
 // Folds what is queued into one write, or answers it at once if nothing changes.
 void Engine::Pump(Live* live, Effects* effects) {
   while (live->busy == Live::Busy::kIdle && !live->queue.empty()) {
     const Call& first = *live->queue.front();
     if (!live->known && !(first.event && first.event->kind == EventKind::kCreate)) {
-      live->busy = Live::Busy::kReading;  // A Create was not stored: nothing is known of this id yet.
-      effects->read_gtrid = live->gtrid;
+      BeginRead(live, effects);  // A Create was not stored: nothing is known of this id yet.
       return;
     }
     GlobalPtr folded = live->record;
     Durability durability = Durability::kLazy;
+    const bool fresh = IsFresh(first, *live);
     for (size_t i = 0; i < kMaxFold && !live->queue.empty(); ++i) {
+      if (IsFresh(*live->queue.front(), *live) != fresh) break;  // The older ones must not wait for the younger.
       CallPtr call = std::move(live->queue.front());
       live->queue.pop_front();
       absl::Status answer;
@@ -301,8 +252,7 @@ void Engine::Pump(Live* live, Effects* effects) {
         // A deadline that has passed comes before whatever arrives after it, even if the timer is late.
         if (folded != nullptr && folded->state() == v1::Global::STATE_ACTIVE &&
             call->event->now >= GetTime(folded->expire_time())) {
-          if (Step expired = Apply(folded.get(), DeadlineEvent(live->gtrid, call->event->now));
-              expired.next != nullptr) {
+          if (Step expired = Apply(folded.get(), DeadlineOf(live->gtrid, call->event->now)); expired.next != nullptr) {
             folded = std::move(expired.next);
           }
         }
@@ -315,6 +265,12 @@ void Engine::Pump(Live* live, Effects* effects) {
       }
       live->in_flight.push_back({std::move(call), std::move(answer)});
     }
+    if (folded == live->record && !fresh && live->known) {
+      for (auto it = live->in_flight.rbegin(); it != live->in_flight.rend(); ++it) live->queue.push_front(it->call);
+      live->in_flight.clear();
+      BeginRead(live, effects);
+      return;
+    }
     if (folded == live->record) {
       std::vector<Live::InFlight> answered;
       answered.swap(live->in_flight);
@@ -323,6 +279,7 @@ void Engine::Pump(Live* live, Effects* effects) {
     }
     live->next = folded;
     live->busy = Live::Busy::kWriting;
+    ++live->begun;
     effects->write = Transition{std::move(folded), live->record ? live->record->revision() : 0, durability};
     effects->write_gtrid = live->gtrid;
   }
@@ -430,6 +387,7 @@ void Engine::HandleWritten(Live* live, TransitionResult result, Effects* effects
           << "gtrid=" << live->gtrid << " HEURISTIC: evidence contradicts the decision "
           << v1::Decision_Name(next->decision());
       if (IsFinished(next->state())) effects->finished = next;
+      live->told = live->begun;
       Adopt(std::move(next), live, effects);
       std::vector<Live::InFlight> done;
       done.swap(live->in_flight);
@@ -449,6 +407,7 @@ void Engine::HandleWritten(Live* live, TransitionResult result, Effects* effects
       for (CallPtr& call : live->queue) effects->answers.push_back({call, FateUnknown(), nullptr});
       live->in_flight.clear();
       live->queue.clear();
+      ++live->begun;
       effects->read_gtrid = live->gtrid;
       effects->settle = true;
       return;
@@ -470,6 +429,7 @@ void Engine::HandleConflict(Live* live, GlobalPtr current, Effects* effects) {
     }
     return;
   }
+  live->told = live->begun;
   Adopt(std::move(current), live, effects);
   for (auto it = again.rbegin(); it != again.rend(); ++it) live->queue.push_front(std::move(it->call));
 }
@@ -495,6 +455,7 @@ void Engine::OnRead(const std::string& gtrid, bool settle, absl::StatusOr<Global
     Live* live = shard.lives.at(gtrid).get();
     live->busy = Live::Busy::kIdle;
     if (record.ok()) {
+      live->told = live->begun;
       Adopt(std::move(*record), live, &effects);
       if (live->record == nullptr) {  // A write that turned out not to have been: whoever waited for it learns that.
         for (CallPtr& call : live->waiters) live->queue.push_back(std::move(call));
@@ -511,7 +472,7 @@ void Engine::OnRead(const std::string& gtrid, bool settle, absl::StatusOr<Global
 }
 
 void Engine::OnDeadline(const std::string& gtrid) {
-  Submit(DeadlineEvent(gtrid, clock_->Now()), v1::WAIT_NONE, absl::InfiniteFuture(),
+  Submit(DeadlineOf(gtrid, clock_->Now()), v1::WAIT_NONE, absl::InfiniteFuture(),
          [this, gtrid](const absl::Status& status, const GlobalPtr& record) {
            // Not stored, or the clock went back: again.
            if (!status.ok() || (record != nullptr && record->state() == v1::Global::STATE_ACTIVE)) RearmDeadline(gtrid);
@@ -566,34 +527,6 @@ void Engine::Drain() {
     }
     Run(&effects);
   }
-}
-
-std::vector<GlobalPtr> Engine::Undone() {
-  std::vector<GlobalPtr> undone;
-  for (Shard& shard : shards_) {
-    MutexLock lock(&shard.mutex);
-    for (const auto& entry : shard.lives) {
-      const GlobalPtr& record = entry.second->record;
-      if (record == nullptr || record->decision() == v1::DECISION_UNSPECIFIED || IsFinished(record->state())) continue;
-      undone.push_back(record);
-    }
-  }
-  return undone;
-}
-
-bool Engine::UsesResource(absl::string_view resource) {
-  for (Shard& shard : shards_) {
-    MutexLock lock(&shard.mutex);
-    for (const auto& entry : shard.lives) {
-      for (const GlobalPtr& record : {entry.second->record, entry.second->next}) {
-        if (record == nullptr || IsFinished(record->state())) continue;
-        for (const v1::Branch& branch : record->branches()) {
-          if (branch.resource() == resource) return true;
-        }
-      }
-    }
-  }
-  return false;
 }
 
 void Engine::ReportStore(const absl::Status& status) {

@@ -33,6 +33,9 @@ namespace assent {
 struct EngineOptions {
   // Unfinished transactions in memory; more are refused with TOO_MANY_OPEN_GLOBALS.
   int64_t max_open_globals = 1000000;
+  // Others write to the store as well. Then nothing is answered from memory alone: an answer that rests on no write of
+  // its own rests on a read that began after the call came.
+  bool shared = false;
   // Called when the store is lost (false) and when it is back (true), from any thread.
   std::function<void(bool)> on_store_health = [](bool) {};
   // Called once with each transaction that has just been stored as finished, from any thread; must not block.
@@ -52,9 +55,9 @@ class Engine {
   Engine(Store* store, Clock* clock, Timer* timer, Executor* executor, EngineOptions options);
   ~Engine();
 
-  // Takes up what the store holds unfinished. If the store may have lost unforced writes, everything undecided is
-  // rolled back (presumed abort). Call once, before anything else. An error of the store ends it: nothing may be
-  // served. Blocks.
+  // Takes up what the store holds unfinished (a shared one: nothing, what is asked for is read then). If the store may
+  // have lost unforced writes, everything undecided is rolled back (presumed abort). Call once, before anything else.
+  // An error of the store ends it: nothing may be served. Blocks.
   absl::Status Start();
 
   // Carries one event through. `wait`: what to wait for, at most until `give_up`; then the answer is OK and says how
@@ -71,12 +74,18 @@ class Engine {
   // Answers everybody who waits with SHUTTING_DOWN, and everybody who comes from now on.
   void Drain();
 
-  // The transactions that are decided and not finished. The time it takes grows with the number of open transactions;
-  // no lock is held for long.
+  // The transactions that are decided and not finished, as far as the store can be asked. The time it takes grows with
+  // the number of open transactions; no lock is held for long. Of a shared store: whoever decided them, and those whose
+  // deadline passed without anybody noticing are rolled back on the way. Blocks.
   std::vector<GlobalPtr> Undone();
-  // True if an unfinished transaction has a branch on the resource.
+  // True if an unfinished transaction has a branch on the resource, or the store cannot be asked. Blocks.
   bool UsesResource(absl::string_view resource);
   int64_t OpenGlobals() const { return open_; }
+
+  // Of a shared store: learns what others did with the transactions that somebody waits for here. Blocks.
+  absl::Status LearnFromOthers();
+  // Of a shared store: forgets what nobody has asked for since the call before last.
+  void ForgetIdle();
 
  private:
   static constexpr size_t kShards = 64;
@@ -94,6 +103,10 @@ class Engine {
   // Locked parts: they change the shard and collect effects.
   void Enqueue(Shard* shard, const CallPtr& call, Effects* effects) ABSL_EXCLUSIVE_LOCKS_REQUIRED(shard->mutex);
   void Pump(Live* live, Effects* effects);
+  void BeginRead(Live* live, Effects* effects);
+  bool IsFresh(const Call& call, const Live& live) const;
+  void ExpireOverdue(const v1::Global& record);
+  absl::Status ForEachOpen(const std::function<void(const GlobalPtr&)>& visit);
   void Adopt(GlobalPtr record, Live* live, Effects* effects);
   void Deliver(const CallPtr& call, const absl::Status& answer, Live* live, Effects* effects);
   void MaybeRetire(Shard* shard, Live* live, Effects* effects) ABSL_EXCLUSIVE_LOCKS_REQUIRED(shard->mutex);
@@ -119,6 +132,7 @@ class Engine {
   std::atomic<bool> draining_{false};
   std::atomic<bool> store_healthy_{true};
   std::atomic<int64_t> open_{0};
+  std::atomic<int64_t> age_{0};  // Counts ForgetIdle.
   std::array<Shard, kShards> shards_;
 };
 

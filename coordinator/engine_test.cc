@@ -81,9 +81,18 @@ class ScriptedStore : public Store {
   absl::StatusOr<std::vector<GlobalPtr>> ReadOpen(absl::string_view after, int limit) override {
     return real_->ReadOpen(after, limit);
   }
+  absl::StatusOr<std::vector<GlobalPtr>> ReadChanged(absl::Span<const KnownRevision> known) override {
+    return real_->ReadChanged(known);
+  }
+  absl::StatusOr<std::vector<std::string>> Purge(absl::Time ended_before, int limit) override {
+    return real_->Purge(ended_before, limit);
+  }
+  absl::StatusOr<StoreSizes> Sizes() override { return real_->Sizes(); }
+  Membership& Members() override { return real_->Members(); }
   absl::Status PutResource(const v1::Resource& resource) override { return real_->PutResource(resource); }
   absl::Status RemoveResource(absl::string_view name) override { return real_->RemoveResource(name); }
   absl::StatusOr<std::vector<v1::Resource>> ReadResources() override { return real_->ReadResources(); }
+  bool IsShared() const override { return real_->IsShared(); }
   std::string Id() const override { return real_->Id(); }
   bool MayHaveLostLazyWrites() const override { return power_loss_ || real_->MayHaveLostLazyWrites(); }
   StoreStats Stats() const override { return real_->Stats(); }

@@ -139,6 +139,12 @@ v1::GlobalStatus StatusOf(const v1::Global& global);
 std::string EtagOf(const v1::Global& global);
 // True while the branch is not proven finished, and so is for recovery to look at. `global` must be decided.
 bool IsOpen(const v1::Branch& branch);
+// True if it is proven to have ended against the decision.
+bool IsHeuristic(const v1::Branch& branch);
+// True if it is finished because an operator said so, and no evidence proves it.
+bool RestsOnWord(const v1::Branch& branch);
+// What an outcome proves of a branch: that it is committed, or that it never will be; nullopt: nothing.
+absl::optional<bool> ProvenCommitted(v1::BranchOutcome outcome);
 // True once nothing more will happen without an operator: COMMITTED, ROLLED_BACK, HEURISTIC, HEURISTIC_CLOSED.
 bool IsSettled(const v1::Global& global);
 // The refusal for a session that is not on the resource's server.

@@ -14,20 +14,9 @@ namespace {
 using Branch = v1::Branch;
 using Global = v1::Global;
 
-// What an outcome proves of a branch; nullopt: nothing.
-absl::optional<bool> ProvenCommitted(v1::BranchOutcome outcome) {
-  switch (outcome) {
-    case v1::BRANCH_OUTCOME_COMMITTED:
-    case v1::BRANCH_OUTCOME_HEURISTIC_COMMITTED: return true;
-    case v1::BRANCH_OUTCOME_ROLLED_BACK:
-    case v1::BRANCH_OUTCOME_HEURISTIC_ROLLED_BACK:
-    case v1::BRANCH_OUTCOME_NEVER_PREPARED: return false;
-    default: return absl::nullopt;
-  }
-}
-
 // A short form such as HEURISTIC_ROLLED_BACK.
 std::string ShortName(v1::BranchOutcome outcome) {
+  if (outcome == v1::BRANCH_OUTCOME_UNSPECIFIED) return "nothing proven";
   constexpr absl::string_view kPrefix = "BRANCH_OUTCOME_";
   return v1::BranchOutcome_Name(outcome).substr(kPrefix.size());
 }
@@ -60,19 +49,65 @@ bool IsRepetition(const Branch& branch, const Event& event) {
   return last.resolved_by() == event.actor && last.detail() == CutText(event.reason);
 }
 
-// Why evidence speaks against the resolution of a branch that is in doubt; empty if it does not.
-std::string Contradiction(const Event& event, bool committed) {
-  const v1::BranchOutcome found = event.evidence.outcome();
-  if (found == v1::BRANCH_OUTCOME_STILL_PREPARED || found == v1::BRANCH_OUTCOME_ATTACHED_ELSEWHERE) {
-    return absl::StrCat("its database still has it (", ShortName(found),
-                        "); recovery finishes it, see `assentctl in-doubt`");
+bool IsStillThere(const v1::Evidence& evidence) {
+  return evidence.outcome() == v1::BRANCH_OUTCOME_STILL_PREPARED ||
+         evidence.outcome() == v1::BRANCH_OUTCOME_ATTACHED_ELSEWHERE;
+}
+
+// Why the branch cannot be resolved so; empty if it can.
+std::string Objection(const Global& global, const Branch& branch, const Event& event) {
+  const bool acknowledge = event.resolution == v1::RESOLUTION_ACKNOWLEDGED;
+  const bool committed = event.resolution == v1::RESOLUTION_COMMITTED;
+  const bool as_decided = committed == (global.decision() == v1::DECISION_COMMIT);
+  const std::string found = ShortName(event.evidence.outcome());
+  if (!IsHeuristic(branch)) {
+    if (!IsOpen(branch)) {
+      const bool reopens = RestsOnWord(branch) && IsStillThere(event.evidence) && !acknowledge && as_decided;
+      return reopens ? "" : "it is finished as decided";
+    }
+    if (acknowledge) return "no evidence contradicts the decision";
+    if (IsStillThere(event.evidence)) {
+      return absl::StrCat("its database still has it (", found, "); recovery finishes it, see `assentctl in-doubt`");
+    }
+    const absl::optional<bool> proven = ProvenCommitted(event.evidence.outcome());
+    if (!proven || *proven == committed) return "";
+    return absl::StrCat("its database proves that it is ", found, "; recovery records that itself");
   }
-  const absl::optional<bool> proven = ProvenCommitted(found);
-  if (!proven || *proven == committed) return "";
-  return absl::StrCat("its database proves that it is ", ShortName(found), "; recovery records that itself");
+  if (!acknowledge && !as_decided) return "that it ended against the decision is known; acknowledge it instead";
+  if (acknowledge && IsStillThere(event.evidence)) {
+    return absl::StrCat("its database still has it (", found, "), so it has not ended at all: resolve it as ",
+                        global.decision() == v1::DECISION_COMMIT ? "COMMITTED" : "ROLLED_BACK",
+                        ", and recovery finishes it, or end it there by hand first");
+  }
+  if (branch.acknowledged() && !IsStillThere(event.evidence)) return "it is acknowledged";
+  return "";
 }
 
 }  // namespace
+
+bool IsHeuristic(const Branch& branch) {
+  return branch.state() == Branch::STATE_HEURISTIC_COMMITTED || branch.state() == Branch::STATE_HEURISTIC_ROLLED_BACK;
+}
+
+bool RestsOnWord(const Branch& branch) {
+  if (IsOpen(branch)) return false;
+  for (auto it = branch.evidence().rbegin(); it != branch.evidence().rend(); ++it) {
+    if (ProvenCommitted(it->outcome())) return false;
+    if (!it->resolved_by().empty()) return true;
+  }
+  return false;
+}
+
+absl::optional<bool> ProvenCommitted(v1::BranchOutcome outcome) {
+  switch (outcome) {
+    case v1::BRANCH_OUTCOME_COMMITTED:
+    case v1::BRANCH_OUTCOME_HEURISTIC_COMMITTED: return true;
+    case v1::BRANCH_OUTCOME_ROLLED_BACK:
+    case v1::BRANCH_OUTCOME_HEURISTIC_ROLLED_BACK:
+    case v1::BRANCH_OUTCOME_NEVER_PREPARED: return false;
+    default: return absl::nullopt;
+  }
+}
 
 Step EarlyCompletion(const Global& global, const Event& event) {
   if (FindBranch(global, event.bqual) == nullptr) return Refuse(BranchNotFound(global, event.bqual));
@@ -128,6 +163,10 @@ Step RecordEvidence(const Global& global, const Event& event) {
   Draft draft(&global, event);
   Branch* edited = draft.EditBranch(event.bqual);
   if (is_new) AddEvidence(event, event.evidence, edited);
+  if (event.evidence.prepared_after() == v1::Evidence::SIGHTING_PRESENT &&
+      event.evidence.witness() == v1::Evidence::SIGHTING_ABSENT) {
+    edited->set_witness_missing(true);
+  }
   if (ends) draft.Prove(edited, *committed);
   draft.Note(absl::StrCat(event.bqual, " on ", branch->resource(), ": ", ShortName(event.evidence.outcome()),
                           event.evidence.done().empty() ? "" : " after ", event.evidence.done(),
@@ -139,26 +178,15 @@ Step RecordEvidence(const Global& global, const Event& event) {
 Step Resolve(const Global& global, const Event& event) {
   const Branch* branch = FindBranch(global, event.bqual);
   if (branch == nullptr) return Refuse(BranchNotFound(global, event.bqual));
-  if (IsRepetition(*branch, event)) return Step();
   if (event.etag != EtagOf(global)) {
+    if (IsRepetition(*branch, event)) return Step();
     return Refuse(MakeError(Reason::ETAG_MISMATCH,
                             absl::StrCat("global transaction '", global.gtrid(), "' has moved on (etag ",
                                          EtagOf(global), ", not ", event.etag, "): look at it again before you decide"),
                             {{"gtrid", global.gtrid()}, {"etag", EtagOf(global)}}));
   }
-  const bool acknowledge = event.resolution == v1::RESOLUTION_ACKNOWLEDGED;
-  const bool committed = event.resolution == v1::RESOLUTION_COMMITTED;
-  const bool as_decided = committed == (global.decision() == v1::DECISION_COMMIT);
-  const bool heuristic =
-      branch->state() == Branch::STATE_HEURISTIC_COMMITTED || branch->state() == Branch::STATE_HEURISTIC_ROLLED_BACK;
-  if (!heuristic && !IsOpen(*branch)) return RefuseResolution(global, event, "it is finished as decided");
-  if (acknowledge && !heuristic) return RefuseResolution(global, event, "no evidence contradicts the decision");
-  if (heuristic && !acknowledge && !as_decided) {
-    return RefuseResolution(global, event, "that it ended against the decision is known; acknowledge it instead");
-  }
-  if (IsOpen(*branch)) {
-    const std::string why = Contradiction(event, committed);
-    if (!why.empty()) return RefuseResolution(global, event, why);
+  if (const std::string why = Objection(global, *branch, event); !why.empty()) {
+    return RefuseResolution(global, event, why);
   }
   Draft draft(&global, event);
   Branch* edited = draft.EditBranch(event.bqual);
@@ -166,10 +194,15 @@ Step Resolve(const Global& global, const Event& event) {
   evidence.set_resolved_by(event.actor);
   evidence.set_detail(event.reason);
   AddEvidence(event, std::move(evidence), edited);
-  if (acknowledge) {
+  if (event.resolution == v1::RESOLUTION_ACKNOWLEDGED) {
     edited->set_acknowledged(true);
+  } else if (IsStillThere(event.evidence)) {
+    // It stood as ended, and has not ended: recovery finishes it.
+    edited->set_state(edited->vote() == v1::VOTE_KIND_PREPARED ? Branch::STATE_PREPARED : Branch::STATE_ACTIVE);
+    edited->set_acknowledged(false);
+    draft.Note("reopened");
   } else {
-    draft.Prove(edited, committed);
+    draft.Prove(edited, event.resolution == v1::RESOLUTION_COMMITTED);
   }
   draft.Note(absl::StrCat(event.bqual, " ", v1::Resolution_Name(event.resolution).substr(11), ": ", event.reason));
   draft.Settle();

@@ -72,11 +72,11 @@ Rule RuleFor(State state, EventKind event) {
         case State::kAbsent: return Rule::kIgnore;
         case State::kActive: return Rule::kIgnore;
         case State::kCommitting: return Rule::kRecordEvidence;
-        case State::kCommitted: return Rule::kIgnore;
+        case State::kCommitted: return Rule::kRecordEvidence;
         case State::kRollingBack: return Rule::kRecordEvidence;
-        case State::kRolledBack: return Rule::kIgnore;
+        case State::kRolledBack: return Rule::kRecordEvidence;
         case State::kHeuristic: return Rule::kRecordEvidence;
-        case State::kClosed: return Rule::kIgnore;
+        case State::kClosed: return Rule::kRecordEvidence;
       }
       break;
     case EventKind::kResolve:
@@ -84,11 +84,11 @@ Rule RuleFor(State state, EventKind event) {
         case State::kAbsent: return Rule::kNotFound;
         case State::kActive: return Rule::kRefuseResolve;
         case State::kCommitting: return Rule::kResolve;
-        case State::kCommitted: return Rule::kRefuseResolve;
+        case State::kCommitted: return Rule::kResolve;
         case State::kRollingBack: return Rule::kResolve;
-        case State::kRolledBack: return Rule::kRefuseResolve;
+        case State::kRolledBack: return Rule::kResolve;
         case State::kHeuristic: return Rule::kResolve;
-        case State::kClosed: return Rule::kRefuseResolve;
+        case State::kClosed: return Rule::kResolve;
       }
       break;
     case EventKind::kDeadline:

@@ -12,6 +12,7 @@
 #include "absl/strings/str_split.h"
 #include "base/errors.h"
 #include "base/timestamp.h"
+#include "base/utf8.h"
 #include "base/xid.h"
 #include "coordinator/requests.h"
 
@@ -22,6 +23,7 @@ constexpr std::chrono::milliseconds kCensusInterval{500};
 constexpr absl::Duration kSweepPatience = absl::Seconds(60);
 constexpr absl::Duration kLookPatience = absl::Seconds(10);
 constexpr int kMaxLockWaits = 100;
+constexpr size_t kMaxDetailBytes = 1000;
 
 bool IsBefore(const v1::InDoubtBranch& a, const v1::InDoubtBranch& b) {
   const absl::Time since_a = GetTime(a.since());
@@ -73,6 +75,13 @@ void Recovery::Start(std::function<void()> on_ready) {
 void Recovery::AddWorker(const std::string& name, std::function<void()> on_first_sweep) {
   workers_[name] =
       std::make_shared<ResourceWorker>(name, options_, engine_, registry_, clock_, std::move(on_first_sweep));
+  workers_[name]->SetActive(!held_ || held_->count(name) != 0);
+}
+
+void Recovery::SetHeld(std::set<std::string> resources) {
+  MutexLock lock(&mutex_);
+  held_ = std::move(resources);
+  for (const auto& worker : workers_) worker.second->SetActive(held_->count(worker.first) != 0);
 }
 
 void Recovery::Stop() {
@@ -107,11 +116,17 @@ void Recovery::ResourceChanged(const std::string& name) {
   changed_.NotifyAll();
 }
 
+absl::Status Recovery::TakeUpResources() {
+  const absl::Status refreshed = registry_->Refresh();
+  for (const std::string& name : registry_->TakeChanges()) ResourceChanged(name);
+  return refreshed;
+}
+
 void Recovery::Finished(const v1::Global& global) {
   for (const v1::Branch& branch : global.branches()) {
     // Only a branch that committed has left one.
     if (branch.witness_table().empty() || branch.vote() != v1::VOTE_KIND_PREPARED ||
-        branch.state() == v1::Branch::STATE_ROLLED_BACK) {
+        branch.state() == v1::Branch::STATE_ROLLED_BACK || branch.state() == v1::Branch::STATE_HEURISTIC_ROLLED_BACK) {
       continue;
     }
     if (const WorkerPtr worker = Find(branch.resource())) worker->Forget({global.gtrid(), branch.bqual()});
@@ -187,9 +202,8 @@ std::vector<v1::InDoubtBranch> Recovery::Heuristics(const std::string& resource)
   std::vector<v1::InDoubtBranch> all;
   for (const GlobalPtr& global : engine_->Undone()) {
     for (const v1::Branch& branch : global->branches()) {
-      const bool heuristic = branch.state() == v1::Branch::STATE_HEURISTIC_COMMITTED ||
-                             branch.state() == v1::Branch::STATE_HEURISTIC_ROLLED_BACK;
-      if (!heuristic || branch.acknowledged() || (!resource.empty() && branch.resource() != resource)) continue;
+      if (!IsHeuristic(branch) || branch.acknowledged() || (!resource.empty() && branch.resource() != resource))
+        continue;
       v1::InDoubtBranch shown;
       shown.set_gtrid(global->gtrid());
       *shown.mutable_branch() = branch;
@@ -217,11 +231,18 @@ absl::StatusOr<v1::ListInDoubtResponse> Recovery::ListInDoubt(const v1::ListInDo
   const auto workers = Select(request.resource());
   if (!workers.ok()) return workers.status();
   TakeCensus();
-  std::vector<v1::InDoubtBranch> all = Heuristics(request.resource());
+  // What a worker knows of a branch is more than what its record says, so it comes first.
+  std::vector<v1::InDoubtBranch> all;
   for (const auto& worker : *workers) {
     for (v1::InDoubtBranch& branch : worker.second->InDoubt()) all.push_back(std::move(branch));
   }
-  std::sort(all.begin(), all.end(), IsBefore);
+  for (v1::InDoubtBranch& branch : Heuristics(request.resource())) all.push_back(std::move(branch));
+  std::stable_sort(all.begin(), all.end(), IsBefore);
+  all.erase(std::unique(all.begin(), all.end(),
+                        [](const auto& a, const auto& b) {
+                          return a.gtrid() == b.gtrid() && a.branch().bqual() == b.branch().bqual();
+                        }),
+            all.end());
   v1::ListInDoubtResponse response;
   auto next = first_page ? all.begin() : std::upper_bound(all.begin(), all.end(), last, IsBefore);
   for (; next != all.end() && response.branches_size() < *page_size; ++next)
@@ -232,7 +253,12 @@ absl::StatusOr<v1::ListInDoubtResponse> Recovery::ListInDoubt(const v1::ListInDo
     *response.add_resources() = worker.second->Status();
     if (!request.with_locks()) continue;
     const absl::StatusOr<std::vector<v1::LockWait>> waits = worker.second->LockWaits(kMaxLockWaits, kLookPatience);
-    if (!waits.ok()) continue;  // The resource's status says what is wrong.
+    if (!waits.ok()) {
+      v1::LocksUnknown* const unknown = response.add_locks_unknown();
+      unknown->set_resource(worker.first);
+      unknown->set_detail(ToUtf8(waits.status().message(), kMaxDetailBytes));
+      continue;
+    }
     for (const v1::LockWait& wait : *waits) *response.add_lock_waits() = wait;
   }
   return response;

@@ -16,6 +16,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/optional.h"
 #include "assent/v1/coordinator_service.pb.h"
 #include "base/clock.h"
 #include "base/mutex.h"
@@ -38,8 +39,13 @@ class Recovery {
   // Ends all work; bounded by the timeouts of the connections. The engine must still answer meanwhile. Idempotent.
   void Stop();
 
+  // The resources that this instance recovers, of those that are registered or will be; all of them until this is
+  // called. Does not block.
+  void SetHeld(std::set<std::string> resources);
   // A resource was registered, replaced or removed. Does not block.
   void ResourceChanged(const std::string& name);
+  // Takes up what other instances have registered, replaced or removed. Blocks.
+  absl::Status TakeUpResources();
   // A transaction has ended: its witnesses can go. Does not block.
   void Finished(const v1::Global& global);
 
@@ -74,6 +80,7 @@ class Recovery {
   CondVar changed_;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   bool census_due_ ABSL_GUARDED_BY(mutex_) = false;
+  absl::optional<std::set<std::string>> held_ ABSL_GUARDED_BY(mutex_);  // nullopt: all.
   std::map<std::string, WorkerPtr> workers_ ABSL_GUARDED_BY(mutex_);
   std::vector<WorkerPtr> leaving_ ABSL_GUARDED_BY(mutex_);  // Removed; their threads end in their own time.
   std::thread census_;

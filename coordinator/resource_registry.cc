@@ -1,5 +1,6 @@
 #include "coordinator/resource_registry.h"
 
+#include <algorithm>
 #include <tuple>
 #include <utility>
 
@@ -8,11 +9,11 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
+#include "base/address.h"
 #include "base/errors.h"
 #include "base/timestamp.h"
 #include "base/xid.h"
 #include "google/protobuf/util/message_differencer.h"
-#include "resource_manager/address.h"
 
 namespace assent {
 namespace {
@@ -51,6 +52,7 @@ void ClearOutputFields(v1::Resource* resource) {
   resource->clear_update_time();
   resource->clear_server();
   resource->clear_epoch();
+  resource->clear_next_epoch();
 }
 
 // Also for what an older version stored without them.
@@ -74,11 +76,13 @@ absl::Status ValidateAddresses(const v1::Resource& resource) {
   if (resource.participant_address().empty()) return absl::OkStatus();
   const absl::StatusOr<Address> theirs = ParseAddress(resource.participant_address());
   if (!theirs.ok()) return Invalid("participant_address", absl::StripPrefix(theirs.status().message(), "address "));
-  if (IsLocal(*own) != IsLocal(*theirs)) {
+  // Some clients take `localhost` for the socket of their own machine, whatever the port.
+  const bool is_localhost = own->host == "localhost" || theirs->host == "localhost";
+  if (IsLocal(*own) != IsLocal(*theirs) || (is_localhost && resource.address() != resource.participant_address())) {
     return Invalid(
         IsLocal(*own) ? "address" : "participant_address",
-        "is this machine's own server for whoever reads it, but the other address is not: the coordinator and "
-        "the participants would talk to different servers; give an address that means the same everywhere");
+        "is this machine's own server for whoever reads it, and the other address is another one: the coordinator and "
+        "the participants could talk to different servers; give an address that means the same everywhere");
   }
   return absl::OkStatus();
 }
@@ -108,6 +112,40 @@ absl::Status ResourceRegistry::Load() {
     resources_[resource.name()] = std::make_shared<const v1::Resource>(resource);
   }
   return absl::OkStatus();
+}
+
+absl::Status ResourceRegistry::Refresh() {
+  MutexLock change(&change_mutex_);
+  return Reread();
+}
+
+absl::Status ResourceRegistry::Reread() {
+  absl::StatusOr<std::vector<v1::Resource>> stored = store_->ReadResources();
+  if (!stored.ok()) return stored.status();
+  std::map<std::string, ResourcePtr, std::less<>> now;
+  MutexLock lock(&mutex_);
+  for (v1::Resource& resource : *stored) {
+    SetRecoveryDefaults(&resource);
+    const auto it = resources_.find(resource.name());
+    if (it == resources_.end() || !DifferingField(*it->second, resource).empty()) changed_.insert(resource.name());
+    const std::string name = resource.name();
+    // Who is creating a branch keeps the pointer, which must stay the same as long as nothing changes.
+    const bool same =
+        it != resources_.end() && google::protobuf::util::MessageDifferencer::Equals(*it->second, resource);
+    now[name] = same ? it->second : std::make_shared<const v1::Resource>(std::move(resource));
+  }
+  for (const auto& before : resources_) {
+    if (now.count(before.first) == 0) changed_.insert(before.first);
+  }
+  resources_ = std::move(now);
+  return absl::OkStatus();
+}
+
+std::set<std::string> ResourceRegistry::TakeChanges() {
+  std::set<std::string> changed;
+  MutexLock lock(&mutex_);
+  changed.swap(changed_);
+  return changed;
 }
 
 absl::StatusOr<ResourcePtr> ResourceRegistry::Find(absl::string_view name) {
@@ -192,20 +230,42 @@ absl::StatusOr<ResourcePtr> ResourceRegistry::Put(bool replace, v1::Resource res
   return stored;
 }
 
-absl::Status ResourceRegistry::NoteServer(const v1::Resource& resource, const std::string& server, int64_t epoch) {
+bool ResourceRegistry::KnowsEpoch(const std::string& server, int64_t epoch) {
+  const auto knows = [&] {
+    MutexLock lock(&mutex_);
+    return std::any_of(resources_.begin(), resources_.end(), [&](const auto& entry) {
+      const v1::Resource& resource = *entry.second;
+      return resource.server() == server && (resource.epoch() == epoch || resource.next_epoch() == epoch);
+    });
+  };
+  if (knows()) return true;
+  if (!store_->IsShared()) return false;
+  // Another instance may have stored it just now. While the store is away nobody can tell.
+  return !Refresh().ok() || knows();
+}
+
+absl::Status ResourceRegistry::NoteServer(const v1::Resource& resource, const std::string& server, int64_t epoch,
+                                          int64_t next_epoch) {
   MutexLock change(&change_mutex_);
+  if (store_->IsShared()) {
+    // Another instance may have registered it anew.
+    if (absl::Status status = Reread(); !status.ok()) return status;
+  }
   v1::Resource noted;
   {
     MutexLock lock(&mutex_);
     const auto it = resources_.find(resource.name());
     if (it == resources_.end() || FormatTime(it->second->update_time()) != FormatTime(resource.update_time())) {
-      return absl::OkStatus();
+      return MakeError(Reason::RESOURCE_NOT_FOUND,
+                       absl::StrCat("the registration of resource '", resource.name(), "' was changed meanwhile"),
+                       {{"resource", resource.name()}});
     }
     noted = *it->second;
   }
-  if (noted.server() == server && noted.epoch() == epoch) return absl::OkStatus();
+  if (noted.server() == server && noted.epoch() == epoch && noted.next_epoch() == next_epoch) return absl::OkStatus();
   noted.set_server(server);
   noted.set_epoch(epoch);
+  noted.set_next_epoch(next_epoch);
   if (absl::Status status = store_->PutResource(noted); !status.ok()) return status;
   MutexLock lock(&mutex_);
   resources_[resource.name()] = std::make_shared<const v1::Resource>(std::move(noted));

@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,10 @@ class ResourceRegistry {
 
   // Reads the store. Call once, before anything else.
   absl::Status Load();
+  // Of a shared store: takes over what others changed. Blocks.
+  absl::Status Refresh();
+  // The names of the resources that others have registered, changed or removed since the last call.
+  std::set<std::string> TakeChanges();
 
   // RESOURCE_NOT_FOUND if there is none. Whoever creates branches keeps the pointer until they are stored: it keeps the
   // resource from being removed meanwhile.
@@ -42,8 +47,10 @@ class ResourceRegistry {
   // Stores it (Validate first) and answers what is registered now.
   absl::StatusOr<ResourcePtr> Put(bool replace, v1::Resource resource);
   // Notes what the server said of itself, if the resource is still registered as in `resource` (its update_time).
-  // Stored.
-  absl::Status NoteServer(const v1::Resource& resource, const std::string& server, int64_t epoch);
+  // Stored. RESOURCE_NOT_FOUND if it was changed meanwhile.
+  absl::Status NoteServer(const v1::Resource& resource, const std::string& server, int64_t epoch, int64_t next_epoch);
+  // True if a resource on the server has this epoch, or is about to. May block if the store is shared.
+  bool KnowsEpoch(const std::string& server, int64_t epoch);
 
   // While it is quarantined no branch can be created on it. OK ends it.
   void SetQuarantine(const std::string& name, absl::Status why);
@@ -54,6 +61,8 @@ class ResourceRegistry {
   absl::Status Remove(const std::string& name, const std::function<bool()>& in_use);
 
  private:
+  // With change_mutex_ held.
+  absl::Status Reread();
   absl::Status CheckReplace(bool replace, const v1::Resource& resource) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   Store* const store_;
@@ -61,6 +70,7 @@ class ResourceRegistry {
   Mutex change_mutex_;  // One change at a time; taken before mutex_.
   Mutex mutex_;
   std::map<std::string, ResourcePtr, std::less<>> resources_ ABSL_GUARDED_BY(mutex_);
+  std::set<std::string> changed_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, absl::Status, std::less<>> quarantined_ ABSL_GUARDED_BY(mutex_);
 };
 

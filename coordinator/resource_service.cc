@@ -1,5 +1,7 @@
 #include "coordinator/resource_service.h"
 
+#include <algorithm>
+#include <functional>
 #include <utility>
 #include <vector>
 
@@ -13,32 +15,52 @@
 namespace assent {
 namespace {
 
-absl::StatusOr<std::vector<v1::Finding>> Check(const v1::Resource& resource) {
+absl::StatusOr<std::vector<v1::Finding>> Check(const v1::Resource& resource,
+                                               const std::function<absl::Status()>& install) {
   absl::StatusOr<std::string> password = PasswordOf(resource);
   if (!password.ok()) return password.status();
-  return assent::CheckResource(resource, *password);
+  return assent::CheckResource(resource, *password, install);
 }
 
 }  // namespace
 
 absl::Status ResourceServiceImpl::Register(const v1::RegisterResourceRequest& request,
                                            v1::RegisterResourceResponse* response) {
+  if (absl::Status status = recovery_->TakeUpResources(); !status.ok()) return status;
   v1::Resource resource = request.resource();
   if (absl::Status status = registry_->Validate(request.replace(), &resource); !status.ok()) return status;
-  absl::StatusOr<std::vector<v1::Finding>> findings = Check(resource);
+  const absl::StatusOr<ResourcePtr> before = registry_->Find(resource.name());
+  if (before.ok()) {
+    resource.set_server((*before)->server());
+    resource.set_epoch((*before)->epoch());
+    resource.set_next_epoch((*before)->next_epoch());
+  }
+  absl::Status claimed;
+  absl::StatusOr<std::vector<v1::Finding>> findings =
+      Check(resource, [&] { return claimed = Claim(request, &resource); });
   if (!findings.ok()) return findings.status();
+  if (ReasonOf(claimed) == Reason::RESOURCE_CLAIMED || ReasonOf(claimed) == Reason::RESOURCE_QUARANTINED) {
+    return claimed;
+  }
   for (const v1::Finding& finding : *findings) {
     if (finding.severity() == v1::Finding::SEVERITY_ERROR && !request.allow_unreachable()) {
       const Reason reason = finding.check() == "reachable" ? Reason::RESOURCE_UNREACHABLE : Reason::RESOURCE_UNFIT;
+      // Whoever has to ask an administrator for one privilege asks for all of them.
+      const auto privileges = std::find_if(findings->begin(), findings->end(), [](const v1::Finding& other) {
+        return other.check() == "privileges" && other.severity() != v1::Finding::SEVERITY_OK;
+      });
       return MakeError(reason,
                        absl::StrCat("resource '", resource.name(), "' was not registered: ", finding.detail(), "; ",
-                                    finding.remedy()),
+                                    finding.remedy(), privileges == findings->end() ? "" : " And: ",
+                                    privileges == findings->end() ? "" : privileges->remedy()),
                        {{"resource", resource.name()}, {"check", finding.check()}});
     }
     *response->add_findings() = finding;
   }
-  if (!IsUnfit(*findings)) {
-    if (absl::Status status = Claim(request, &resource); !status.ok()) return status;
+  if (IsUnfit(*findings) && request.accept_server()) {
+    resource.clear_server();  // Whatever answers when it can be asked.
+    resource.clear_epoch();
+    resource.clear_next_epoch();
   }
   absl::StatusOr<ResourcePtr> registered = registry_->Put(request.replace(), std::move(resource));
   if (!registered.ok()) return registered.status();
@@ -48,15 +70,15 @@ absl::Status ResourceServiceImpl::Register(const v1::RegisterResourceRequest& re
 }
 
 absl::Status ResourceServiceImpl::Claim(const v1::RegisterResourceRequest& request, v1::Resource* resource) {
-  const absl::StatusOr<ResourcePtr> before = registry_->Find(resource->name());
-  if (before.ok()) {
-    resource->set_server((*before)->server());
-    resource->set_epoch((*before)->epoch());
-  }
   absl::StatusOr<std::unique_ptr<BranchRecovery>> recovery = recovery_->connect()(*resource);
   if (!recovery.ok()) return recovery.status();
-  return EstablishClaim(recovery_->claimant(), {request.accept_server(), request.take_over()}, recovery->get(),
-                        resource);
+  ClaimConsent consent{request.accept_server(), request.take_over(), /*install=*/true};
+  if (const absl::StatusOr<ResourcePtr> before = registry_->Find(resource->name()); before.ok()) {
+    consent.before_writing = [this, before = *before](int64_t next_epoch) {
+      return registry_->NoteServer(*before, before->server(), before->epoch(), next_epoch);
+    };
+  }
+  return EstablishClaim(recovery_->claimant(), consent, recovery->get(), resource);
 }
 
 grpc::ServerUnaryReactor* ResourceServiceImpl::RegisterResource(grpc::CallbackServerContext*,
@@ -101,9 +123,10 @@ grpc::ServerUnaryReactor* ResourceServiceImpl::CheckResource(grpc::CallbackServe
                                                              const v1::CheckResourceRequest* request,
                                                              v1::CheckResourceResponse* response) {
   return RunBlocking(executor_, [this, request, response]() -> absl::Status {
+    if (absl::Status status = recovery_->TakeUpResources(); !status.ok()) return status;
     absl::StatusOr<ResourcePtr> resource = registry_->Find(request->name());
     if (!resource.ok()) return resource.status();
-    absl::StatusOr<std::vector<v1::Finding>> findings = Check(**resource);
+    absl::StatusOr<std::vector<v1::Finding>> findings = Check(**resource, nullptr);
     if (!findings.ok()) return findings.status();
     for (v1::Finding& finding : *findings) *response->add_findings() = std::move(finding);
     return absl::OkStatus();
@@ -113,7 +136,8 @@ grpc::ServerUnaryReactor* ResourceServiceImpl::CheckResource(grpc::CallbackServe
 grpc::ServerUnaryReactor* ResourceServiceImpl::RemoveResource(grpc::CallbackServerContext*,
                                                               const v1::RemoveResourceRequest* request,
                                                               v1::RemoveResourceResponse*) {
-  return RunBlocking(executor_, [this, request] {
+  return RunBlocking(executor_, [this, request]() -> absl::Status {
+    if (absl::Status status = recovery_->TakeUpResources(); !status.ok()) return status;
     const absl::Status status =
         registry_->Remove(request->name(), [this, request] { return engine_->UsesResource(request->name()); });
     if (status.ok()) recovery_->ResourceChanged(request->name());

@@ -23,6 +23,10 @@ std::string AddressOf(const v1::Resource& resource) {
                       resource.password_file(), "\n", resource.witness_schema(), "\n", resource.witness());
 }
 
+bool IsQuarantine(const absl::Status& status) {
+  return ReasonOf(status) == Reason::RESOURCE_QUARANTINED || ReasonOf(status) == Reason::RESOURCE_CLAIMED;
+}
+
 }  // namespace
 
 ResourceWorker::ResourceWorker(std::string resource, const RecoveryOptions& options, Engine* engine,
@@ -50,6 +54,21 @@ void ResourceWorker::BeginStop() {
   changed_.NotifyAll();
 }
 
+void ResourceWorker::SetActive(bool active) {
+  MutexLock lock(&mutex_);
+  if (active == active_) return;
+  LOG(INFO) << "resource=" << name_
+            << (active ? " is recovered by this instance" : " is recovered by another instance");
+  active_ = active;
+  hurry_ = hurry_ || active;
+  changed_.NotifyAll();
+}
+
+bool ResourceWorker::IsActive() {
+  MutexLock lock(&mutex_);
+  return active_;
+}
+
 void ResourceWorker::Offer(std::vector<OpenBranch> open) {
   const Mono::time_point now = Mono::now();
   MutexLock lock(&mutex_);
@@ -59,7 +78,7 @@ void ResourceWorker::Offer(std::vector<OpenBranch> open) {
   before.swap(open_);
   for (OpenBranch& each : open) {
     Key key = each.key();
-    if (before.count(key) == 0) attempts_[key] = Attempt{now, first_look, 0, false, "looks at its database"};
+    if (before.count(key) == 0) attempts_[key] = Attempt{now, first_look, 0, false, false, "looks at its database"};
     open_.emplace(std::move(key), std::move(each));
   }
   for (const auto& gone : before) {
@@ -143,11 +162,17 @@ absl::StatusOr<std::vector<v1::LockWait>> ResourceWorker::LockWaits(int limit, a
 }
 
 v1::ResourceStatus ResourceWorker::Status() {
-  const int in_doubt = static_cast<int>(InDoubt().size());
+  const Mono::time_point now = Mono::now();
   MutexLock lock(&mutex_);
   v1::ResourceStatus status = status_;
+  int in_doubt = 0;
+  for (const auto& open : open_) in_doubt += IsOnItsWay(attempts_[open.first], now) ? 0 : 1;
   status.set_in_doubt(in_doubt);
   return status;
+}
+
+bool ResourceWorker::IsOnItsWay(const Attempt& attempt, Mono::time_point now) const {
+  return attempt.count == 0 && now < attempt.first_seen + absl::ToChronoNanoseconds(options_.patience);
 }
 
 std::vector<v1::InDoubtBranch> ResourceWorker::InDoubt() {
@@ -158,8 +183,7 @@ std::vector<v1::InDoubtBranch> ResourceWorker::InDoubt() {
   for (const auto& each : open_) {
     const OpenBranch& open = each.second;
     const Attempt& attempt = attempts_[each.first];
-    // Just decided, and nobody has looked: it is on its way, not in doubt.
-    if (attempt.count == 0 && now < attempt.first_seen + absl::ToChronoNanoseconds(options_.patience)) continue;
+    if (IsOnItsWay(attempt, now)) continue;
     v1::InDoubtBranch shown;
     shown.set_gtrid(open.global->gtrid());
     *shown.mutable_branch() = open.branch();
@@ -169,9 +193,15 @@ std::vector<v1::InDoubtBranch> ResourceWorker::InDoubt() {
     shown.set_attempts(attempt.count);
     const auto left = std::max(attempt.next, next_connect_hint_) - now;
     SetTime(wall + absl::FromChrono(std::max(left, Mono::duration::zero())), shown.mutable_next_attempt_time());
-    shown.set_next_step(status_.detail().empty() ? attempt.next_step : status_.detail());
-    shown.set_alarm(wall - GetTime(open.global->decide_time()) > options_.alarm_age);
+    shown.set_next_step(!status_.detail().empty() ? status_.detail()
+                        : active_                 ? attempt.next_step
+                                                  : "another instance recovers this resource (`assentctl instances`)");
+    shown.set_alarm(attempt.needs_operator || status_.state() == v1::ResourceStatus::STATE_QUARANTINED ||
+                    wall - GetTime(open.global->decide_time()) > options_.alarm_age);
     all.push_back(std::move(shown));
+  }
+  for (const auto& each : contradicted_) {
+    if (open_.count(each.first) == 0) all.push_back(each.second);
   }
   return all;
 }
@@ -196,6 +226,7 @@ ResourceWorker::Mono::time_point ResourceWorker::NextWake() {
   const Mono::time_point now = Mono::now();
   if (recovery_ == nullptr) return next_connect_;
   Mono::time_point wake = std::min(next_sweep_, now + absl::ToChronoNanoseconds(kIdle));
+  if (!active_) return wake;
   for (const auto& each : attempts_) wake = std::min(wake, each.second.next);
   return wake;
 }
@@ -212,7 +243,13 @@ void ResourceWorker::Loop() {
       }
       if (stopping_) break;
       hurry = hurry_ || !jobs_.empty();
+      if (hurry_) next_sweep_ = Mono::now();
       hurry_ = false;
+      // Nothing is tried twice with privileges that have not been enough.
+      const Mono::time_point now = Mono::now();
+      const bool due = std::any_of(attempts_.begin(), attempts_.end(),
+                                   [now](const auto& attempt) { return attempt.second.next <= now; });
+      if (renew_ && (hurry || (active_ && due))) recovery_.reset();
     }
     absl::Status status = EnsureConnected(hurry);
     RunJobs();
@@ -235,6 +272,14 @@ void ResourceWorker::Loop() {
 }
 
 absl::Status ResourceWorker::WorkOnce() {
+  if (!IsActive()) {
+    if (Mono::now() >= next_sweep_) {
+      absl::Status unfit;
+      if (absl::Status status = LookAtServer(&unfit); !status.ok()) return status;
+      EndSweep(unfit);
+    }
+    return ForgetDue();
+  }
   const auto finish = [this] {
     absl::Status status = FinishDue(/*all=*/false, /*dry_run=*/false, nullptr);
     lost_finishing_ = !status.ok();
@@ -268,7 +313,7 @@ void ResourceWorker::RunJobs() {
     absl::Status result;
     if (recovery_ != nullptr) {
       result = job->body(recovery_.get());
-      if (ReasonOf(result) == Reason::DATABASE_UNREACHABLE) Fail(result);
+      if (ReasonOf(result) == Reason::DATABASE_UNREACHABLE || IsQuarantine(result)) Fail(result);
     } else {
       result = MakeError(Reason::RESOURCE_UNREACHABLE, Status().detail(), {{"resource", name_}});
     }
@@ -301,14 +346,11 @@ absl::Status ResourceWorker::EnsureConnected(bool now) {
 absl::Status ResourceWorker::Connect() {
   absl::StatusOr<std::unique_ptr<BranchRecovery>> recovery = options_.connect(resource_);
   if (!recovery.ok()) return recovery.status();
-  v1::Resource known = resource_;
-  if (absl::Status status = EstablishClaim(options_.claimant, {}, recovery->get(), &known); !status.ok()) return status;
-  if (absl::Status status = registry_->NoteServer(resource_, known.server(), known.epoch()); !status.ok())
-    return status;
-  resource_ = std::move(known);
+  if (absl::Status status = Claim(recovery->get()); !status.ok()) return status;
   recovery_ = *std::move(recovery);
-  failures_ = 0;
-  next_sweep_ = Mono::now();
+  renew_ = false;
+  next_sweep_ = next_epoch_ = Mono::now();
+  worked_ = true;  // A copy of this store that is at work there is to see that somebody else is.
   registry_->SetQuarantine(name_, absl::OkStatus());
   const ServerIdentity& identity = recovery_->identity();
   LOG(INFO) << "resource=" << name_ << " connected server=" << identity.host_and_port << " version=" << identity.version
@@ -321,13 +363,29 @@ absl::Status ResourceWorker::Connect() {
   return absl::OkStatus();
 }
 
+absl::Status ResourceWorker::Claim(BranchRecovery* recovery) {
+  v1::Resource known = resource_;
+  if (absl::Status status = EstablishClaim(options_.claimant, {}, recovery, &known); !status.ok()) return status;
+  if (!IsActive()) {  // What is noted of the server is for the instance that recovers it.
+    resource_ = std::move(known);
+    return absl::OkStatus();
+  }
+  known.clear_next_epoch();  // It has been left, or never will be: this thread alone leaves it.
+  return Note(known);
+}
+
+absl::Status ResourceWorker::Note(const v1::Resource& known) {
+  const absl::Status noted = registry_->NoteServer(resource_, known.server(), known.epoch(), known.next_epoch());
+  if (noted.ok()) resource_ = known;
+  return noted;
+}
+
 void ResourceWorker::Fail(const absl::Status& why) {
   recovery_.reset();
   const absl::Duration pause = Jittered(std::min(kLongestPause, kFirstPause * std::pow(2.0, std::min(failures_, 10))));
   ++failures_;
   next_connect_ = Mono::now() + absl::ToChronoNanoseconds(pause);
-  const absl::optional<Reason> reason = ReasonOf(why);
-  const bool quarantined = reason == Reason::RESOURCE_QUARANTINED || reason == Reason::RESOURCE_CLAIMED;
+  const bool quarantined = IsQuarantine(why);
   if (quarantined) registry_->SetQuarantine(name_, why);  // Only a good answer ends it, not silence.
   SetState(quarantined ? v1::ResourceStatus::STATE_QUARANTINED : v1::ResourceStatus::STATE_UNREACHABLE,
            std::string(why.message()));
@@ -351,7 +409,7 @@ void ResourceWorker::SetState(v1::ResourceStatus::State state, const std::string
 }
 
 absl::Duration ResourceWorker::Jittered(absl::Duration pause) {
-  return pause * std::uniform_real_distribution<double>(0.8, 1.2)(random_);
+  return pause * std::uniform_real_distribution<double>(0.7, 1.0)(random_);
 }
 
 }  // namespace assent

@@ -71,6 +71,9 @@ class ResourceWorker {
   void Forget(const Xid& xid);
   // Begins to stop; the destructor waits.
   void BeginStop();
+  // Whether this instance is the one that recovers the resource (it is, until it is told otherwise). If not, nothing is
+  // done here but what is asked for; and the server is still looked at, to know whether it is the right one.
+  void SetActive(bool active);
 
   // Tries again now: what is in doubt of `gtrid`, or everything if it is empty. Answers how many branches that is.
   int RetryNow(absl::string_view gtrid);
@@ -82,7 +85,8 @@ class ResourceWorker {
   absl::StatusOr<std::vector<v1::LockWait>> LockWaits(int limit, absl::Duration patience);
 
   v1::ResourceStatus Status();
-  // The branches in doubt here as they are known, in no order.
+  // The branches in doubt here as they are known, in no order; also those that stand as ended against the decision, by
+  // an operator's word, and that the last sweep found prepared.
   std::vector<v1::InDoubtBranch> InDoubt();
 
  private:
@@ -94,6 +98,7 @@ class ResourceWorker {
     Mono::time_point next;
     int count = 0;
     bool alarmed = false;
+    bool needs_operator = false;
     std::string next_step;
   };
   // What a caller waits for. Guarded by the worker's mutex, except `result` while `running`.
@@ -103,6 +108,8 @@ class ResourceWorker {
     absl::Status result;
   };
 
+  // Just decided, and nobody has looked: it is on its way, not in doubt.
+  bool IsOnItsWay(const Attempt& attempt, Mono::time_point now) const;
   void Loop();
   // Runs `body` with the connection, on the worker's thread, and waits for it. `body` must own what it touches: after
   // `patience` (then UNAVAILABLE) it may still be running.
@@ -111,9 +118,14 @@ class ResourceWorker {
   void RunJobs();
   // Whatever is due: branches in doubt, a sweep, witnesses. An error means that the connection is of no more use.
   absl::Status WorkOnce();
+  bool IsActive();
   // Makes the connection if there is none and it is time to try, or `now`. OK: there is one.
   absl::Status EnsureConnected(bool now);
   absl::Status Connect();
+  // Whether the server is still the right one, and ours; fills in resource_.
+  absl::Status Claim(BranchRecovery* recovery);
+  // Stores what is known of the server, and takes it over.
+  absl::Status Note(const v1::Resource& known);
   // The connection failed, or the server is not what it should be.
   void Fail(const absl::Status& why);
   void SetState(v1::ResourceStatus::State state, const std::string& detail);
@@ -121,17 +133,34 @@ class ResourceWorker {
 
   // Of resource_sweep.cc; an error means that the connection is of no more use.
   absl::Status SweepOnce(bool dry_run, v1::ResourceReport* report);
+  // The part of a sweep that looks at the server itself. `unfit`: why no new branches may begin there, though it is the
+  // right one.
+  absl::Status LookAtServer(absl::Status* unfit);
+  void EndSweep(const absl::Status& unfit);
   absl::Status FinishDue(bool all, bool dry_run, v1::ResourceReport* report);
-  // Looks at the prepared xids that nobody is in the middle of: orphans, and branches that came back.
-  absl::Status FinishStray(const std::vector<RecoveredXid>& prepared, bool dry_run, v1::ResourceReport* report);
   // Finishes the branches (or only looks at them), stores what was found, and reports it.
   absl::Status Carry(const std::vector<OpenBranch>& open, bool dry_run, v1::ResourceReport* report);
+  void Report(const OpenBranch& open, const v1::Evidence& evidence, v1::ResourceReport* report);
+  void Store(const OpenBranch& open, const v1::Evidence& evidence);
   void Conclude(const OpenBranch& open, const BranchFinding& finding);
   // Deletes witnesses of finished transactions, and counts the epoch up if it is time to.
   absl::Status ForgetDue();
   // Finds the witnesses of transactions that finished while nobody took note.
   absl::Status RefillForget();
   BranchTask TaskOf(const OpenBranch& open);
+
+  // Of resource_strays.cc.
+  // Adds what is not listed, but has left its witness in a transaction that is still open.
+  absl::Status AddGhosts(const absl::optional<GhostCount>& ghosts, std::vector<RecoveredXid>* prepared);
+  // Looks at the xids that nobody is in the middle of: orphans, and branches that came back.
+  absl::Status FinishStray(const std::vector<RecoveredXid>& prepared, bool dry_run, v1::ResourceReport* report);
+  absl::Status SortRecorded(const OpenBranch& open, std::vector<OpenBranch>* stray, v1::ResourceReport* report);
+  void SortOrphan(const RecoveredXid& xid, std::map<Key, Mono::time_point>* orphans, std::vector<OpenBranch>* stray,
+                  v1::ResourceReport* report);
+  absl::Status LookAtContradicted(const OpenBranch& open, v1::ResourceReport* report);
+  void ConcludeStray(const OpenBranch& open, const v1::Evidence& evidence);
+  // Shown as an alarm until the next sweep has looked.
+  void Contradict(const OpenBranch& open, const std::string& next_step);
 
   const std::string name_;
   const RecoveryOptions& options_;
@@ -147,19 +176,24 @@ class ResourceWorker {
   Mono::time_point next_connect_;
   Mono::time_point next_sweep_;
   Mono::time_point next_epoch_;
+  bool renew_ = false;           // Privileges were missing; they count from the next connection on.
   bool lost_finishing_ = false;  // The last attempt at what was due cost the connection.
   bool refilled_ = false;
   bool worked_ = false;  // Since the epoch was counted up.
   std::map<Key, Mono::time_point> orphans_seen_;
+  std::map<Key, Mono::time_point> ghosts_seen_;
+  std::map<Key, v1::InDoubtBranch> contradictions_;  // Of the sweep that is under way.
   std::minstd_rand random_;
 
   Mutex mutex_;
   CondVar changed_;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  bool active_ ABSL_GUARDED_BY(mutex_) = true;
   bool hurry_ ABSL_GUARDED_BY(mutex_) = false;
   bool offered_ ABSL_GUARDED_BY(mutex_) = false;  // Offer was called before.
   std::map<Key, OpenBranch> open_ ABSL_GUARDED_BY(mutex_);
   std::map<Key, Attempt> attempts_ ABSL_GUARDED_BY(mutex_);
+  std::map<Key, v1::InDoubtBranch> contradicted_ ABSL_GUARDED_BY(mutex_);
   std::deque<Xid> forget_ ABSL_GUARDED_BY(mutex_);
   std::deque<std::shared_ptr<Job>> jobs_ ABSL_GUARDED_BY(mutex_);
   v1::ResourceStatus status_ ABSL_GUARDED_BY(mutex_);

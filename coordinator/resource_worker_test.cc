@@ -28,6 +28,8 @@ struct Script {
   bool lost ABSL_GUARDED_BY(mutex) = false;
   bool lost_finishing ABSL_GUARDED_BY(mutex) = false;
   int listed ABSL_GUARDED_BY(mutex) = 0;
+  bool lose_advance ABSL_GUARDED_BY(mutex) = false;  // The next change of the claim is made and never answered.
+  int disputes ABSL_GUARDED_BY(mutex) = 0;
 };
 
 class ScriptedRecovery : public BranchRecovery {
@@ -52,20 +54,30 @@ class ScriptedRecovery : public BranchRecovery {
     for (BranchFinding& finding : findings) finding.evidence.set_outcome(script_->outcome);
     return findings;
   }
-  absl::StatusOr<absl::optional<int>> CountGhosts() override { return absl::optional<int>(0); }
+  absl::StatusOr<absl::optional<GhostCount>> CountGhosts() override {
+    return absl::optional<GhostCount>(GhostCount{0, /*surely_none=*/true});
+  }
+  absl::StatusOr<std::vector<Xid>> ListOpenWitnesses(const WitnessTable&, absl::string_view, int) override {
+    return std::vector<Xid>();
+  }
   absl::StatusOr<std::vector<v1::LockWait>> LockWaits(absl::Span<const BranchTask>, int) override {
     return std::vector<v1::LockWait>();
   }
-  absl::StatusOr<absl::optional<Claim>> ReadClaim(const WitnessTable&, absl::string_view, absl::string_view) override {
+  absl::Status Install(const absl::optional<WitnessTable>&) override { return absl::OkStatus(); }
+  absl::Status CheckWitness(const WitnessTable&) override { return absl::OkStatus(); }
+  absl::StatusOr<absl::optional<Claim>> ReadClaim(absl::string_view) override {
     MutexLock lock(&script_->mutex);
     return script_->claim;
   }
-  absl::StatusOr<bool> WriteClaim(const WitnessTable&, absl::string_view, absl::string_view,
-                                  const absl::optional<Claim>& expected, const Claim& claim) override {
+  absl::StatusOr<bool> WriteClaim(absl::string_view, const absl::optional<Claim>& expected,
+                                  const Claim& claim) override {
     MutexLock lock(&script_->mutex);
     if (!(script_->claim == expected)) return false;
+    script_->disputes += claim.store_id == "disputed" ? 1 : 0;
     script_->claim = claim;
-    return true;
+    if (!expected || !script_->lose_advance) return true;
+    script_->lose_advance = false;
+    return MakeError(Reason::DATABASE_UNREACHABLE, "gone");
   }
   absl::Status ForgetWitnesses(const WitnessTable&, absl::Span<const Xid> xids) override {
     MutexLock lock(&script_->mutex);
@@ -103,7 +115,7 @@ class ResourceWorkerTest : public testing::Test {
     SetDuration(absl::Seconds(1), resource.mutable_orphan_age());
     ASSERT_TRUE(registry_->Validate(false, &resource).ok());
     ASSERT_TRUE(registry_->Put(false, resource).ok());
-    options_.claimant = {"c", store_->Id()};
+    options_.claimant = {"c", store_->Id(), nullptr};
     options_.sweep_interval = absl::Milliseconds(50);
     options_.patience = absl::Milliseconds(10);
     options_.connect = [this](const v1::Resource&) -> absl::StatusOr<std::unique_ptr<BranchRecovery>> {
@@ -269,9 +281,13 @@ TEST_F(ResourceWorkerTest, WitnessesOfFinishedTransactionsAreForgotten) {
   }));
   EXPECT_TRUE(Await([&] {
     MutexLock lock(&script_.mutex);
-    return script_.claim && script_.claim->epoch == 2;
+    return script_.claim && script_.claim->epoch > 1;
   })) << "the epoch counts what was done there";
-  EXPECT_TRUE(Await([&] { return (*registry_->Find("db"))->epoch() == 2; })) << "and the registry knows it";
+  EXPECT_TRUE(Await([&] {
+    const v1::Resource known = **registry_->Find("db");
+    MutexLock lock(&script_.mutex);
+    return known.epoch() == script_.claim->epoch && known.next_epoch() == 0;
+  })) << "and the registry knows it";
 }
 
 TEST_F(ResourceWorkerTest, BranchesThatCostTheConnectionDoNotKeepTheSweepFromComing) {
@@ -291,17 +307,34 @@ TEST_F(ResourceWorkerTest, BranchesThatCostTheConnectionDoNotKeepTheSweepFromCom
 }
 
 TEST_F(ResourceWorkerTest, AnEpochThatWasWrittenAndNeverAnsweredIsTakenUp) {
-  StartWorker();
-  ASSERT_TRUE(Await([&] { return worker_->Status().state() == v1::ResourceStatus::STATE_OK; }));
   {
     MutexLock lock(&script_.mutex);
-    script_.claim = Claim{store_->Id(), 5};
+    script_.lose_advance = true;
   }
-  clock_.Advance(absl::Seconds(10));
-  worker_->Forget({"c-1", "b"});
-  EXPECT_TRUE(Await([&] { return (*registry_->Find("db"))->epoch() == 5; }));
-  EXPECT_EQ(worker_->Status().state(), v1::ResourceStatus::STATE_OK) << worker_->Status().detail();
-  EXPECT_LT(GetTime(worker_->Status().since()), clock_.Now()) << "it was quarantined for a moment";
+  StartWorker();
+  EXPECT_TRUE(Await([&] {
+    const v1::Resource known = **registry_->Find("db");
+    MutexLock lock(&script_.mutex);
+    return !script_.lose_advance && script_.claim && known.epoch() == script_.claim->epoch;
+  }));
+  EXPECT_TRUE(Await([&] { return worker_->Status().state() == v1::ResourceStatus::STATE_OK; }))
+      << worker_->Status().DebugString();
+  MutexLock lock(&script_.mutex);
+  EXPECT_EQ(script_.disputes, 0);
+}
+
+TEST_F(ResourceWorkerTest, AnEpochThatTheStoreDoesNotKnowIsOfACopyAndBothAreTold) {
+  StartWorker();
+  ASSERT_TRUE(Await([&] { return worker_->Status().state() == v1::ResourceStatus::STATE_OK; }));
+  ASSERT_TRUE(Await([&] { return (*registry_->Find("db"))->epoch() > 1; }));
+  {
+    MutexLock lock(&script_.mutex);
+    script_.claim->epoch += 1 << 21;
+  }
+  EXPECT_TRUE(Await([&] { return worker_->Status().state() == v1::ResourceStatus::STATE_QUARANTINED; }));
+  EXPECT_THAT(worker_->Status().detail(), testing::HasSubstr("another copy of this coordinator's store"));
+  MutexLock lock(&script_.mutex);
+  EXPECT_EQ(script_.claim->store_id, "disputed");
 }
 
 TEST_F(ResourceWorkerTest, AClaimThatAnotherStoreTakesMeanwhileQuarantines) {

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "base/clock.h"
@@ -18,11 +19,14 @@
 #include "base/executor.h"
 #include "base/mutex.h"
 #include "base/timer.h"
+#include "base/version.h"
 #include "coordinator/coordinator_service.h"
+#include "coordinator/presence.h"
 #include "coordinator/recovery.h"
 #include "coordinator/resource_password.h"
 #include "coordinator/resource_registry.h"
 #include "coordinator/resource_service.h"
+#include "coordinator/retention.h"
 #include "coordinator/unary_call.h"
 #include "grpc/health/v1/health.pb.h"
 #include "resource_manager/mariadb_recovery.h"
@@ -52,7 +56,7 @@ absl::StatusOr<std::string> ReadFile(const std::string& path) {
   return MakeError(Reason::INVALID_FIELD, absl::StrCat("cannot read ", path, " (or it is empty)"), {{"field", path}});
 }
 
-absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> Credentials(const TlsOptions& tls) {
+absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> Credentials(const ServerTlsOptions& tls) {
   if (tls.cert_file.empty()) return grpc::InsecureServerCredentials();
   grpc::SslServerCredentialsOptions::PemKeyCertPair pair;
   grpc::SslServerCredentialsOptions options;
@@ -71,9 +75,15 @@ absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> Credentials(const TlsOp
   return grpc::SslServerCredentials(options);
 }
 
+// host:port with another port.
+std::string WithPort(const std::string& listen, int port) {
+  if (absl::StartsWith(listen, "unix:")) return listen;
+  return absl::StrCat(listen.substr(0, listen.rfind(':')), ":", port);
+}
+
 }  // namespace
 
-absl::Status CheckTls(const TlsOptions& tls) { return Credentials(tls).status(); }
+absl::Status CheckTls(const ServerTlsOptions& tls) { return Credentials(tls).status(); }
 
 class CoordinatorServer::Impl {
  public:
@@ -84,10 +94,13 @@ class CoordinatorServer::Impl {
         resource_executor_(kResourceThreads, kResourceQueue),
         registry_(store_.get(), Clock::Real()),
         engine_(store_.get(), Clock::Real(), &timer_, &executor_, EngineOptionsOf(options)),
-        recovery_(RecoveryOptionsOf(options, *store_), &engine_, &registry_, Clock::Real()),
+        recovery_(RecoveryOptionsOf(options, *store_, &registry_), &engine_, &registry_, Clock::Real()),
         coordinator_(&engine_, store_.get(), &registry_, &recovery_, &executor_, &resource_executor_, Clock::Real(),
                      options.limits),
-        resources_(&registry_, &engine_, &recovery_, &resource_executor_) {}
+        resources_(&registry_, &engine_, &recovery_, &resource_executor_),
+        presence_(store_.get(), &engine_, &registry_, &recovery_),
+        retention_(RetentionOptionsOf(options), store_.get(), Clock::Real(),
+                   [this] { return presence_.HoldsRetention(); }) {}
 
   absl::Status Start(const ServerOptions& options) {
     if (absl::Status status = registry_.Load(); !status.ok()) return status;
@@ -118,6 +131,12 @@ class CoordinatorServer::Impl {
       health_ = server_->GetHealthCheckService();
       ShowHealth();
     }
+    InstanceInfo self;
+    self.address = options.advertise.empty() ? WithPort(options.listen, port_) : options.advertise;
+    self.version = std::string(kVersion);
+    self.lease = options.instance_lease;
+    if (absl::Status status = presence_.Start(self); !status.ok()) return status;
+    retention_.Start();
     // Whoever asks for the health waits for the first look at every resource; calls are answered before that.
     recovery_.Start([this] { SetHealth(&swept_, true); });
     return absl::OkStatus();
@@ -144,6 +163,8 @@ class CoordinatorServer::Impl {
     timer_.Stop();
     resource_executor_.Stop();
     executor_.Stop();
+    retention_.Stop();
+    presence_.Stop();
     store_.reset();
   }
 
@@ -154,14 +175,18 @@ class CoordinatorServer::Impl {
   EngineOptions EngineOptionsOf(const ServerOptions& options) {
     EngineOptions engine;
     engine.max_open_globals = options.max_open_globals;
+    engine.shared = store_->IsShared();
     engine.on_store_health = [this](bool healthy) { SetHealth(&store_healthy_, healthy); };
     engine.on_finished = [this](const GlobalPtr& global) { recovery_.Finished(*global); };
     return engine;
   }
 
-  static RecoveryOptions RecoveryOptionsOf(const ServerOptions& options, const Store& store) {
+  static RecoveryOptions RecoveryOptionsOf(const ServerOptions& options, const Store& store,
+                                           ResourceRegistry* registry) {
     RecoveryOptions recovery;
-    recovery.claimant = {options.limits.cluster, store.Id()};
+    recovery.claimant = {options.limits.cluster, store.Id(), [registry](const std::string& server, int64_t epoch) {
+                           return registry->KnowsEpoch(server, epoch);
+                         }};
     recovery.sweep_interval = options.sweep_interval;
     recovery.patience = options.recovery_patience;
     recovery.alarm_age = options.alarm_age;
@@ -175,6 +200,12 @@ class CoordinatorServer::Impl {
       return MariaDbRecovery::Connect(*connect, kRecoveryConnections);
     };
     return recovery;
+  }
+
+  static RetentionOptions RetentionOptionsOf(const ServerOptions& options) {
+    RetentionOptions retention;
+    retention.keep = options.retention;
+    return retention;
   }
 
   void SetHealth(bool* what, bool good) {
@@ -205,6 +236,8 @@ class CoordinatorServer::Impl {
   Recovery recovery_;
   CoordinatorServiceImpl coordinator_;
   ResourceServiceImpl resources_;
+  Presence presence_;
+  Retention retention_;
   std::unique_ptr<grpc::Server> server_;
   int port_ = 0;
 };

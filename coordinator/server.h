@@ -15,7 +15,7 @@
 
 namespace assent {
 
-struct TlsOptions {
+struct ServerTlsOptions {
   // Paths of PEM files. The certificate and key of the server; both or none.
   std::string cert_file;
   std::string key_file;
@@ -24,17 +24,24 @@ struct TlsOptions {
 };
 
 // Reads the files. INVALID_FIELD names the one that cannot be read or is empty; what is in them is not looked at.
-absl::Status CheckTls(const TlsOptions& tls);
+absl::Status CheckTls(const ServerTlsOptions& tls);
 
 struct ServerOptions {
   std::string listen = "127.0.0.1:7411";  // host:port; port 0 takes a free one.
+  // Where clients reach this instance; empty: `listen`, with the port that it took. Names it among those that share its
+  // store.
+  std::string advertise;
+  // How long the others believe in this instance without a word from it.
+  absl::Duration instance_lease = absl::Seconds(2);
   RequestLimits limits;
   int64_t max_open_globals = 1000000;
-  TlsOptions tls;
+  ServerTlsOptions tls;
   // See RecoveryOptions.
   absl::Duration sweep_interval = absl::Seconds(10);
   absl::Duration recovery_patience = absl::Seconds(1);
   absl::Duration alarm_age = absl::Minutes(5);
+  // See RetentionOptions.
+  absl::Duration retention = absl::Hours(24 * 7);
   // How recovery gets at a resource; empty: MariaDbRecovery over a connection of its own.
   RecoveryConnector connect;
 };

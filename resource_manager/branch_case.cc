@@ -11,6 +11,7 @@
 #include "base/errors.h"
 #include "base/timestamp.h"
 #include "resource_manager/detach_barrier.h"
+#include "resource_manager/ghost_count.h"
 #include "resource_manager/table_migration.h"
 #include "resource_manager/witness.h"
 
@@ -78,6 +79,7 @@ absl::Status DoWithout(MariaDbSession* session, bool patient, Cases cases) {
     if (branch->facts.session != SessionSight::kUnknown || !branch->hint.empty()) continue;
     if (hint.empty()) hint = absl::StrCat("to see sessions: GRANT PROCESS ON *.* TO ", AccountOf(session));
     branch->hint = hint;
+    branch->lacks_privilege = true;
   }
   if (!hint.empty() && patient) absl::SleepFor(kSettle);
   return absl::OkStatus();
@@ -111,7 +113,9 @@ absl::Status LookAtSessions(MariaDbSession* session, const ServerIdentity& ident
       suspects = suspects ? StillThere(*suspects, engine) : engine.prepared;
     }
     for (BranchCase* branch : open) {
-      const bool was_prepared = branch->task->voted_prepared || listed_before.count(branch->task->xid) != 0;
+      const bool is_ghost =
+          branch->facts.probe == ProbeResult::kFree && branch->facts.witness == WitnessSight::kUncommitted;
+      const bool was_prepared = branch->task->voted_prepared || listed_before.count(branch->task->xid) != 0 || is_ghost;
       branch->session_covered = branch->facts.session_named || was_prepared;
       branch->facts.session =
           branch->facts.session_named
@@ -145,6 +149,26 @@ absl::Status LookAtWitnesses(MariaDbSession* session, Cases cases) {
       entry.second[i]->facts.witness = answers->sights[i];
       if (answers->sights[i] == WitnessSight::kUnknowable) entry.second[i]->hint = answers->problem;
     }
+  }
+  return absl::OkStatus();
+}
+
+// Of those that are not listed, and of which no witness will tell.
+absl::Status LookAtGhosts(MariaDbSession* session, Cases cases) {
+  std::vector<BranchCase*> untold;
+  for (BranchCase* branch : cases) {
+    const bool told = branch->facts.witness != WitnessSight::kNone &&
+                      branch->facts.witness != WitnessSight::kUnknowable && !branch->facts.unwitnessed;
+    if (!told && !branch->facts.listed) untold.push_back(branch);
+  }
+  if (untold.empty()) return absl::OkStatus();
+  const absl::StatusOr<absl::optional<GhostCount>> ghosts = CountGhosts(session);
+  if (!ghosts.ok()) return ghosts.status();
+  for (BranchCase* branch : untold) {
+    branch->facts.ghosts = !*ghosts                  ? GhostSight::kUnknown
+                           : (*ghosts)->surely_none  ? GhostSight::kNone
+                           : (*ghosts)->detached > 0 ? GhostSight::kSome
+                                                     : GhostSight::kUnknown;
   }
   return absl::OkStatus();
 }
@@ -186,6 +210,8 @@ BranchCase OpenCase(const BranchTask& task, const ServerIdentity& identity) {
   branch.task = &task;
   branch.facts.decision = task.decision;
   branch.facts.voted_prepared = task.voted_prepared;
+  branch.facts.unwitnessed = task.unwitnessed;
+  branch.facts.of_other_server = task.of_other_server;
   branch.facts.lease_over = task.lease_over;
   branch.facts.may_kill = task.may_kill;
   branch.facts.session_named =
@@ -201,6 +227,7 @@ void NoteDone(BranchCase* branch, absl::string_view statement, const DbError& er
 BranchFinding FindingOf(const BranchCase& branch, const ServerIdentity& identity) {
   BranchFinding finding;
   finding.retry = branch.verdict.retry;
+  finding.lacks_privilege = branch.lacks_privilege;
   v1::Evidence& evidence = finding.evidence;
   evidence.set_outcome(branch.verdict.outcome);
   evidence.set_server(identity.host_and_port);
@@ -236,7 +263,15 @@ absl::Status LookAt(MariaDbSession* session, const ServerIdentity& identity, boo
     }
     branch->looked = true;
   }
-  return LookAtWitnesses(session, cases);
+  if (absl::Status status = LookAtWitnesses(session, cases); !status.ok()) return status;
+  for (BranchCase* branch : cases) {
+    // Once it is rolled back, nothing tells any more whether it had left one. (Before a COMMIT it is put on record.)
+    if (branch->facts.listed && branch->facts.witness == WitnessSight::kAbsent &&
+        branch->facts.decision == v1::DECISION_ROLLBACK) {
+      branch->facts.unwitnessed = true;
+    }
+  }
+  return LookAtGhosts(session, cases);
 }
 
 }  // namespace assent

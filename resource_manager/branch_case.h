@@ -21,10 +21,11 @@ struct BranchCase {
   // What was seen of its session holds for its branch being prepared: the session is named, or the branch was prepared
   // before it was looked for.
   bool session_covered = false;
-  bool looked = false;  // The facts hold at least one look.
-  std::string done;     // For Evidence.done.
-  DbError error;        // Of the last statement in `done` that failed.
-  std::string hint;     // What helps against `error`, or makes the witness unknowable.
+  bool looked = false;           // The facts hold at least one look.
+  std::string done;              // For Evidence.done.
+  DbError error;                 // Of the last statement in `done` that failed.
+  std::string hint;              // What helps against `error`, or makes the witness unknowable.
+  bool lacks_privilege = false;  // `hint` is a GRANT.
 };
 
 // True if the session is one of this server, in this life of it: then its connection id means what it says.

@@ -49,11 +49,19 @@ Verdict Listed(const BranchFacts& facts) {
   constexpr v1::BranchOutcome kPrepared = v1::BRANCH_OUTCOME_STILL_PREPARED;
   switch (facts.verb) {
     case VerbResult::kNotTried:
+      if (facts.decision == v1::DECISION_COMMIT && facts.witness == WitnessSight::kAbsent) {
+        // Once it is known to whoever asks that this one leaves no witness; afterwards nobody could tell.
+        return Later(kPrepared,
+                     "it is prepared, and has not left its witness: it is committed next, and nothing will "
+                     "prove that it was");
+      }
       return Do(facts.decision == v1::DECISION_COMMIT ? Act::kCommit : Act::kRollback, kPrepared,
                 "it is prepared, and no session holds it");
     case VerbResult::kUnknownXid:
       if (facts.session == SessionSight::kUnknown && facts.session_named) return Attached(facts);
-      return Later(v1::BRANCH_OUTCOME_ATTACHED_ELSEWHERE, "a session unknown here holds it");
+      return Later(v1::BRANCH_OUTCOME_ATTACHED_ELSEWHERE,
+                   "a session unknown here holds it (its participant did not name it): end that session, see SHOW "
+                   "PROCESSLIST on the server");
     case VerbResult::kRetryLater:
       return Later(kPrepared, "the database does not finish branches now (a backup, or it is read-only)");
     case VerbResult::kOtherError: return Later(kPrepared, "the database refused to finish it");
@@ -66,11 +74,16 @@ Verdict Listed(const BranchFacts& facts) {
 // Not listed, and the witness is there but not committed: by a transaction that is still open.
 Verdict Uncommitted(const BranchFacts& facts) {
   if (MayHoldIt(facts.session)) return Attached(facts);
-  const bool was_prepared = facts.voted_prepared || facts.was_listed;
+  // The server knows nobody who has its xid, so it is not active any more.
+  const bool was_prepared = facts.voted_prepared || facts.was_listed || facts.probe == ProbeResult::kFree;
   Verdict ghost = Later(v1::BRANCH_OUTCOME_STILL_PREPARED, "");
   ghost.ghost = true;
   if (facts.session == SessionSight::kUnknown) {
-    if (!was_prepared) return Later(v1::BRANCH_OUTCOME_UNSPECIFIED, "it may still be active on a session unknown here");
+    if (!was_prepared) {
+      const Verdict active = Later(v1::BRANCH_OUTCOME_UNSPECIFIED, "it may still be active on a session unknown here");
+      const bool probe = facts.lease_over && facts.probe == ProbeResult::kNotTried;
+      return probe ? Do(Act::kProbe, active.outcome, active.detail) : active;
+    }
     ghost.detail =
         "the database has lost sight of it (a ghost), and a session unknown here may still hold it: end that session, "
         "or restart the server, which brings the branch back as prepared";
@@ -117,6 +130,22 @@ Verdict Unprepared(const BranchFacts& facts, const Verdict& finished) {
   return Later(v1::BRANCH_OUTCOME_UNSPECIFIED, "whether it is still active could not be seen");
 }
 
+// Not listed, and no witness tells: `finished`, unless it may be one of those that the server has lost sight of.
+Verdict UnlessAGhost(const BranchFacts& facts, const Verdict& finished) {
+  switch (facts.ghosts) {
+    case GhostSight::kNone: return finished;
+    case GhostSight::kSome:
+      return Later(v1::BRANCH_OUTCOME_UNSPECIFIED,
+                   "its server has lost sight of prepared transactions (ghosts), and without a witness nothing tells "
+                   "whether it is one of them: restart the server, which brings them back as prepared");
+    case GhostSight::kNotLooked:
+    case GhostSight::kUnknown: break;
+  }
+  return Later(v1::BRANCH_OUTCOME_UNSPECIFIED,
+               "it is not prepared, and whether its server has merely lost sight of it (a ghost, perhaps of a session "
+               "that lives) cannot be seen now");
+}
+
 Verdict JudgeCommit(const BranchFacts& facts) {
   switch (facts.witness) {
     case WitnessSight::kCommitted: return Proven(v1::BRANCH_OUTCOME_COMMITTED, "its witness is committed");
@@ -138,6 +167,13 @@ Verdict JudgeCommit(const BranchFacts& facts) {
         "XA COMMIT answered OK on another session, which proves nothing without a witness: look at its rows");
   }
   if (facts.voted_prepared || facts.was_listed) {
+    if (facts.ghosts == GhostSight::kSome) {
+      return OnlyAnOperator(
+          "it is not prepared any more, and without a witness nothing tells how it ended: look at its rows. If they "
+          "are "
+          "there and locked, its server has lost sight of it (a ghost): restart that, which brings it back as "
+          "prepared");
+    }
     return OnlyAnOperator("it is not prepared any more, and without a witness nothing tells how it ended");
   }
   return Unprepared(facts, OnlyAnOperator("it is not prepared, and without a witness nothing tells whether it was"));
@@ -149,7 +185,12 @@ Verdict JudgeRollback(const BranchFacts& facts) {
   }
   if (facts.witness == WitnessSight::kUncommitted) return Uncommitted(facts);
   const bool rolled_back_here = facts.verb == VerbResult::kOk || facts.verb == VerbResult::kRolledBack;
-  if (rolled_back_here) return Proven(v1::BRANCH_OUTCOME_ROLLED_BACK, "it was rolled back");
+  if (rolled_back_here) {
+    const Verdict done = Proven(v1::BRANCH_OUTCOME_ROLLED_BACK, "it was rolled back");
+    // The answer OK alone proves nothing if a session had it that nobody could see.
+    const bool told = facts.witness == WitnessSight::kAbsent;
+    return told ? done : UnlessAGhost(facts, done);
+  }
   const bool was_prepared = facts.voted_prepared || facts.was_listed;
   switch (facts.witness) {
     case WitnessSight::kAbsent:
@@ -158,7 +199,8 @@ Verdict JudgeRollback(const BranchFacts& facts) {
       }
       return Unprepared(facts, Proven(v1::BRANCH_OUTCOME_NEVER_PREPARED, "it was never prepared"));
     case WitnessSight::kNone: {
-      const Verdict finished = Proven(v1::BRANCH_OUTCOME_ROLLED_BACK, "its server knows no such branch");
+      const Verdict finished =
+          UnlessAGhost(facts, Proven(v1::BRANCH_OUTCOME_ROLLED_BACK, "its server knows no such branch"));
       return was_prepared ? finished : Unprepared(facts, finished);
     }
     default: break;
@@ -182,7 +224,15 @@ absl::string_view ToString(Act act) {
   return "?";
 }
 
-Verdict Judge(const BranchFacts& facts) {
+Verdict Judge(const BranchFacts& all) {
+  BranchFacts facts = all;
+  if (facts.unwitnessed && facts.witness == WitnessSight::kAbsent) facts.witness = WitnessSight::kNone;
+  const bool seen_here = facts.listed || facts.was_listed || facts.witness == WitnessSight::kCommitted ||
+                         facts.witness == WitnessSight::kUncommitted;
+  if (facts.of_other_server && !seen_here) {
+    return OnlyAnOperator(
+        "it ran on another server than the one that answers now, and what is not here proves nothing of what is there");
+  }
   if (facts.listed) {
     // A committed witness is proof even so: somebody has finished the branch since the list was read.
     if (facts.witness != WitnessSight::kCommitted) return Listed(facts);

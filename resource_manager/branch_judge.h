@@ -32,10 +32,22 @@ enum class VerbResult {
 };
 enum class ProbeResult { kNotTried, kFree, kTaken, kFailed };
 enum class RepairResult { kNotTried, kDone, kImpossible, kFailed };
+// Whether the server holds prepared transactions that it has lost sight of, anybody's. Asked only about branches of
+// which no witness will tell.
+enum class GhostSight {
+  kNotLooked,
+  kNone,     // Surely none.
+  kSome,     // Some without a session.
+  kUnknown,  // It cannot be seen, or only not now.
+};
 
 struct BranchFacts {
   v1::Decision decision = v1::DECISION_ROLLBACK;
   bool voted_prepared = false;
+  // It is known to have been prepared without leaving its witness, so that the absence of that proves nothing.
+  bool unwitnessed = false;
+  // It was to run on another server than the one that is looked at.
+  bool of_other_server = false;
   bool lease_over = false;
   bool may_kill = false;
   // Which session runs the branch is known, and that it is of this life of the server: so it may be killed.
@@ -51,6 +63,7 @@ struct BranchFacts {
   VerbResult verb = VerbResult::kNotTried;
   ProbeResult probe = ProbeResult::kNotTried;
   RepairResult repair = RepairResult::kNotTried;
+  GhostSight ghosts = GhostSight::kNotLooked;
 };
 
 enum class Act {

@@ -18,7 +18,8 @@ std::string Describe(const BranchFacts& f) {
                       f.may_kill, " named ", f.session_named, " session ", static_cast<int>(f.session), " listed ",
                       f.listed, " witness ", static_cast<int>(f.witness), " was_listed ", f.was_listed, " kill ",
                       static_cast<int>(f.kill), " verb ", static_cast<int>(f.verb), " probe ",
-                      static_cast<int>(f.probe), " repair ", static_cast<int>(f.repair));
+                      static_cast<int>(f.probe), " repair ", static_cast<int>(f.repair), " unwitnessed ", f.unwitnessed,
+                      " ghosts ", static_cast<int>(f.ghosts));
 }
 
 // Calls `visit` with every combination of facts.
@@ -31,13 +32,16 @@ void ForAll(const std::function<void(const BranchFacts&)>& visit) {
       for (const WitnessSight witness : {WitnessSight::kCommitted, WitnessSight::kUncommitted, WitnessSight::kAbsent,
                                          WitnessSight::kUnknowable, WitnessSight::kNone}) {
         f.witness = witness;
-        for (int bits = 0; bits < 64; ++bits) {
+        for (int bits = 0; bits < 1024; ++bits) {
           f.voted_prepared = bits & 1;
           f.lease_over = bits & 2;
           f.may_kill = bits & 4;
           f.session_named = bits & 8;
           f.was_listed = bits & 16;
           f.listed = bits & 32;
+          f.unwitnessed = bits & 64;
+          f.ghosts = static_cast<GhostSight>((bits >> 7) & 3);
+          f.of_other_server = bits & 512;
           for (const KillResult kill : {KillResult::kNotTried, KillResult::kDone, KillResult::kFailed}) {
             f.kill = kill;
             for (const VerbResult verb : {VerbResult::kNotTried, VerbResult::kOk, VerbResult::kUnknownXid,
@@ -50,7 +54,10 @@ void ForAll(const std::function<void(const BranchFacts&)>& visit) {
                      {RepairResult::kNotTried, RepairResult::kDone, RepairResult::kImpossible, RepairResult::kFailed}) {
                   f.repair = repair;
                   visit(f);
-                  if (testing::Test::HasFailure()) return;  // One is enough to read.
+                  if (testing::Test::HasFailure()) {
+                    ADD_FAILURE() << Describe(f);
+                    return;  // One is enough to read.
+                  }
                 }
               }
             }
@@ -64,7 +71,6 @@ void ForAll(const std::function<void(const BranchFacts&)>& visit) {
 
 // What must hold whatever the facts.
 void CheckLaws(const BranchFacts& f) {
-  SCOPED_TRACE(Describe(f));
   const Verdict verdict = Judge(f);
   EXPECT_FALSE(verdict.detail.empty());
 
@@ -79,12 +85,16 @@ void CheckLaws(const BranchFacts& f) {
       EXPECT_TRUE(f.decision == kCommit && !f.listed && f.witness == WitnessSight::kAbsent);
       EXPECT_TRUE(f.voted_prepared || f.was_listed);
       EXPECT_NE(f.verb, VerbResult::kOk) << "an OK without a witness is a riddle, not a rollback";
+      EXPECT_FALSE(f.unwitnessed) << "it had none to leave";
       break;
     case v1::BRANCH_OUTCOME_ROLLED_BACK:
       EXPECT_TRUE(f.decision == kRollback && !f.listed);
       EXPECT_TRUE(f.witness != WitnessSight::kCommitted && f.witness != WitnessSight::kUncommitted);
       EXPECT_TRUE(f.witness != WitnessSight::kUnknowable || f.verb == VerbResult::kOk ||
                   f.verb == VerbResult::kRolledBack);
+      if (f.witness != WitnessSight::kAbsent || f.unwitnessed) {
+        EXPECT_EQ(f.ghosts, GhostSight::kNone);
+      }
       break;
     case v1::BRANCH_OUTCOME_NEVER_PREPARED:
       EXPECT_TRUE(!f.listed && !f.voted_prepared && !f.was_listed && f.witness == WitnessSight::kAbsent);
@@ -114,6 +124,8 @@ void CheckLaws(const BranchFacts& f) {
     case Act::kRollback:
       EXPECT_EQ(verdict.act, f.decision == kCommit ? Act::kCommit : Act::kRollback);
       EXPECT_TRUE(f.listed && f.verb == VerbResult::kNotTried);
+      EXPECT_TRUE(f.decision == kRollback || f.witness != WitnessSight::kAbsent || f.unwitnessed)
+          << "that it leaves no witness is put on record first";
       EXPECT_TRUE(f.session == SessionSight::kGone || f.session == SessionSight::kUnknown) << "the detach barrier";
       break;
     case Act::kProbe: EXPECT_TRUE(!f.listed && f.lease_over && f.probe == ProbeResult::kNotTried); break;
@@ -129,7 +141,7 @@ TEST(BranchJudgeTest, LawsHoldForAllFacts) {
     ++combinations;
     CheckLaws(facts);
   });
-  EXPECT_EQ(combinations, 2 * 4 * 5 * 64 * 3 * 6 * 4 * 4);
+  EXPECT_EQ(combinations, 2 * 4 * 5 * 1024 * 3 * 6 * 4 * 4);
 }
 
 struct Row {
@@ -166,7 +178,24 @@ TEST(BranchJudgeTest, Commit) {
   using F = BranchFacts;
   CheckRows(kCommit,
             {
-                {"detached", [](F* f) { f->listed = true; }, Act::kCommit, v1::BRANCH_OUTCOME_STILL_PREPARED, true},
+                {"detached",
+                 [](F* f) {
+                   f->listed = true;
+                   f->witness = WitnessSight::kUncommitted;
+                 },
+                 Act::kCommit, v1::BRANCH_OUTCOME_STILL_PREPARED, true},
+                {"detached, and it left no witness", [](F* f) { f->listed = true; }, Act::kNothing,
+                 v1::BRANCH_OUTCOME_STILL_PREPARED, true},
+                {"the same, now that this is known", [](F* f) { f->listed = f->unwitnessed = true; }, Act::kCommit,
+                 v1::BRANCH_OUTCOME_STILL_PREPARED, true},
+                {"the same, afterwards", [](F* f) { f->unwitnessed = true; }, Act::kNothing,
+                 v1::BRANCH_OUTCOME_UNSPECIFIED, false},
+                {"no witness, and the server has ghosts",
+                 [](F* f) {
+                   f->witness = WitnessSight::kNone;
+                   f->ghosts = GhostSight::kSome;
+                 },
+                 Act::kNothing, v1::BRANCH_OUTCOME_UNSPECIFIED, false},
                 {"done",
                  [](F* f) {
                    f->verb = VerbResult::kOk;
@@ -268,8 +297,38 @@ TEST(BranchJudgeTest, Rollback) {
   using F = BranchFacts;
   CheckRows(kRollback,
             {
+                {"done, without a witness, and no ghost anywhere",
+                 [](F* f) {
+                   f->verb = VerbResult::kOk;
+                   f->witness = WitnessSight::kNone;
+                   f->ghosts = GhostSight::kNone;
+                 },
+                 Act::kNothing, v1::BRANCH_OUTCOME_ROLLED_BACK, false},
+                {"done, without a witness, but a session nobody saw may have had it",
+                 [](F* f) {
+                   f->verb = VerbResult::kOk;
+                   f->witness = WitnessSight::kNone;
+                   f->ghosts = GhostSight::kUnknown;
+                 },
+                 Act::kNothing, v1::BRANCH_OUTCOME_UNSPECIFIED, true},
+                {"not here, and it was to be on another server", [](F* f) { f->of_other_server = true; }, Act::kNothing,
+                 v1::BRANCH_OUTCOME_UNSPECIFIED, false},
                 {"detached", [](F* f) { f->listed = true; }, Act::kRollback, v1::BRANCH_OUTCOME_STILL_PREPARED, true},
                 {"done", [](F* f) { f->verb = VerbResult::kOk; }, Act::kNothing, v1::BRANCH_OUTCOME_ROLLED_BACK, false},
+                {"done, but the witness table cannot be read, and nobody could see whether a session had it",
+                 [](F* f) {
+                   f->verb = VerbResult::kOk;
+                   f->witness = WitnessSight::kUnknowable;
+                 },
+                 Act::kNothing, v1::BRANCH_OUTCOME_UNSPECIFIED, true},
+                {"nobody has its xid, and its witness is open: a ghost",
+                 [](F* f) {
+                   f->voted_prepared = f->session_named = false;
+                   f->session = SessionSight::kUnknown;
+                   f->lease_over = true;
+                   f->witness = WitnessSight::kUncommitted;
+                 },
+                 Act::kProbe, v1::BRANCH_OUTCOME_UNSPECIFIED, true},
                 {"1402", [](F* f) { f->verb = VerbResult::kRolledBack; }, Act::kNothing, v1::BRANCH_OUTCOME_ROLLED_BACK,
                  false},
                 {"1397 and not listed any more",
@@ -288,8 +347,21 @@ TEST(BranchJudgeTest, Rollback) {
                  [](F* f) {
                    f->witness = WitnessSight::kNone;
                    f->voted_prepared = false;
+                   f->ghosts = GhostSight::kNone;
                  },
                  Act::kNothing, v1::BRANCH_OUTCOME_ROLLED_BACK, false},
+                {"no witness, and it may be a ghost",
+                 [](F* f) {
+                   f->witness = WitnessSight::kNone;
+                   f->ghosts = GhostSight::kSome;
+                 },
+                 Act::kNothing, v1::BRANCH_OUTCOME_UNSPECIFIED, true},
+                {"no witness, and ghosts cannot be seen",
+                 [](F* f) {
+                   f->witness = WitnessSight::kNone;
+                   f->ghosts = GhostSight::kUnknown;
+                 },
+                 Act::kNothing, v1::BRANCH_OUTCOME_UNSPECIFIED, true},
                 {"the witness table was made anew", [](F* f) { f->witness = WitnessSight::kUnknowable; }, Act::kNothing,
                  v1::BRANCH_OUTCOME_UNSPECIFIED, false},
                 {"active within its lease",

@@ -19,6 +19,7 @@
 #include "assent/v1/global.pb.h"
 #include "base/xid.h"
 #include "resource_manager/claim.h"
+#include "resource_manager/ghost_count.h"
 #include "resource_manager/mariadb_session.h"
 #include "resource_manager/witness_table.h"
 
@@ -30,6 +31,8 @@ struct BranchTask {
   v1::Decision decision = v1::DECISION_ROLLBACK;
   // It voted PREPARED, so it was prepared once.
   bool voted_prepared = false;
+  // It is known to have been prepared without leaving its witness.
+  bool unwitnessed = false;
   // The session that runs or ran it; nullopt: not known.
   absl::optional<v1::Session> session;
   // The lease is over: a session that still holds it may be killed if `may_kill`.
@@ -37,6 +40,8 @@ struct BranchTask {
   bool may_kill = false;
   // Where its witness is; nullopt: it leaves none.
   absl::optional<WitnessTable> witness;
+  // Its session was to be on another server than this one.
+  bool of_other_server = false;
   // When the branch was created, by the coordinator's clock: a witness table that is younger proves nothing.
   absl::Time created;
 };
@@ -46,6 +51,9 @@ struct BranchFinding {
   v1::Evidence evidence;  // With the outcome; `time` is left to the caller.
   // True if trying again may come further; false if only an operator, or a restart of the server, can.
   bool retry = true;
+  // The account lacks a privilege that would have helped (the evidence names it). What is granted counts from the next
+  // connection on.
+  bool lacks_privilege = false;
 };
 
 // Thread-compatible: one thread at a time. All calls block, each for a bounded time. A call that loses its connection
@@ -68,21 +76,28 @@ class BranchRecovery {
   virtual absl::StatusOr<std::vector<BranchFinding>> Finish(absl::Span<const BranchTask> tasks) = 0;
   static constexpr size_t kMaxTasks = 1000;
 
-  // Prepared engine transactions without a session that ListPrepared does not list, whoever's: at least this many (what
-  // was prepared and wrote nothing hides one each). nullopt: it cannot be seen (the account may not look, or the
-  // server has more transactions than it shows).
-  virtual absl::StatusOr<absl::optional<int>> CountGhosts() = 0;
+  // See ghost_count.h.
+  virtual absl::StatusOr<absl::optional<GhostCount>> CountGhosts() = 0;
+  // The witnesses whose gtrid has this prefix and whose transactions are open, at most `limit`: branches that are about
+  // to prepare, are prepared, or were and are not listed any more (ghosts).
+  virtual absl::StatusOr<std::vector<Xid>> ListOpenWitnesses(const WitnessTable& witness,
+                                                             absl::string_view gtrid_prefix, int limit) = 0;
 
   // Who waits for locks that branches hold; at most `limit`. The branch is named if `sessions` tells whose connection
   // holds the lock, or if nothing else is prepared there. RESOURCE_UNFIT (metadata `grant`): the account may not look.
   virtual absl::StatusOr<std::vector<v1::LockWait>> LockWaits(absl::Span<const BranchTask> branches, int limit) = 0;
 
-  // The claim of (cluster, resource) in the witness schema; nullopt: there is none.
-  virtual absl::StatusOr<absl::optional<Claim>> ReadClaim(const WitnessTable& witness, absl::string_view cluster,
-                                                          absl::string_view resource) = 0;
+  // Makes what Assent keeps on the server, the table of claims and that of witnesses (nullopt: none is wanted), or
+  // brings it up to date. Only for a server that is known to be the right one: a table that is made anew would hide
+  // that the old one is lost. RESOURCE_UNFIT (metadata `grant`), DATABASE_ERROR, DATABASE_UNREACHABLE.
+  virtual absl::Status Install(const absl::optional<WitnessTable>& witness) = 0;
+  // OK if branches can leave witnesses, and their absence will prove something. RESOURCE_UNFIT says what is missing.
+  virtual absl::Status CheckWitness(const WitnessTable& witness) = 0;
+
+  // The cluster's claim on the server; nullopt: there is none.
+  virtual absl::StatusOr<absl::optional<Claim>> ReadClaim(absl::string_view cluster) = 0;
   // Writes the claim, durably, if what is there is `expected` (nullopt: nothing). False if it is something else.
-  virtual absl::StatusOr<bool> WriteClaim(const WitnessTable& witness, absl::string_view cluster,
-                                          absl::string_view resource, const absl::optional<Claim>& expected,
+  virtual absl::StatusOr<bool> WriteClaim(absl::string_view cluster, const absl::optional<Claim>& expected,
                                           const Claim& claim) = 0;
 
   // Deletes the witnesses of branches whose transactions are finished; see witness.h.

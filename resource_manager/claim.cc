@@ -10,55 +10,49 @@ namespace assent {
 namespace {
 
 constexpr absl::string_view kKind = "assent claim";
+constexpr absl::string_view kSchema = "assent";
 constexpr absl::string_view kTable = "claim";
+constexpr absl::string_view kQuotedTable = "`assent`.`claim`";
 
 constexpr int kErDupEntry = 1062;
 constexpr int kErNoSuchDatabase = 1049;
 constexpr int kErNoSuchTable = 1146;
 
-std::string QuotedTable(const WitnessTable& witness) { return absl::StrCat("`", witness.schema(), "`.`", kTable, "`"); }
-
 std::string Hex(absl::string_view bytes) { return absl::StrCat("X'", absl::BytesToHexString(bytes), "'"); }
 
-std::string WhereIs(absl::string_view cluster, absl::string_view resource) {
-  return absl::StrCat(" WHERE cluster = ", Hex(cluster), " AND resource = ", Hex(resource));
-}
+std::string WhereIs(absl::string_view cluster) { return absl::StrCat(" WHERE cluster = ", Hex(cluster)); }
 
 }  // namespace
 
-absl::Status InstallClaims(MariaDbSession* session, const WitnessTable& witness) {
+absl::Status InstallClaims(MariaDbSession* session) {
   const std::string create = absl::StrCat(
-      "CREATE DATABASE IF NOT EXISTS `", witness.schema(), "`;CREATE TABLE IF NOT EXISTS ", QuotedTable(witness),
-      " (cluster VARBINARY(32) NOT NULL, resource VARBINARY(64) NOT NULL, store_id VARBINARY(64) NOT NULL,"
-      " epoch BIGINT NOT NULL, updated TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6) ON UPDATE"
-      " CURRENT_TIMESTAMP(6), PRIMARY KEY (cluster, resource)) ENGINE=InnoDB COMMENT='",
+      "CREATE DATABASE IF NOT EXISTS `", kSchema, "`;CREATE TABLE IF NOT EXISTS ", kQuotedTable,
+      " (cluster VARBINARY(32) NOT NULL PRIMARY KEY, store_id VARBINARY(64) NOT NULL, epoch BIGINT NOT NULL,"
+      " updated TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6) ON UPDATE CURRENT_TIMESTAMP(6)) ENGINE=InnoDB"
+      " COMMENT='",
       TableComment(kKind, 1), "'");
-  const absl::Status made = BringUpToDate(session, KeptTable{witness.schema(), std::string(kTable), kKind, {create}});
+  const absl::Status made =
+      BringUpToDate(session, KeptTable{std::string(kSchema), std::string(kTable), kKind, {create}});
   if (!made.ok()) return made;
   // Statements that find nothing, to see whether the account may run them.
-  const std::string nobody = WhereIs("", "");
-  for (const std::string& sql : {absl::StrCat("SELECT epoch FROM ", QuotedTable(witness), nobody),
-                                 absl::StrCat("UPDATE ", QuotedTable(witness), " SET epoch = 0", nobody),
-                                 absl::StrCat("INSERT INTO ", QuotedTable(witness),
-                                              " (cluster, resource, store_id, epoch) SELECT '', '', '', 0"
-                                              " FROM DUAL WHERE FALSE")}) {
+  const std::string nobody = WhereIs("");
+  for (const std::string& sql : {absl::StrCat("SELECT epoch FROM ", kQuotedTable, nobody),
+                                 absl::StrCat("UPDATE ", kQuotedTable, " SET epoch = 0", nobody),
+                                 absl::StrCat("INSERT INTO ", kQuotedTable,
+                                              " (cluster, store_id, epoch) SELECT '', '', 0 FROM DUAL WHERE FALSE")}) {
     const QueryResult result = session->Query(sql);
-    if (!result.ok()) {
-      return Refused(session, witness.schema(), result.error,
-                     absl::StrCat("using the table ", witness.schema(), ".", kTable));
-    }
+    if (!result.ok()) return Refused(session, kSchema, result.error, "using the table assent.claim");
   }
   return absl::OkStatus();
 }
 
-absl::StatusOr<absl::optional<Claim>> ReadClaim(MariaDbSession* session, const WitnessTable& witness,
-                                                absl::string_view cluster, absl::string_view resource) {
+absl::StatusOr<absl::optional<Claim>> ReadClaim(MariaDbSession* session, absl::string_view cluster) {
   const QueryResult result =
-      session->Query(absl::StrCat("SELECT store_id, epoch FROM ", QuotedTable(witness), WhereIs(cluster, resource)));
+      session->Query(absl::StrCat("SELECT store_id, epoch FROM ", kQuotedTable, WhereIs(cluster)));
   if (result.error.code == kErNoSuchTable || result.error.code == kErNoSuchDatabase) {
     return absl::optional<Claim>();
   }
-  if (!result.ok()) return Refused(session, witness.schema(), result.error, "reading the claim");
+  if (!result.ok()) return Refused(session, kSchema, result.error, "reading the claim");
   if (result.rows().empty()) return absl::optional<Claim>();
   const auto& row = result.rows()[0];
   Claim claim;
@@ -69,18 +63,18 @@ absl::StatusOr<absl::optional<Claim>> ReadClaim(MariaDbSession* session, const W
   return absl::optional<Claim>(claim);
 }
 
-absl::StatusOr<bool> WriteClaim(MariaDbSession* session, const WitnessTable& witness, absl::string_view cluster,
-                                absl::string_view resource, const absl::optional<Claim>& expected, const Claim& claim) {
+absl::StatusOr<bool> WriteClaim(MariaDbSession* session, absl::string_view cluster,
+                                const absl::optional<Claim>& expected, const Claim& claim) {
   // One statement either way, so the check and the write are one.
   const std::string sql =
-      expected ? absl::StrCat("UPDATE ", QuotedTable(witness), " SET store_id = ", Hex(claim.store_id),
-                              ", epoch = ", claim.epoch, ", updated = NOW(6)", WhereIs(cluster, resource),
+      expected ? absl::StrCat("UPDATE ", kQuotedTable, " SET store_id = ", Hex(claim.store_id),
+                              ", epoch = ", claim.epoch, ", updated = NOW(6)", WhereIs(cluster),
                               " AND store_id = ", Hex(expected->store_id), " AND epoch = ", expected->epoch)
-               : absl::StrCat("INSERT INTO ", QuotedTable(witness), " (cluster, resource, store_id, epoch) VALUES (",
-                              Hex(cluster), ", ", Hex(resource), ", ", Hex(claim.store_id), ", ", claim.epoch, ")");
+               : absl::StrCat("INSERT INTO ", kQuotedTable, " (cluster, store_id, epoch) VALUES (", Hex(cluster), ", ",
+                              Hex(claim.store_id), ", ", claim.epoch, ")");
   const QueryResult result = session->Query(sql);
   if (result.error.code == kErDupEntry) return false;
-  if (!result.ok()) return Refused(session, witness.schema(), result.error, "writing the claim");
+  if (!result.ok()) return Refused(session, kSchema, result.error, "writing the claim");
   return result.affected_rows() == 1;
 }
 

@@ -1,8 +1,10 @@
-// The claim on a resource: one row per cluster and resource, on the resource's own server, that says which
-// coordinator's store keeps the decisions about the branches there. Two stores of one cluster would roll back each
-// other's branches.
+// The claim on a server: one row per cluster, on the server itself, that says which coordinator's store keeps the
+// decisions about the cluster's branches there. Two stores of one cluster would roll back each other's branches.
 //
-//   CREATE TABLE <witness_schema>.claim (cluster, resource, store_id, epoch, updated, PRIMARY KEY (cluster, resource))
+//   CREATE TABLE assent.claim (cluster, store_id, epoch, updated, PRIMARY KEY (cluster))
+//
+// It is always in the schema `assent`, wherever a resource keeps its witnesses and whether it has any: coordinators
+// that call the server by other names and keep their witnesses elsewhere must meet here.
 //
 // All functions block and need a session without branch or transaction.
 #ifndef ASSENT_RESOURCE_MANAGER_CLAIM_H_
@@ -16,7 +18,6 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/optional.h"
 #include "resource_manager/mariadb_session.h"
-#include "resource_manager/witness_table.h"
 
 namespace assent {
 
@@ -27,17 +28,16 @@ struct Claim {
   bool operator==(const Claim& other) const { return store_id == other.store_id && epoch == other.epoch; }
 };
 
-// The table beside the witness table, as BringUpToDate in table_migration.h makes it.
-absl::Status InstallClaims(MariaDbSession* session, const WitnessTable& witness);
+// Makes the table if it is missing; errors as of BringUpToDate in table_migration.h.
+absl::Status InstallClaims(MariaDbSession* session);
 
 // nullopt: there is no claim, or no table for it.
-absl::StatusOr<absl::optional<Claim>> ReadClaim(MariaDbSession* session, const WitnessTable& witness,
-                                                absl::string_view cluster, absl::string_view resource);
+absl::StatusOr<absl::optional<Claim>> ReadClaim(MariaDbSession* session, absl::string_view cluster);
 
 // Replaces what is there by `claim` if it is `expected` (nullopt: nothing), in one durable transaction. False, and
 // nothing happens, if it is something else.
-absl::StatusOr<bool> WriteClaim(MariaDbSession* session, const WitnessTable& witness, absl::string_view cluster,
-                                absl::string_view resource, const absl::optional<Claim>& expected, const Claim& claim);
+absl::StatusOr<bool> WriteClaim(MariaDbSession* session, absl::string_view cluster,
+                                const absl::optional<Claim>& expected, const Claim& claim);
 
 }  // namespace assent
 

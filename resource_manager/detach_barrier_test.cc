@@ -71,7 +71,7 @@ TEST_F(DetachBarrierTest, NoGhostIsBorn) {
   EXPECT_EQ(ghosts, 0);
   constexpr int kCommitted = kThreads * kBranchesPerThread / kBatch * (kBatch - 1);
   EXPECT_EQ(One(admin_.get(), "SELECT COUNT(*) FROM shop.stock"), absl::StrCat(kCommitted));
-  EXPECT_EQ(recovery_->CountGhosts()->value(), 0);
+  EXPECT_EQ(recovery_->CountGhosts()->value().detached, 0);
 }
 
 TEST_F(DetachBarrierTest, ALivingConnectionDoesNotPass) {

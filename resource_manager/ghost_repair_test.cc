@@ -92,7 +92,7 @@ TEST_P(GhostRepairTest, CommitsAndRollsBackGhosts) {
     MustQuery(admin_.get(), absl::StrCat("SET innodb_lock_wait_timeout = 1; REPLACE INTO shop.stock VALUES ('",
                                          ghost.task.xid.bqual, "')"));
   }
-  EXPECT_EQ(recovery_->CountGhosts()->value(), 0);
+  EXPECT_EQ(recovery_->CountGhosts()->value().detached, 0);
   // Nothing is left of the rehearsal either.
   EXPECT_EQ(One(admin_.get(), "SELECT COUNT(*) FROM assent.witness WHERE bqual LIKE 'rehearsal%'"), "0");
 }
@@ -127,16 +127,16 @@ TEST_P(GhostRepairTest, CountsGhosts) {
   TestBranch held = PrepareBranch(options_, recovery_->identity(), &witness_);
   TestBranch detached = PrepareBranch(options_, recovery_->identity(), &witness_);
   detached.session->Abandon();
-  EXPECT_EQ(recovery_->CountGhosts()->value(), 0);
+  EXPECT_EQ(recovery_->CountGhosts()->value().detached, 0);
   std::vector<TestBranch> ghosts;
   for (int i = 0; i < 3; ++i) {
     ghosts.push_back(Ghost(v1::DECISION_ROLLBACK));
     ghosts.back().session->Abandon();
   }
   const absl::Time deadline = absl::Now() + absl::Seconds(30);
-  while (recovery_->CountGhosts()->value() != 3 && absl::Now() < deadline) {
+  while (recovery_->CountGhosts()->value().detached != 3 && absl::Now() < deadline) {
   }
-  EXPECT_EQ(recovery_->CountGhosts()->value(), 3);
+  EXPECT_EQ(recovery_->CountGhosts()->value().detached, 3);
   EXPECT_TRUE(held.session->Rollback(held.task.xid).ok());
 }
 
@@ -165,7 +165,7 @@ TEST_P(GhostRepairTest, ManyGhostsAtOnceAndWhatACrashLeavesOfThem) {
   }
   for (const BranchFinding& again : Finish(tasks)) EXPECT_FALSE(again.retry) << again.evidence.DebugString();
   EXPECT_THAT(*recovery_->ListPrepared(), testing::IsEmpty());
-  EXPECT_EQ(recovery_->CountGhosts()->value(), 0);
+  EXPECT_EQ(recovery_->CountGhosts()->value().detached, 0);
 }
 
 TEST_P(GhostRepairTest, WithoutItsBirthRowNothingIsCommitted) {

@@ -1,24 +1,17 @@
 #include "resource_manager/mariadb_recovery.h"
 
-#include <algorithm>
-#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "base/errors.h"
 #include "base/fault_point.h"
-#include "resource_manager/engine_view.h"
+#include "resource_manager/ghost_count.h"
 #include "resource_manager/lock_waits.h"
 #include "resource_manager/table_migration.h"
 #include "resource_manager/witness.h"
 
 namespace assent {
 namespace {
-
-// How often ghosts are counted before the fewest are believed: branches come and go meanwhile, ghosts stay.
-constexpr int kGhostCounts = 3;
-constexpr absl::Duration kGhostCountPause = absl::Milliseconds(20);
 
 constexpr int kErNoSuchThread = 1094;
 constexpr int kErKillDenied = 1095;
@@ -129,6 +122,7 @@ absl::Status MariaDbRecovery::Kill(const std::vector<BranchCase*>& cases) {
     if (result.error.code != kErKillDenied && result.error.code != kErSpecificAccessDenied) continue;
     if (grant.empty()) grant = absl::StrCat("GRANT CONNECTION ADMIN ON *.* TO ", AccountOf(control_.get()));
     branch->hint = grant;
+    branch->lacks_privilege = true;
   }
   return absl::OkStatus();
 }
@@ -180,42 +174,35 @@ absl::Status MariaDbRecovery::Probe(const std::vector<BranchCase*>& cases) {
       });
 }
 
-absl::StatusOr<absl::optional<int>> MariaDbRecovery::CountGhosts() {
-  absl::optional<int> fewest;
-  for (int i = 0; i < kGhostCounts; ++i) {
-    if (i > 0) absl::SleepFor(kGhostCountPause);
-    // Whatever was prepared when the engine was asked is in one of the lists, unless it came and went in between.
-    const auto before = control_->Recover();
-    if (!before.ok()) return before.status();
-    const absl::StatusOr<EngineViewResult> engine = ReadEngineView(control_.get());
-    if (!engine.ok()) return engine.status();
-    const auto after = control_->Recover();
-    if (!after.ok()) return after.status();
-    if (engine->kind != EngineViewResult::Kind::kOk || !engine->view.prepared_detached) return absl::optional<int>();
-    std::set<Xid> listed;
-    for (const auto* list : {&*before, &*after}) {
-      for (const RecoveredXid& xid : *list) listed.insert(Xid{xid.gtrid, xid.bqual});
-    }
-    const int in_engine = *engine->view.prepared_detached + static_cast<int>(engine->view.prepared.size());
-    const int ghosts = std::min(*engine->view.prepared_detached, in_engine - static_cast<int>(listed.size()));
-    fewest = std::min(fewest.value_or(ghosts), ghosts);
-  }
-  return absl::optional<int>(std::max(0, *fewest));
+absl::StatusOr<absl::optional<GhostCount>> MariaDbRecovery::CountGhosts() {
+  return assent::CountGhosts(control_.get());
+}
+
+absl::StatusOr<std::vector<Xid>> MariaDbRecovery::ListOpenWitnesses(const WitnessTable& witness,
+                                                                    absl::string_view gtrid_prefix, int limit) {
+  return assent::ListOpenWitnesses(control_.get(), witness, gtrid_prefix, limit);
 }
 
 absl::StatusOr<std::vector<v1::LockWait>> MariaDbRecovery::LockWaits(absl::Span<const BranchTask> branches, int limit) {
   return ReadLockWaits(control_.get(), identity_, branches, limit);
 }
 
-absl::StatusOr<absl::optional<Claim>> MariaDbRecovery::ReadClaim(const WitnessTable& witness, absl::string_view cluster,
-                                                                 absl::string_view resource) {
-  return assent::ReadClaim(control_.get(), witness, cluster, resource);
+absl::Status MariaDbRecovery::Install(const absl::optional<WitnessTable>& witness) {
+  if (absl::Status status = InstallClaims(control_.get()); !status.ok()) return status;
+  return witness ? InstallWitness(control_.get(), *witness) : absl::OkStatus();
 }
 
-absl::StatusOr<bool> MariaDbRecovery::WriteClaim(const WitnessTable& witness, absl::string_view cluster,
-                                                 absl::string_view resource, const absl::optional<Claim>& expected,
+absl::Status MariaDbRecovery::CheckWitness(const WitnessTable& witness) {
+  return assent::CheckWitness(control_.get(), witness);
+}
+
+absl::StatusOr<absl::optional<Claim>> MariaDbRecovery::ReadClaim(absl::string_view cluster) {
+  return assent::ReadClaim(control_.get(), cluster);
+}
+
+absl::StatusOr<bool> MariaDbRecovery::WriteClaim(absl::string_view cluster, const absl::optional<Claim>& expected,
                                                  const Claim& claim) {
-  return assent::WriteClaim(control_.get(), witness, cluster, resource, expected, claim);
+  return assent::WriteClaim(control_.get(), cluster, expected, claim);
 }
 
 absl::Status MariaDbRecovery::ForgetWitnesses(const WitnessTable& witness, absl::Span<const Xid> xids) {

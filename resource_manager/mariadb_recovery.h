@@ -33,12 +33,15 @@ class MariaDbRecovery : public BranchRecovery {
   absl::StatusOr<std::vector<RecoveredXid>> ListPrepared() override;
   absl::StatusOr<std::vector<BranchFinding>> Examine(absl::Span<const BranchTask> tasks) override;
   absl::StatusOr<std::vector<BranchFinding>> Finish(absl::Span<const BranchTask> tasks) override;
-  absl::StatusOr<absl::optional<int>> CountGhosts() override;
+  absl::StatusOr<absl::optional<GhostCount>> CountGhosts() override;
+  absl::StatusOr<std::vector<Xid>> ListOpenWitnesses(const WitnessTable& witness, absl::string_view gtrid_prefix,
+                                                     int limit) override;
   absl::StatusOr<std::vector<v1::LockWait>> LockWaits(absl::Span<const BranchTask> branches, int limit) override;
-  absl::StatusOr<absl::optional<Claim>> ReadClaim(const WitnessTable& witness, absl::string_view cluster,
-                                                  absl::string_view resource) override;
-  absl::StatusOr<bool> WriteClaim(const WitnessTable& witness, absl::string_view cluster, absl::string_view resource,
-                                  const absl::optional<Claim>& expected, const Claim& claim) override;
+  absl::Status Install(const absl::optional<WitnessTable>& witness) override;
+  absl::Status CheckWitness(const WitnessTable& witness) override;
+  absl::StatusOr<absl::optional<Claim>> ReadClaim(absl::string_view cluster) override;
+  absl::StatusOr<bool> WriteClaim(absl::string_view cluster, const absl::optional<Claim>& expected,
+                                  const Claim& claim) override;
   absl::Status ForgetWitnesses(const WitnessTable& witness, absl::Span<const Xid> xids) override;
   absl::StatusOr<std::vector<Xid>> ListWitnesses(const WitnessTable& witness, absl::string_view gtrid_prefix,
                                                  const Xid& after, int limit) override;

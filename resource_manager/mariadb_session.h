@@ -9,10 +9,11 @@
 // After a Send the answer is due: the matching Receive must be next (anything else is a programming error and dies). A
 // Send never fails and never waits for the server; what goes wrong is in the answer.
 //
-// What must never happen to a session while its branch is prepared: mysql_reset_connection, mysql_change_user, or a
-// silent close. The first two make MariaDB forget the branch although its locks stay (a later XA COMMIT elsewhere
-// answers OK and commits nothing); the last makes it detached. Hence holds_branch(), Close() and Abandon(). There is no
-// automatic reconnect: a new connection would not have the branch.
+// What must never happen to a session while it has a branch: mysql_reset_connection, mysql_change_user, or a silent
+// close. The first two roll an active branch back, and make MariaDB forget a prepared one although its locks stay (a
+// later XA COMMIT, also here, answers OK and commits nothing); the last makes it detached. Hence holds_branch(),
+// Close() and Abandon(); and if a pool does it behind this object's back it is noticed before anything is reported or
+// finished (was_reset()). There is no automatic reconnect: a new connection would not have the branch.
 #ifndef ASSENT_RESOURCE_MANAGER_MARIADB_SESSION_H_
 #define ASSENT_RESOURCE_MANAGER_MARIADB_SESSION_H_
 
@@ -28,49 +29,12 @@
 #include "absl/types/optional.h"
 #include "absl/types/span.h"
 #include "base/xid.h"
-#include "resource_manager/address.h"
+#include "mariadb/connection.h"
+#include "resource_manager/session_guard.h"
 #include "resource_manager/witness_table.h"
 #include "resource_manager/xa_outcome.h"
 
-struct st_mysql;  // Connector/C's MYSQL.
-
 namespace assent {
-
-struct ConnectOptions {
-  Address address;
-  std::string user;
-  std::string password;  // Never logged, never part of a message.
-  std::string database;  // May be empty.
-  absl::Duration connect_timeout = absl::Seconds(10);
-  // How long a read may wait for the server before the connection counts as lost; also bounds every statement of the
-  // application, so it is generous. Whole seconds, at least one.
-  absl::Duration read_timeout = absl::Minutes(10);
-  absl::Duration write_timeout = absl::Seconds(30);
-  // Session variable lock_wait_timeout, in whole seconds: how long XA PREPARE and COMMIT (and DDL locks) wait for a
-  // backup or FLUSH TABLES WITH READ LOCK. The server's default is a day.
-  absl::Duration lock_wait_timeout = absl::Seconds(50);
-};
-
-// What one statement answered. All rows are in memory.
-struct ResultSet {
-  std::vector<std::string> columns;                            // Empty: the statement has no rows to answer.
-  std::vector<std::vector<absl::optional<std::string>>> rows;  // nullopt: SQL NULL. Bytes as they came.
-  uint64_t affected_rows = 0;                                  // Of a statement without columns.
-  uint64_t last_insert_id = 0;
-  unsigned int warnings = 0;
-};
-
-struct QueryResult {
-  DbError error;  // Of the statement that failed; the ones behind it did not run.
-  // Of the statements that succeeded, in order: one for a plain statement, more for a procedure or several statements.
-  std::vector<ResultSet> results;
-
-  bool ok() const { return error.ok(); }
-  // The rows of the first result that has columns; none if there is none.
-  const std::vector<std::vector<absl::optional<std::string>>>& rows() const;
-  // The rows changed by the last statement without columns; 0 if there is none.
-  uint64_t affected_rows() const;
-};
 
 // Where the branch of a session stands.
 enum class BranchState {
@@ -86,7 +50,8 @@ absl::string_view ToString(BranchState state);
 // The answer to a verb or to a batch of verbs.
 struct XaResult {
   // The part of a batch that failed; what came before it was done, what comes after it did not run.
-  enum class Step { kNone, kRefused, kStart, kWitness, kEnd, kPrepare, kCommit, kRollback };
+  // kGuard: the question whether this is still the branch's session, in front of every verb of its own branch.
+  enum class Step { kNone, kRefused, kGuard, kStart, kWitness, kEnd, kPrepare, kCommit, kRollback };
 
   // Of the failed step, or kOk. A failed witness INSERT is kError (or kConnectionLost). kRefused: nothing was sent (an
   // invalid xid is kInvalid).
@@ -130,7 +95,9 @@ class MariaDbSession {
   // or, if the server refuses, DATABASE_ERROR with its error.
   static absl::StatusOr<std::unique_ptr<MariaDbSession>> Connect(const ConnectOptions& options);
   // Uses a connection of the application's, which stays its owner and must keep it open, unused and unchanged while the
-  // session lives. Switches on multi-statements and the write detector on it (two round trips) and leaves both on.
+  // session lives. Switches on multi-statements and the write detector on it (two round trips) and leaves both on, and
+  // Connector/C's reconnect off. If it is reset while it holds a branch it is shut down, not closed: nobody else could
+  // use it.
   static absl::StatusOr<std::unique_ptr<MariaDbSession>> Adopt(st_mysql* handle);
 
   // Closes an owned connection, an adopted one stays open. If a branch is held, that is logged: use Close or Abandon.
@@ -139,7 +106,7 @@ class MariaDbSession {
   MariaDbSession& operator=(const MariaDbSession&) = delete;
 
   // The server's id of this connection, as in its process list.
-  uint64_t connection_id() const { return connection_id_; }
+  uint64_t connection_id() const { return connection_->id(); }
   // The server, as it was when the connection was made. nullopt if it would not say.
   const absl::optional<ServerIdentity>& server() const { return server_; }
   BranchState branch_state() const { return branch_state_; }
@@ -148,10 +115,17 @@ class MariaDbSession {
   // True from the moment PREPARE is sent until the branch is known to be finished: the connection must not be handed
   // back, reset, reused or closed.
   bool holds_branch() const;
-  // True once the connection cannot be used any more. All later verbs answer kConnectionLost.
-  bool lost() const { return lost_; }
+  // True once the connection cannot be used any more. All later verbs answer kConnectionLost (kSessionReset if
+  // was_reset()).
+  bool lost() const { return connection_->lost(); }
+  // True once it was noticed that somebody reset the connection, or gave it to another user, while it held a branch. An
+  // owned connection is closed then, an adopted one shut down, so that recovery finds the branch without a session.
+  bool was_reset() const { return reset_; }
+  // After was_reset(): false if certainly no statement reached the server between the reset and its being noticed.
+  // True: some may have run outside of the branch, and committed by themselves.
+  bool ran_outside() const { return ran_outside_; }
   // Messages sent to the server through this object, each of which has one answer; for metrics and benchmarks.
-  int64_t round_trips() const { return round_trips_; }
+  int64_t round_trips() const { return connection_->round_trips(); }
   // True between a Send and its Receive.
   bool answer_due() const { return due_ != Due::kNothing; }
 
@@ -162,7 +136,7 @@ class MariaDbSession {
 
   // Any statement, or several, of the application. While a branch is active an error leaves it active (except
   // deadlocks: kRollbackOnly): whether that poisons the branch is the caller's decision. After a lost connection the
-  // error code is Connector/C's.
+  // error code is Connector/C's; after a reset kSessionResetCode, also for the statement that ran after it unnoticed.
   void SendQuery(absl::string_view sql);
   QueryResult ReceiveQuery();
   QueryResult Query(absl::string_view sql);
@@ -221,29 +195,25 @@ class MariaDbSession {
 
  private:
   enum class Due { kNothing, kStart, kQuery, kProbe, kXa };
-  // How far a batch came, before it is read as an answer to anything.
-  struct Batch {
-    DbError error;
-    std::vector<ResultSet> results;
-  };
-
-  MariaDbSession(st_mysql* mysql, bool owned);
+  explicit MariaDbSession(std::unique_ptr<MariaDbConnection> connection);
 
   // Switches on what every session needs. `lock_wait_timeout`: nullopt leaves it alone.
   DbError SetUp(absl::optional<absl::Duration> lock_wait_timeout);
   void Send(Due due, absl::string_view sql);
   void SendXa(XaVerb verb, const Xid& xid, const WitnessTable* witness, std::vector<XaResult::Step> steps);
   // Reads everything that was sent for. Leaves the connection ready for the next batch.
-  Batch ReceiveBatch(Due due);
-  // Reads one statement's answer; false on error (in *error).
-  bool ReceiveOne(ResultSet* result, DbError* error);
-  bool InTransaction() const;
-  // Reads the server's report on the transaction after an answer without rows.
-  void ObserveState();
-  DbError TakeError();
-  void MarkLost();
-  // True if the server has closed the connection and nothing was noticed yet. One system call.
-  bool PeerHasClosed() const;
+  QueryResult ReceiveBatch(Due due);
+  // Reads the server's report on the transaction.
+  void ObserveState(absl::string_view state);
+  // What the loss of the connection means for the branch.
+  void NoteLoss();
+  DbError LostError() const;
+  // Looks, without asking the server, whether somebody has reset or closed the connection; then it is lost.
+  void NoticeReset();
+  // Asks the server the same, after an answer that does not look like one inside a branch.
+  void AskForReset();
+  // `in_time`: nothing was sent since.
+  void MarkReset(bool in_time);
   bool IsOwn(const Xid& xid) const { return branch_state_ != BranchState::kNone && branch_xid_ == xid; }
   // An answer is due without anything having been sent.
   void Refuse(Due due, DbError refusal);
@@ -252,17 +222,18 @@ class MariaDbSession {
   void StepDone(XaResult::Step step);
   void StepFailed(XaResult::Step step, XaOutcome outcome, int code);
 
-  st_mysql* mysql_;
-  const bool owned_;
-  uint64_t connection_id_ = 0;
+  const std::unique_ptr<MariaDbConnection> connection_;
+  bool reset_ = false;
+  bool ran_outside_ = false;
+  SessionGuard guard_;
   absl::optional<ServerIdentity> server_;
-  bool lost_ = false;
 
   Due due_ = Due::kNothing;
-  bool sent_ = false;  // False: nothing is on the wire; refusal_ or lost_ says why.
-  DbError refusal_;    // Why nothing was sent, although the connection is good.
+  bool sent_ = false;                // False: nothing is on the wire; refusal_ or the loss of the connection says why.
+  absl::optional<DbError> refusal_;  // Why nothing was sent, although the connection is good.
   XaOutcome refusal_outcome_ = XaOutcome::kInvalid;
-  bool with_first_ = false;  // kStart: a first statement was sent along.
+  size_t due_before_first_ = 0;  // kStart: the answers due before that of the first statement.
+  bool with_first_ = false;      // kStart: a first statement was sent along.
   XaVerb due_verb_ = XaVerb::kStart;
   Xid due_xid_;
   std::vector<XaResult::Step> due_steps_;
@@ -270,8 +241,8 @@ class MariaDbSession {
   BranchState branch_state_ = BranchState::kNone;
   Xid branch_xid_;
   bool prepare_sent_ = false;  // PREPARE is on the wire.
+  bool borrowed_ = false;      // The handle was lent during this branch.
   bool written_ = false;
-  int64_t round_trips_ = 0;
   // The last report of the server on the branch that arrived: in a branch and nothing written; an unsafe statement ran.
   bool reported_clean_ = false;
   bool reported_unsafe_ = false;

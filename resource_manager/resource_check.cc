@@ -8,9 +8,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
+#include "base/address.h"
 #include "base/errors.h"
 #include "base/timestamp.h"
-#include "resource_manager/address.h"
 #include "resource_manager/witness.h"
 
 namespace assent {
@@ -94,25 +95,33 @@ bool MayKill(const ServerFacts& facts) {
   return Has(*facts.privileges, "CONNECTION ADMIN") || (wide_super && Has(*facts.privileges, "SUPER"));
 }
 
-v1::Finding CheckWitness(MariaDbSession* session, const v1::Resource& resource) {
+// The finding of an error, with the GRANT that helps if one does, or `remedy`.
+v1::Finding Unfit(const absl::Status& status, absl::string_view remedy) {
+  const std::string grant = MetadataOf(status)["grant"];
+  if (grant.empty()) return Error("witness", status.message(), remedy);
+  return Error("witness", absl::StripSuffix(status.message(), absl::StrCat(": ", grant)),
+               absl::StrCat("Run as an administrator: ", grant, ";"));
+}
+
+v1::Finding CheckWitness(MariaDbSession* session, const v1::Resource& resource,
+                         const std::function<absl::Status()>& install) {
+  constexpr absl::string_view kCheck = "witness";
+  if (absl::Status status = install ? install() : absl::OkStatus(); !status.ok()) {
+    return Unfit(status, "Remove the cause and try again.");
+  }
   if (resource.witness() == v1::WITNESS_DISABLED) {
-    return Warning("witness", "branches leave no witness (witness is DISABLED)",
+    return Warning(kCheck, "branches leave no witness (witness is DISABLED)",
                    "Enable the witness, or accept that a branch whose session is lost while it commits stays in doubt "
                    "until an operator looks.");
   }
   const absl::StatusOr<WitnessTable> table = WitnessTable::OfSchema(resource.witness_schema());
-  if (!table.ok()) return Error("witness", table.status().message(), "Correct witness_schema.");
-  const absl::StatusOr<int> before = ReadWitnessVersion(session, *table);
-  const absl::Status status = before.ok() ? InstallWitness(session, *table) : before.status();
-  if (!status.ok()) {
-    const std::string grant = MetadataOf(status)["grant"];
-    return Error("witness", status.message(),
-                 grant.empty() ? "Remove the cause and check again, or disable the witness of this resource."
-                               : absl::StrCat("Run as an administrator: ", grant));
+  if (!table.ok()) return Error(kCheck, table.status().message(), "Correct witness_schema.");
+  if (const absl::Status status = assent::CheckWitness(session, *table); !status.ok()) {
+    return Unfit(status, absl::StrCat("If it is the right server, `assentctl resources register ", resource.name(),
+                                      " … --replace` makes what is missing."));
   }
-  return Ok("witness",
-            absl::StrCat("the table ", table->name(), *before == 0 ? " was created" : " is there", ", version ",
-                         kWitnessVersion, "; the accounts that run branches need INSERT on it"));
+  return Ok(kCheck, absl::StrCat("the table ", table->name(), " is there, version ", kWitnessVersion,
+                                 "; the accounts that run branches need INSERT on it"));
 }
 
 v1::Finding CheckRecover(MariaDbSession* session, const ServerFacts& facts, const v1::Resource& resource) {
@@ -229,14 +238,7 @@ v1::Finding JudgeDurability(const ServerFacts& facts) {
 
 v1::Finding JudgeBinlog(const ServerFacts& facts) {
   Risks risks("binlog");
-  if (facts.Variable("log_bin") != "ON") {
-    risks.Add(
-        "the binary log is off: a branch that the server has lost sight of (a ghost) cannot be healed while the "
-        "server runs, only by restarting it",
-        "If that matters, in the server's configuration: log_bin, sync_binlog = 1; then restart it. (Each PREPARE "
-        "and COMMIT then forces one more write.)");
-    return risks.Judge("");
-  }
+  if (facts.Variable("log_bin") != "ON") return Ok("binlog", "the binary log is off");
   for (const auto& filter : {std::make_pair("binlog_do_db", &facts.binlog_do_db),
                              std::make_pair("binlog_ignore_db", &facts.binlog_ignore_db)}) {
     if (!filter.second->value_or("").empty()) {
@@ -287,8 +289,10 @@ v1::Finding JudgeReplication(const ServerFacts& facts) {
                            facts.Variable("slave_parallel_mode"), "): XA PREPARE can make it stop (MDEV-31038)"),
               "STOP ALL SLAVES; SET GLOBAL slave_parallel_threads = 0; START ALL SLAVES; (and in the configuration).");
   }
-  return risks.Judge(facts.masters ? "not a replica"
-                                   : "whether it is a replica is not known (that needs SLAVE MONITOR)");
+  return risks.Judge(facts.masters
+                         ? "not a replica"
+                         : "no settings of a replica that break XA; whether it is one is not known (that needs "
+                           "SLAVE MONITOR)");
 }
 
 v1::Finding JudgeReadOnly(const ServerFacts& facts) {
@@ -388,7 +392,8 @@ absl::StatusOr<ConnectOptions> ConnectOptionsOf(const v1::Resource& resource, ab
   return options;
 }
 
-std::vector<v1::Finding> CheckResource(const v1::Resource& resource, absl::string_view password) {
+std::vector<v1::Finding> CheckResource(const v1::Resource& resource, absl::string_view password,
+                                       const std::function<absl::Status()>& install) {
   constexpr absl::string_view kReachable = "reachable";
   const absl::StatusOr<ConnectOptions> options = ConnectOptionsOf(resource, password);
   if (!options.ok()) return {Error(kReachable, options.status().message(), "Correct the address.")};
@@ -404,7 +409,7 @@ std::vector<v1::Finding> CheckResource(const v1::Resource& resource, absl::strin
       JudgeGalera(*facts), JudgeEngine(*facts)};
   // Nothing is made on a server that is of no use.
   if (IsUnfit(findings)) return findings;
-  findings.push_back(CheckWitness(session->get(), resource));
+  findings.push_back(CheckWitness(session->get(), resource, install));
   findings.push_back(CheckRecover(session->get(), *facts, resource));
   findings.push_back(JudgePrivileges(*facts, resource));
   findings.push_back(JudgeDurability(*facts));

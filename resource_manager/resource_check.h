@@ -2,6 +2,7 @@
 #ifndef ASSENT_RESOURCE_MANAGER_RESOURCE_CHECK_H_
 #define ASSENT_RESOURCE_MANAGER_RESOURCE_CHECK_H_
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -23,11 +24,11 @@ absl::StatusOr<ConnectOptions> ConnectOptionsOf(const v1::Resource& resource, ab
 //   server         MariaDB 10.5 or later
 //   galera         not a Galera node
 //   engine         InnoDB, not in forced recovery
-//   witness        the table is there (made if missing and wanted) and may be used
+//   witness        the table is there and may be used
 //   xa_recover     XA RECOVER works; how many branches are prepared, and how many of them nobody runs any more
 //   privileges     what taking branches over needs: KILL, the process list, the engine's status
 //   durability     what is prepared or committed is forced to disk
-//   binlog         ghosts can be healed online; no filters that lose parts of branches
+//   binlog         no filters that lose parts of branches
 //   replication    not a replica; no replica's settings that break XA
 //   read_only      branches may be finished
 //   lock_wait      XA PREPARE does not wait for hours
@@ -36,10 +37,14 @@ absl::StatusOr<ConnectOptions> ConnectOptionsOf(const v1::Resource& resource, ab
 //   clock          it shows our time
 //   tables         nothing that no rollback undoes
 //
-// They end after `reachable`, or after `engine`, if one of the findings up to there is an ERROR: nothing is made on a
-// server that is of no use. Only what makes the resource unfit is an ERROR; a risk is a WARNING. Each that is not OK
-// has a remedy to paste. Blocks for the connect timeout at most if nobody answers. The password is in no finding.
-std::vector<v1::Finding> CheckResource(const v1::Resource& resource, absl::string_view password);
+// They end after `reachable`, or after `engine`, if one of the findings up to there is an ERROR. Only what makes the
+// resource unfit is an ERROR; a risk is a WARNING. Each that is not OK has a remedy to paste. Blocks for the connect
+// timeout at most if nobody answers. The password is in no finding.
+//
+// Changes nothing on the server; `install`, if given, does: it is called before `witness` is looked at, if nothing up
+// to there is an ERROR, and its error is the finding.
+std::vector<v1::Finding> CheckResource(const v1::Resource& resource, absl::string_view password,
+                                       const std::function<absl::Status()>& install = nullptr);
 
 // True if one of the findings is an ERROR.
 bool IsUnfit(const std::vector<v1::Finding>& findings);

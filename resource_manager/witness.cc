@@ -1,6 +1,5 @@
 #include "resource_manager/witness.h"
 
-#include <algorithm>
 #include <set>
 #include <string>
 #include <vector>
@@ -9,9 +8,9 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "base/errors.h"
-#include "resource_manager/claim.h"
 #include "resource_manager/table_migration.h"
 
 namespace assent {
@@ -61,18 +60,30 @@ absl::optional<absl::Time> BornAt(const Rows& rows, absl::Time asked) {
   return asked - absl::Seconds(now_s - birth_s);
 }
 
+std::string Pair(const Xid& xid) { return absl::StrCat("(", Hex(xid.gtrid), ",", Hex(xid.bqual), ")"); }
+
+std::string SelectSql(const WitnessTable& table, const std::vector<std::string>& pairs) {
+  return absl::StrCat("SELECT gtrid, bqual FROM ", table.quoted(), " WHERE (gtrid, bqual) IN (",
+                      absl::StrJoin(pairs, ","), ")");
+}
+
 std::string ReadSql(const WitnessTable& table, absl::Span<const WitnessQuestion> questions) {
-  std::string list;
-  for (const WitnessQuestion& question : questions) {
-    absl::StrAppend(&list, list.empty() ? "" : ",", "(", Hex(question.xid.gtrid), ",", Hex(question.xid.bqual), ")");
-  }
-  const std::string select =
-      absl::StrCat("SELECT gtrid, bqual FROM ", table.quoted(), " WHERE (gtrid, bqual) IN (", list, ")");
+  std::vector<std::string> pairs;
+  for (const WitnessQuestion& question : questions) pairs.push_back(Pair(question.xid));
+  const std::string select = SelectSql(table, pairs);
   // What is committed is asked for after what is open: a branch that commits in between is then seen to be committed.
   // The birth comes last: a table that was made anew in between is then seen to be young.
   return absl::StrCat(
       "SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED;", select, ";SET TRANSACTION ISOLATION LEVEL READ COMMITTED;",
       select, ";SELECT UNIX_TIMESTAMP(created), UNIX_TIMESTAMP(NOW(6)) FROM ", table.quoted(), WhereIs(WitnessBirth()));
+}
+
+std::string Missing(const WitnessTable& table) {
+  return absl::StrCat("the table ", table.name(), " is missing, or the account may not see it");
+}
+
+absl::Status RefusedToUse(MariaDbSession* session, const WitnessTable& table, const DbError& error) {
+  return Refused(session, table.schema(), error, absl::StrCat("using the table ", table.name()));
 }
 
 }  // namespace
@@ -87,18 +98,25 @@ absl::StatusOr<int> ReadWitnessVersion(MariaDbSession* session, const WitnessTab
 }
 
 absl::Status InstallWitness(MariaDbSession* session, const WitnessTable& table) {
-  absl::Status status = BringUpToDate(session, Kept(table));
-  if (!status.ok()) return status;
-  const Xid nobody{"", "?"};
-  for (const std::string& sql :
-       {table.InsertIgnoreSql(WitnessBirth()), absl::StrCat("SELECT gtrid FROM ", table.quoted(), WhereIs(nobody)),
-        absl::StrCat("DELETE FROM ", table.quoted(), WhereIs(nobody))}) {
-    const QueryResult result = session->Query(sql);
-    if (!result.ok()) {
-      return Refused(session, table.schema(), result.error, absl::StrCat("using the table ", table.name()));
-    }
+  if (absl::Status status = BringUpToDate(session, Kept(table)); !status.ok()) return status;
+  const QueryResult born = session->Query(table.InsertIgnoreSql(WitnessBirth()));
+  if (!born.ok()) return RefusedToUse(session, table, born.error);
+  // Finds nothing; shows whether the account may.
+  const QueryResult swept = session->Query(absl::StrCat("DELETE FROM ", table.quoted(), WhereIs(Xid{"", "?"})));
+  if (!swept.ok()) return RefusedToUse(session, table, swept.error);
+  return CheckWitness(session, table);
+}
+
+absl::Status CheckWitness(MariaDbSession* session, const WitnessTable& table) {
+  const absl::StatusOr<int> version = ReadWitnessVersion(session, table);
+  if (!version.ok()) return version.status();
+  if (*version == 0) return MakeError(Reason::RESOURCE_UNFIT, Missing(table));
+  const QueryResult birth = session->Query(absl::StrCat("SELECT 1 FROM ", table.quoted(), WhereIs(WitnessBirth())));
+  if (!birth.ok()) return RefusedToUse(session, table, birth.error);
+  if (birth.rows().empty()) {
+    return MakeError(Reason::RESOURCE_UNFIT, absl::StrCat("the table ", table.name(), " was emptied"));
   }
-  return InstallClaims(session, table);
+  return absl::OkStatus();
 }
 
 absl::StatusOr<bool> HasWitness(MariaDbSession* session, const WitnessTable& table, const Xid& xid) {
@@ -119,9 +137,7 @@ absl::StatusOr<WitnessAnswers> ReadWitnesses(MariaDbSession* session, const Witn
   const absl::StatusOr<int> version = ReadWitnessVersion(session, table);
   if (!version.ok() && ReasonOf(version.status()) != Reason::RESOURCE_UNFIT) return version.status();
   if (!version.ok() || *version == 0) {
-    answers.problem = version.ok()
-                          ? absl::StrCat("the table ", table.name(), " is missing, or the account may not see it")
-                          : std::string(version.status().message());
+    answers.problem = version.ok() ? Missing(table) : std::string(version.status().message());
     return answers;
   }
   const absl::Time asked = absl::Now();
@@ -171,18 +187,41 @@ absl::StatusOr<std::vector<Xid>> ListWitnesses(MariaDbSession* session, const Wi
   return xids;
 }
 
+absl::StatusOr<std::vector<Xid>> ListOpenWitnesses(MariaDbSession* session, const WitnessTable& table,
+                                                   absl::string_view gtrid_prefix, int limit) {
+  const std::string select =
+      absl::StrCat("SELECT gtrid, bqual FROM ", table.quoted(), " WHERE gtrid >= ", Hex(gtrid_prefix), " AND gtrid < ",
+                   Hex(absl::StrCat(gtrid_prefix, "\x7f")));
+  // What commits in between is in both.
+  const QueryResult result = session->Query(absl::StrCat("SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED;", select,
+                                                         ";SET TRANSACTION ISOLATION LEVEL READ COMMITTED;", select));
+  if (IsMissing(result.error)) return std::vector<Xid>();
+  if (!result.ok()) return Refused(session, table.schema(), result.error, "listing witnesses");
+  if (result.results.size() != 4) return MakeError(Reason::DATABASE_ERROR, "the witnesses cannot be listed");
+  const std::set<Xid> committed = XidsOf(result.results[3].rows);
+  std::vector<Xid> open;
+  for (const Xid& xid : XidsOf(result.results[1].rows)) {
+    if (committed.count(xid) == 0 && static_cast<int>(open.size()) < limit) open.push_back(xid);
+  }
+  return open;
+}
+
 absl::Status DeleteWitnesses(MariaDbSession* session, const WitnessTable& table, absl::Span<const Xid> xids) {
   if (xids.empty()) return absl::OkStatus();
   if (xids.size() > kMaxWitnessesPerDelete) {
     return MakeError(Reason::INVALID_FIELD, absl::StrCat("at most ", kMaxWitnessesPerDelete, " witnesses at once"),
                      {{"field", "xids"}});
   }
+  // Only those that are committed: to delete one of a branch that is prepared (again) would wait for that.
+  std::vector<std::string> ids;
+  for (const Xid& xid : xids) ids.push_back(Pair(xid));
+  const QueryResult there = session->Query(SelectSql(table, ids));
+  if (IsMissing(there.error)) return absl::OkStatus();
+  if (!there.ok()) return Refused(session, table.schema(), there.error, "looking for witnesses");
   // In order, so that two coordinators that sweep the same rows wait for and do not deadlock each other. One statement
   // per row, because a list can make the server scan the table, and wait for the rows of unfinished branches.
-  std::vector<Xid> sorted(xids.begin(), xids.end());
-  std::sort(sorted.begin(), sorted.end());
   std::string sql = "START TRANSACTION";
-  for (const Xid& xid : sorted) absl::StrAppend(&sql, ";DELETE FROM ", table.quoted(), WhereIs(xid));
+  for (const Xid& xid : XidsOf(there.rows())) absl::StrAppend(&sql, ";DELETE FROM ", table.quoted(), WhereIs(xid));
   absl::StrAppend(&sql, ";COMMIT");
   const QueryResult result = session->Query(sql);
   if (result.ok()) return absl::OkStatus();

@@ -35,13 +35,17 @@ constexpr int kMaxWitnessesPerRead = 1000;
 // name is not a witness table.
 absl::StatusOr<int> ReadWitnessVersion(MariaDbSession* session, const WitnessTable& table);
 
-// Makes the schema, the table and the table of claims beside it (claim.h), or brings older ones up to date, unless all
-// is well already; then checks that this account may read and delete. Not for use while recovering: a table that is
-// made anew would hide that the old one is lost. Safe to repeat, and for two coordinators at once. RESOURCE_UNFIT: a
-// privilege is missing (the message and metadata `grant` have the statement that gives it), the table is newer than
-// this library or is not a witness table; DATABASE_ERROR, DATABASE_UNREACHABLE. After an error there is the old table,
-// the new one or none: repeat.
+// Makes the schema and the table, or brings an older one up to date, unless all is well already; then checks it as
+// CheckWitness does, and that this account may delete. Not for use while recovering: a table that is made anew would
+// hide that the old one is lost. Safe to repeat, and for two coordinators at once. RESOURCE_UNFIT: a privilege is
+// missing (the message and metadata `grant` have the statement that gives it), the table is newer than this library or
+// is not a witness table; DATABASE_ERROR, DATABASE_UNREACHABLE. After an error there is the old table, the new one or
+// none: repeat.
 absl::Status InstallWitness(MariaDbSession* session, const WitnessTable& table);
+
+// Changes nothing. OK if the table is there with its birth row, and this account may read it. RESOURCE_UNFIT as
+// above, and if it is missing or empty; DATABASE_ERROR, DATABASE_UNREACHABLE.
+absl::Status CheckWitness(MariaDbSession* session, const WitnessTable& table);
 
 // True: the branch has committed. False: it has not, as far as committed data goes when this is asked; a prepared
 // branch may still commit, so false is evidence only together with its absence from XA RECOVER.
@@ -76,8 +80,13 @@ absl::StatusOr<WitnessAnswers> ReadWitnesses(MariaDbSession* session, const Witn
 absl::StatusOr<std::vector<Xid>> ListWitnesses(MariaDbSession* session, const WitnessTable& table,
                                                absl::string_view gtrid_prefix, const Xid& after, int limit);
 
+// The witnesses of open transactions whose gtrid begins with `gtrid_prefix`, at most `limit`; waits for no lock. A
+// transaction that ends meanwhile may be among them. An empty list if the table is missing.
+absl::StatusOr<std::vector<Xid>> ListOpenWitnesses(MariaDbSession* session, const WitnessTable& table,
+                                                   absl::string_view gtrid_prefix, int limit);
+
 // Deletes the witnesses of branches whose global transactions are finished: in one transaction, so all or none. Missing
-// ones are no error, nor is a missing table. Never waits for the witnesses of other branches. At most
+// ones are no error, nor is a missing table. Those that are not committed are left, and never waited for. At most
 // kMaxWitnessesPerDelete (INVALID_FIELD).
 absl::Status DeleteWitnesses(MariaDbSession* session, const WitnessTable& table, absl::Span<const Xid> xids);
 

@@ -1,6 +1,7 @@
 #include "resource_manager/xa_outcome.h"
 
 #include <map>
+#include <string>
 
 #include "absl/strings/str_cat.h"
 #include "base/errors.h"
@@ -9,12 +10,7 @@ namespace assent {
 namespace {
 
 // MariaDB's error numbers; named as in its mysqld_error.h.
-constexpr int kErServerShutdown = 1053;
 constexpr int kErParseError = 1064;
-constexpr int kErNetFirst =
-    1152;  // ER_NEW_ABORTING_CONNECTION, ER_NET_PACKETS_OUT_OF_ORDER, … ER_NET_WRITE_INTERRUPTED
-constexpr int kErNetLast = 1161;
-constexpr int kErNewAbortingConnection = 1184;
 constexpr int kErLockWaitTimeout = 1205;
 constexpr int kErNotSupportedYet = 1235;
 constexpr int kErOptionPreventsStatement = 1290;
@@ -27,37 +23,16 @@ constexpr int kErXaRbRollback = 1402;
 constexpr int kErXaerDupid = 1440;
 constexpr int kErXaRbTimeout = 1613;
 constexpr int kErXaRbDeadlock = 1614;
-constexpr int kErConnectionKilled = 1927;
 constexpr int kErStatementTimeout = 1969;
-
-// Connector/C's own errors: 2000… as every client of this protocol has them, 5000… its additions.
-constexpr int kClientErrorFirst = 2000;
-constexpr int kClientErrorLast = 2999;
-constexpr int kConnectorErrorFirst = 5000;
-constexpr int kConnectorErrorLast = 5099;
 
 bool FinishesPrepared(XaVerb verb) { return verb == XaVerb::kCommit || verb == XaVerb::kRollback; }
 
-std::map<std::string, std::string> Metadata(const DbError& error) {
-  return {{"error_code", absl::StrCat(error.code)}, {"sqlstate", error.sqlstate}};
-}
-
-std::string Describe(absl::string_view doing, const DbError& error) {
-  if (error.code == 0) return absl::StrCat(doing, ": ", error.message);
-  return absl::StrCat(doing, ": the database answers ", error.code, " (", error.sqlstate, "): ", error.message);
-}
-
 }  // namespace
-
-bool IsConnectionLost(int code) {
-  return (code >= kClientErrorFirst && code <= kClientErrorLast) ||
-         (code >= kConnectorErrorFirst && code <= kConnectorErrorLast) || (code >= kErNetFirst && code <= kErNetLast) ||
-         code == kErServerShutdown || code == kErNewAbortingConnection || code == kErConnectionKilled;
-}
 
 XaOutcome OutcomeOf(XaVerb verb, int code) {
   if (code == 0) return XaOutcome::kOk;
   if (IsConnectionLost(code)) return XaOutcome::kConnectionLost;
+  if (code == kSessionResetCode) return XaOutcome::kSessionReset;
   switch (code) {
     case kErXaRbRollback:
     case kErXaRbTimeout:
@@ -105,21 +80,16 @@ absl::string_view ToString(XaOutcome outcome) {
     case XaOutcome::kInvalid: return "INVALID";
     case XaOutcome::kNotSupported: return "NOT_SUPPORTED";
     case XaOutcome::kRetryLater: return "RETRY_LATER";
+    case XaOutcome::kSessionReset: return "SESSION_RESET";
     case XaOutcome::kConnectionLost: return "CONNECTION_LOST";
     case XaOutcome::kError: return "ERROR";
   }
   return "?";
 }
 
-absl::Status StatusOf(const DbError& error, absl::string_view doing) {
-  if (error.ok()) return absl::OkStatus();
-  return MakeError(IsConnectionLost(error.code) ? Reason::DATABASE_UNREACHABLE : Reason::DATABASE_ERROR,
-                   Describe(doing, error), Metadata(error));
-}
-
 absl::Status StatusOf(XaVerb verb, XaOutcome outcome, const DbError& error) {
   if (outcome == XaOutcome::kOk) return absl::OkStatus();
-  std::map<std::string, std::string> metadata = Metadata(error);
+  std::map<std::string, std::string> metadata = MetadataOf(error);
   metadata["outcome"] = std::string(ToString(outcome));
   switch (outcome) {
     case XaOutcome::kOutside:
@@ -133,6 +103,7 @@ absl::Status StatusOf(XaVerb verb, XaOutcome outcome, const DbError& error) {
           Reason::XA_NOT_SUPPORTED,
           absl::StrCat(Describe(ToString(verb), error), ". This server cannot run XA branches (Galera cannot)"),
           metadata);
+    case XaOutcome::kSessionReset: return MakeError(Reason::SESSION_RESET, Describe(ToString(verb), error), metadata);
     case XaOutcome::kConnectionLost:
       return MakeError(Reason::DATABASE_UNREACHABLE, Describe(ToString(verb), error), metadata);
     default: return MakeError(Reason::DATABASE_ERROR, Describe(ToString(verb), error), metadata);

@@ -2,22 +2,11 @@
 #ifndef ASSENT_RESOURCE_MANAGER_XA_OUTCOME_H_
 #define ASSENT_RESOURCE_MANAGER_XA_OUTCOME_H_
 
-#include <string>
-
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+#include "mariadb/db_error.h"
 
 namespace assent {
-
-// A database's own error. The message may quote row contents ("Duplicate entry 'x'"): it is for the application that
-// asked, not for logs and not for the coordinator's store.
-struct DbError {
-  int code = 0;          // 0: no error, or (with a message) one that Assent itself found before anything was sent.
-  std::string sqlstate;  // Five characters; empty with code 0.
-  std::string message;
-
-  bool ok() const { return code == 0 && message.empty(); }
-};
 
 // A new verb needs its row in OutcomeOf and in the tests.
 enum class XaVerb { kStart, kEnd, kPrepare, kCommit, kCommitOnePhase, kRollback, kRecover };
@@ -61,6 +50,10 @@ enum class XaOutcome {
   // still
   // prepared; after a one-phase COMMIT it is committed or rolled back. Nothing more is known.
   kConnectionLost,
+  // The connection is not the session any more that the branch was started on: it was reset, given to another user, or
+  // replaced. The verb was not sent, or the server stopped in front of it. An ACTIVE or ENDED branch is rolled back by
+  // the server; a prepared one waits for the end of its session, and then for recovery.
+  kSessionReset,
   // Any other error. Proves nothing about the branch.
   kError,
 };
@@ -68,18 +61,11 @@ enum class XaOutcome {
 // Pure. `code` is MariaDB's error number, or Connector/C's own; 0 is kOk.
 XaOutcome OutcomeOf(XaVerb verb, int code);
 
-// True for errors after which a connection cannot be used any more: Connector/C's own (the connection broke, timed out
-// or is out of step) and the server's farewells (killed, shutdown).
-bool IsConnectionLost(int code);
-
 absl::string_view ToString(XaVerb verb);
 absl::string_view ToString(XaOutcome outcome);
 
-// The error as a status: DATABASE_UNREACHABLE if the connection is lost, else DATABASE_ERROR; metadata `error_code` and
-// `sqlstate`. `doing` says what was being done and begins the message. OK if the error is ok().
-absl::Status StatusOf(const DbError& error, absl::string_view doing);
-// The same for a verb, with the more precise reasons where there are some: SESSION_IN_TRANSACTION (kOutside),
-// XA_NOT_SUPPORTED (kNotSupported); metadata also `outcome`. OK for kOk.
+// What StatusOf of db_error.h answers, with the more precise reasons where there are some: SESSION_IN_TRANSACTION
+// (kOutside), XA_NOT_SUPPORTED (kNotSupported); metadata also `outcome`. OK for kOk.
 absl::Status StatusOf(XaVerb verb, XaOutcome outcome, const DbError& error);
 
 }  // namespace assent

@@ -34,6 +34,13 @@ const char* const kMigrations[] = {
     )sql",
     // 2: what names this store among all stores.
     "INSERT INTO meta (key, value) VALUES ('store_id', lower(hex(randomblob(16))))",
+    // 3: when finished ones ended, for purging them; what had ended before counts as ended now. And the epoch.
+    R"sql(
+    ALTER TABLE globals ADD COLUMN ended INTEGER NOT NULL DEFAULT 0;
+    UPDATE globals SET ended = CAST(strftime('%s', 'now') AS INTEGER) * 1000000 WHERE open = 0;
+    CREATE INDEX globals_ended ON globals (ended) WHERE open = 0;
+    INSERT INTO meta (key, value) VALUES ('epoch', 0);
+    )sql",
 };
 
 // The text of a meta value; empty if there is none.

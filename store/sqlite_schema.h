@@ -3,7 +3,7 @@
 // Schema (docs/operating.md shows it to operators; user_version counts the migrations that were applied):
 //   globals    one row for each global transaction; `id` is the order of creation, `record` the assent.v1.Global.
 //   resources  the registry; `record` is the assent.v1.Resource.
-//   meta       single values: cluster, store_id, boot_id, lossy_until_id, barrier.
+//   meta       single values: cluster, store_id, boot_id, lossy_until_id, barrier, epoch.
 #ifndef ASSENT_STORE_SQLITE_SCHEMA_H_
 #define ASSENT_STORE_SQLITE_SCHEMA_H_
 

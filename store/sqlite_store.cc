@@ -11,14 +11,10 @@
 #include "base/errors.h"
 #include "base/xid.h"
 #include "store/page_token.h"
+#include "store/record.h"
 
 namespace assent {
 namespace {
-
-constexpr int kMaxPageSize = 1000;
-// What one List may cost: rows that a filter skips, and bytes of records (a page always holds at least one).
-constexpr int kMaxScannedRows = 10000;
-constexpr size_t kMaxPageBytes = size_t{2} << 20;
 
 absl::Status InvalidOption(absl::string_view field, absl::string_view message) {
   return MakeError(Reason::INVALID_FIELD, message, {{"field", std::string(field)}});
@@ -36,17 +32,6 @@ absl::Status CheckOptions(const SqliteOptions& options) {
 
 int64_t StepsOf(SqliteStatement* statement) {
   return sqlite3_stmt_status(statement->get(), SQLITE_STMTSTATUS_VM_STEP, /*resetFlg=*/1);
-}
-
-absl::StatusOr<std::vector<GlobalPtr>> ParseGlobals(const std::vector<std::string>& records) {
-  std::vector<GlobalPtr> globals;
-  globals.reserve(records.size());
-  for (const std::string& record : records) {
-    absl::StatusOr<GlobalPtr> global = ParseGlobal(record);
-    if (!global.ok()) return global.status();
-    globals.push_back(*std::move(global));
-  }
-  return globals;
 }
 
 }  // namespace
@@ -80,6 +65,12 @@ absl::StatusOr<std::unique_ptr<SqliteStore>> SqliteStore::Open(const SqliteOptio
   work.after_group = [raw] { raw->CheckpointIfDue(); };
   work.idle = [raw] { raw->CheckpointIfWorthwhile(); };
   store->queue_ = std::make_unique<WriteQueue>(WriteQueue::Limits{options.queue_limit, options.max_group}, work);
+  SqliteStore* const self = store.get();
+  store->members_ = std::make_unique<SoleMembership>([self] {
+    absl::StatusOr<int64_t> epoch = int64_t{0};
+    self->queue_->RunBlocking([&] { epoch = self->writer_->BumpEpoch(); });
+    return epoch;
+  });
   return store;
 }
 
@@ -114,6 +105,11 @@ absl::Status SqliteStore::OpenReader(const std::string& path, const std::string&
       {&list_open_,
        "SELECT id, state, record FROM globals INDEXED BY globals_open_id WHERE open = 1 AND id < ?1 ORDER BY id DESC"},
       {&read_resources_, "SELECT record FROM resources ORDER BY name"},
+      {&read_changed_, "SELECT record FROM globals WHERE gtrid = ?1 AND revision > ?2"},
+      {&sizes_,
+       "SELECT (SELECT count(*) FROM globals INDEXED BY globals_open_id WHERE open = 1), "
+       "ifnull((SELECT max(id) FROM globals) - (SELECT min(id) FROM globals) + 1, 0), "
+       "(SELECT page_count FROM pragma_page_count()) * (SELECT page_size FROM pragma_page_size())"},
   };
   for (const auto& entry : kStatements) {
     absl::StatusOr<SqliteStatement> prepared = reader_.Prepare(entry.sql);
@@ -150,9 +146,7 @@ absl::StatusOr<GlobalPtr> SqliteStore::Read(absl::string_view gtrid) {
 }
 
 absl::StatusOr<ListPage> SqliteStore::List(const ListQuery& query) {
-  if (query.page_size < 1 || query.page_size > kMaxPageSize) {
-    return MakeError(Reason::INVALID_PAGE_SIZE, absl::StrCat("the page size must be 1 to ", kMaxPageSize));
-  }
+  if (absl::Status status = CheckPageSize(query.page_size); !status.ok()) return status;
   const absl::StatusOr<int64_t> before = DecodePageToken(query.page_token, query.states);
   if (!before.ok()) return before.status();
   std::vector<std::string> records;
@@ -211,6 +205,43 @@ absl::StatusOr<std::vector<GlobalPtr>> SqliteStore::ReadOpen(absl::string_view a
   return ParseGlobals(records);
 }
 
+absl::StatusOr<std::vector<GlobalPtr>> SqliteStore::ReadChanged(absl::Span<const KnownRevision> known) {
+  if (absl::Status status = CheckKnown(known); !status.ok()) return status;
+  std::vector<std::string> records;
+  {
+    MutexLock lock(&reader_mu_);
+    for (const KnownRevision& one : known) {
+      StatementReset reset(&read_changed_);
+      read_changed_.BindText(1, one.gtrid);
+      read_changed_.BindInt(2, one.revision);
+      const int code = read_changed_.Step();
+      if (code == SQLITE_ROW) records.push_back(read_changed_.ColumnBytes(0));
+      if (code != SQLITE_ROW && code != SQLITE_DONE) return reader_.Error(code, "read changed transactions");
+    }
+  }
+  return ParseGlobals(records);
+}
+
+absl::StatusOr<std::vector<std::string>> SqliteStore::Purge(absl::Time ended_before, int limit) {
+  if (absl::Status status = CheckPurgeLimit(limit); !status.ok()) return status;
+  absl::StatusOr<std::vector<std::string>> gtrids = std::vector<std::string>();
+  queue_->RunBlocking([&] { gtrids = writer_->Purge(ended_before, limit); });
+  return gtrids;
+}
+
+absl::StatusOr<StoreSizes> SqliteStore::Sizes() {
+  MutexLock lock(&reader_mu_);
+  StatementReset reset(&sizes_);
+  const int code = sizes_.Step();
+  last_read_steps_ = StepsOf(&sizes_);
+  if (code != SQLITE_ROW) return reader_.Error(code, "read the sizes");
+  StoreSizes sizes;
+  sizes.open = sizes_.ColumnInt(0);
+  sizes.records = sizes_.ColumnInt(1);
+  sizes.bytes = sizes_.ColumnInt(2);
+  return sizes;
+}
+
 absl::Status SqliteStore::PutResource(const v1::Resource& resource) {
   absl::Status status;
   queue_->RunBlocking([&] { status = writer_->PutResource(resource); });
@@ -229,10 +260,9 @@ absl::StatusOr<std::vector<v1::Resource>> SqliteStore::ReadResources() {
   std::vector<v1::Resource> resources;
   int code;
   while ((code = read_resources_.Step()) == SQLITE_ROW) {
-    resources.emplace_back();
-    if (!resources.back().ParseFromString(read_resources_.ColumnBytes(0))) {
-      return MakeError(Reason::STORE_CORRUPT, "a stored resource cannot be parsed: restore the store from a copy");
-    }
+    absl::StatusOr<v1::Resource> resource = ParseResource(read_resources_.ColumnBytes(0));
+    if (!resource.ok()) return resource.status();
+    resources.push_back(*std::move(resource));
   }
   if (code != SQLITE_DONE) return reader_.Error(code, "read resources");
   return resources;

@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "base/mutex.h"
+#include "store/sole_membership.h"
 #include "store/sqlite_handle.h"
 #include "store/sqlite_writer.h"
 #include "store/store.h"
@@ -51,12 +52,17 @@ class SqliteStore : public Store {
   absl::StatusOr<GlobalPtr> Read(absl::string_view gtrid) override;
   absl::StatusOr<ListPage> List(const ListQuery& query) override;
   absl::StatusOr<std::vector<GlobalPtr>> ReadOpen(absl::string_view after, int limit) override;
+  absl::StatusOr<std::vector<GlobalPtr>> ReadChanged(absl::Span<const KnownRevision> known) override;
+  absl::StatusOr<std::vector<std::string>> Purge(absl::Time ended_before, int limit) override;
+  absl::StatusOr<StoreSizes> Sizes() override;
   absl::Status PutResource(const v1::Resource& resource) override;
   absl::Status RemoveResource(absl::string_view name) override;
   absl::StatusOr<std::vector<v1::Resource>> ReadResources() override;
+  bool IsShared() const override { return false; }
   std::string Id() const override { return id_; }
   bool MayHaveLostLazyWrites() const override { return writer_->may_have_lost_lazy_writes(); }
   StoreStats Stats() const override { return writer_->Stats(); }
+  Membership& Members() override { return *members_; }
 
   // The steps of SQLite's virtual machine that the last List or ReadOpen took: what it cost, whatever the machine.
   int64_t LastReadStepsForTest();
@@ -80,9 +86,12 @@ class SqliteStore : public Store {
   SqliteStatement list_all_ ABSL_GUARDED_BY(reader_mu_);
   SqliteStatement list_open_ ABSL_GUARDED_BY(reader_mu_);
   SqliteStatement read_resources_ ABSL_GUARDED_BY(reader_mu_);
+  SqliteStatement read_changed_ ABSL_GUARDED_BY(reader_mu_);
+  SqliteStatement sizes_ ABSL_GUARDED_BY(reader_mu_);
   int64_t last_read_steps_ ABSL_GUARDED_BY(reader_mu_) = 0;
 
   std::unique_ptr<WriteQueue> queue_;
+  std::unique_ptr<SoleMembership> members_;
 };
 
 }  // namespace assent

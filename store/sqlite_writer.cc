@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/errors.h"
 #include "base/fault_point.h"
+#include "store/record.h"
 #include "store/sqlite_schema.h"
 
 namespace assent {
@@ -26,14 +27,6 @@ constexpr int kIdleCheckpointPages = 1000;
 constexpr int kRewriteChunkBytes = 64 << 10;
 
 }  // namespace
-
-absl::StatusOr<GlobalPtr> ParseGlobal(const std::string& record) {
-  auto global = std::make_shared<v1::Global>();
-  if (!global->ParseFromString(record)) {
-    return MakeError(Reason::STORE_CORRUPT, "a stored record cannot be parsed: restore the store from a copy");
-  }
-  return GlobalPtr(std::move(global));
-}
 
 absl::StatusOr<std::unique_ptr<SqliteWriter>> SqliteWriter::Open(const Options& options, Mutex* readers) {
   std::unique_ptr<SqliteWriter> writer(new SqliteWriter(readers));
@@ -102,18 +95,24 @@ absl::Status SqliteWriter::PrepareStatements() {
       {&commit_, "COMMIT"},
       {&rollback_, "ROLLBACK"},
       {&insert_,
-       "INSERT INTO globals (gtrid, request_id, revision, state, open, record) VALUES (?1, ?2, ?3, ?4, ?5, ?6) "
+       "INSERT INTO globals (gtrid, request_id, revision, state, open, record, ended) "
+       "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) "
        "ON CONFLICT DO NOTHING"},
       // From open to open: `open` is not assigned, so no index is touched.
       {&update_open_,
        "UPDATE globals SET revision = ?1, state = ?2, record = ?3 WHERE gtrid = ?4 AND revision = ?5 AND open = 1"},
       {&update_any_,
-       "UPDATE globals SET revision = ?1, state = ?2, record = ?3, open = ?6 WHERE gtrid = ?4 AND revision = ?5"},
+       "UPDATE globals SET revision = ?1, state = ?2, record = ?3, open = ?6, ended = ?7 "
+       "WHERE gtrid = ?4 AND revision = ?5"},
       {&read_by_gtrid_, "SELECT record FROM globals WHERE gtrid = ?1"},
       {&read_by_request_id_, "SELECT record FROM globals WHERE request_id = ?1"},
       {&bump_barrier_, "UPDATE meta SET value = value + 1 WHERE key = 'barrier'"},
       {&put_resource_, "INSERT OR REPLACE INTO resources (name, record) VALUES (?1, ?2)"},
       {&remove_resource_, "DELETE FROM resources WHERE name = ?1"},
+      {&purge_,
+       "DELETE FROM globals WHERE id IN (SELECT id FROM globals INDEXED BY globals_ended WHERE open = 0 AND ended < ?1 "
+       "ORDER BY ended LIMIT ?2) RETURNING gtrid"},
+      {&bump_epoch_, "UPDATE meta SET value = value + 1 WHERE key = 'epoch' RETURNING value"},
   };
   for (const auto& entry : kStatements) {
     absl::StatusOr<SqliteStatement> prepared = db_.Prepare(entry.sql);
@@ -193,6 +192,7 @@ int SqliteWriter::Insert(const PendingTransition& pending, bool* applied) {
   insert_.BindInt(4, next.state());
   insert_.BindInt(5, IsFinished(next.state()) ? 0 : 1);
   insert_.BindBlob(6, pending.record);
+  insert_.BindInt(7, EndedMicros(next));
   const int code = insert_.Run();
   *applied = code == SQLITE_DONE && sqlite3_changes(db_.get()) == 1;
   return code;
@@ -216,6 +216,7 @@ int SqliteWriter::Update(const PendingTransition& pending, bool* applied) {
     if (code != SQLITE_DONE || *applied) return code;
   }
   update_any_.BindInt(6, open ? 1 : 0);
+  update_any_.BindInt(7, EndedMicros(next));
   return run(&update_any_);
 }
 
@@ -342,6 +343,32 @@ absl::Status SqliteWriter::RemoveResource(absl::string_view name) {
     remove_resource_.BindText(1, name);
     return remove_resource_.Run();
   });
+}
+
+absl::StatusOr<std::vector<std::string>> SqliteWriter::Purge(absl::Time ended_before, int limit) {
+  std::vector<std::string> gtrids;
+  absl::Status status = ForcedTransaction("purge finished transactions", [&] {
+    StatementReset reset(&purge_);
+    purge_.BindInt(1, absl::ToUnixMicros(ended_before));
+    purge_.BindInt(2, limit);
+    int code;
+    while ((code = purge_.Step()) == SQLITE_ROW) gtrids.push_back(purge_.ColumnBytes(0));
+    return code;
+  });
+  if (!status.ok()) return status;
+  return gtrids;
+}
+
+absl::StatusOr<int64_t> SqliteWriter::BumpEpoch() {
+  int64_t epoch = 0;
+  absl::Status status = ForcedTransaction("count the epoch", [&] {
+    StatementReset reset(&bump_epoch_);
+    int code;
+    while ((code = bump_epoch_.Step()) == SQLITE_ROW) epoch = bump_epoch_.ColumnInt(0);
+    return code;
+  });
+  if (!status.ok()) return status;
+  return epoch;
 }
 
 absl::Status SqliteWriter::Failed(int code, absl::string_view doing) {

@@ -71,6 +71,9 @@ class SqliteWriter {
   absl::StatusOr<GlobalPtr> Settle(absl::string_view gtrid);
   absl::Status PutResource(const v1::Resource& resource);
   absl::Status RemoveResource(absl::string_view name);
+  absl::StatusOr<std::vector<std::string>> Purge(absl::Time ended_before, int limit);
+  // Counts the instances of this store that joined; answers the new number.
+  absl::StatusOr<int64_t> BumpEpoch();
 
   // Housekeeping after a group: checkpoints if the log has outgrown its limit.
   void CheckpointIfDue();
@@ -120,7 +123,7 @@ class SqliteWriter {
   SqliteConnection db_;
   SqliteStatement begin_, commit_, rollback_;
   SqliteStatement insert_, update_open_, update_any_, read_by_gtrid_, read_by_request_id_;
-  SqliteStatement bump_barrier_, put_resource_, remove_resource_;
+  SqliteStatement bump_barrier_, put_resource_, remove_resource_, purge_, bump_epoch_;
 
   bool may_have_lost_lazy_writes_ = false;
   bool full_sync_ = false;  // What the connection's synchronous is set to.
@@ -139,9 +142,6 @@ class SqliteWriter {
   std::atomic<int64_t> forced_groups_{0};
   std::atomic<int64_t> checkpoint_syncs_{0};
 };
-
-// Parses a stored record; STORE_CORRUPT if it is none.
-absl::StatusOr<GlobalPtr> ParseGlobal(const std::string& record);
 
 }  // namespace assent
 

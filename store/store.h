@@ -13,6 +13,13 @@
 //      answered. NOT_APPLIED means it never will be.
 //  S5. Work is grouped: whatever waits is written together, and a group is forced once if any member asks for it.
 //
+// Where several processes or machines share one store, each through an object of its own, these hold for all of them
+// together, and:
+//
+//  S6. What Read, ReadOpen, ReadChanged, Settle and a conflict's `current` show of another writer is forced to disk
+//      before it is shown: who acts on it acts on something that cannot be lost. List is for eyes only.
+//  S7. The writes of an instance that was declared dead are never applied (membership.h).
+//
 // Thread-safe. Records are the public messages themselves (assent/v1): what is stored is what is shown.
 #ifndef ASSENT_STORE_STORE_H_
 #define ASSENT_STORE_STORE_H_
@@ -26,8 +33,11 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "assent/v1/global.pb.h"
 #include "assent/v1/resource_service.pb.h"
+#include "store/membership.h"
 
 namespace assent {
 
@@ -57,7 +67,7 @@ struct TransitionResult {
   // one that holds the same request id.
   GlobalPtr current;
   // OK for kApplied and kConflict; else STORE_UNAVAILABLE, STORE_FULL, STORE_CORRUPT (what is stored cannot be read) or
-  // OVERLOADED (the queue is full).
+  // OVERLOADED (the queue is full) or INSTANCE_FENCED (this instance was declared dead: membership.h).
   absl::Status status;
 };
 
@@ -70,6 +80,19 @@ struct ListQuery {
 struct ListPage {
   std::vector<GlobalPtr> globals;  // Newest first. May be fewer than page_size although more follow.
   std::string next_page_token;     // Empty: the last page.
+};
+
+// What an instance knows of a record.
+struct KnownRevision {
+  std::string gtrid;
+  int64_t revision = 0;
+};
+
+// How large the store is. Estimates, which may be some seconds old, except `open`.
+struct StoreSizes {
+  int64_t open = 0;     // Unfinished records.
+  int64_t records = 0;  // All records.
+  int64_t bytes = 0;    // On disk, with indexes.
 };
 
 // Counters since the store was opened; for metrics, benchmarks and the tests that count forced writes.
@@ -106,10 +129,26 @@ class Store {
   // beginning behind `after`. Costs nothing for finished ones. Blocks.
   virtual absl::StatusOr<std::vector<GlobalPtr>> ReadOpen(absl::string_view after, int limit) = 0;
 
+  // Of at most 1,000 records those whose stored revision is greater than the known one, in any order. What is not there
+  // is left out. One bounded read: how an instance learns of what the others did with the transactions it has waiters
+  // for. Blocks.
+  virtual absl::StatusOr<std::vector<GlobalPtr>> ReadChanged(absl::Span<const KnownRevision> known) = 0;
+
+  // Deletes finished records whose end_time is before `ended_before`, the oldest first, at most `limit` (1..1000);
+  // answers their gtrids. Never an unfinished one. Their gtrids and request ids are free then. Fewer than `limit`:
+  // there is no more to do now. Forced. Blocks.
+  virtual absl::StatusOr<std::vector<std::string>> Purge(absl::Time ended_before, int limit) = 0;
+
+  // For metrics; costs nothing for finished records. Blocks.
+  virtual absl::StatusOr<StoreSizes> Sizes() = 0;
+
   // The registry of resources. Forced. Put inserts or replaces. Block.
   virtual absl::Status PutResource(const v1::Resource& resource) = 0;
   virtual absl::Status RemoveResource(absl::string_view name) = 0;
   virtual absl::StatusOr<std::vector<v1::Resource>> ReadResources() = 0;
+
+  // True if other processes may write to it as well.
+  virtual bool IsShared() const = 0;
 
   // What names this store among all others: made with it, never changes, goes with its data. 1 to 64 printable
   // characters.
@@ -121,6 +160,9 @@ class Store {
   virtual bool MayHaveLostLazyWrites() const = 0;
 
   virtual StoreStats Stats() const = 0;
+
+  // Who else works on this store.
+  virtual Membership& Members() = 0;
 };
 
 // True for COMMITTED, ROLLED_BACK and HEURISTIC_CLOSED: nothing is left to do, for anybody.

@@ -37,7 +37,9 @@ class Branch {
   // lock wait timeout, a killed query or a duplicate key. Errors: DATABASE_ERROR (metadata error_code, sqlstate) for
   // the database's own, also the expected ones; DATABASE_UNREACHABLE; SESSION_IN_TRANSACTION if the session has an open
   // local transaction (finish it with COMMIT or ROLLBACK first; the statement did not run and the branch can be used
-  // afterwards); XA_NOT_SUPPORTED; BRANCH_POISONED after an earlier error; BRANCH_ENDED after prepare, commit or
+  // afterwards); SESSION_RESET if somebody reset the connection or gave it to another user since the branch was started
+  // (the statement did not run, unless a proxy did it: then it may have run and committed by itself, and Commit answers
+  // OUTCOME_IN_DOUBT); XA_NOT_SUPPORTED; BRANCH_POISONED after an earlier error; BRANCH_ENDED after prepare, commit or
   // rollback.
   absl::StatusOr<QueryResult> Execute(absl::string_view sql, const ExecuteOptions& options = {});
 

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "base/timestamp.h"
 #include "base/xid.h"
@@ -9,8 +10,11 @@
 
 namespace assent {
 
-Client::Client(const std::string& address, const ClientOptions& options)
-    : state_(std::make_shared<ClientState>(address, options)) {}
+Client::Client(const std::string& addresses, const ClientOptions& options)
+    : state_(std::make_shared<ClientState>(addresses, options)) {}
+
+Client::Client(const std::vector<std::string>& addresses, const ClientOptions& options)
+    : Client(absl::StrJoin(addresses, ","), options) {}
 
 absl::StatusOr<GlobalTransaction> Client::Begin(const BeginOptions& options) {
   v1::CreateGlobalRequest request;

@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "participant_sdk/cpp/completion_reporter.h"
@@ -16,8 +17,8 @@ class GlobalTransaction;
 
 // What a client and its transactions share.
 struct ClientState {
-  ClientState(const std::string& address, const ClientOptions& client_options)
-      : options(client_options), connection(address, options), reporter(&connection) {}
+  ClientState(const std::string& addresses, const ClientOptions& client_options)
+      : options(client_options), connection(addresses, options), reporter(&connection) {}
 
   const ClientOptions options;
   CoordinatorConnection connection;
@@ -27,8 +28,11 @@ struct ClientState {
 // Thread-safe. A value: copies share the connection, which ends with the last of them and of their transactions.
 class Client {
  public:
-  // `address`: host:port of assentd. Connects at the first call.
-  explicit Client(const std::string& address, const ClientOptions& options = {});
+  // `addresses`: host:port of assentd, or of several instances that share a store, separated by commas. It begins with
+  // any of them, stays with the one that works, and goes on to the next when that does not answer. Connects at the
+  // first call.
+  explicit Client(const std::string& addresses, const ClientOptions& options = {});
+  explicit Client(const std::vector<std::string>& addresses, const ClientOptions& options = {});
 
   // Begins a global transaction. Errors: the coordinator's, or COORDINATOR_UNREACHABLE after options.call_patience.
   absl::StatusOr<GlobalTransaction> Begin(const BeginOptions& options = {});
@@ -40,6 +44,8 @@ class Client {
 
   // Calls sent to the coordinator so far, repetitions included; for metrics and benchmarks.
   int64_t calls_sent() const { return state_->connection.attempts(); }
+  // The instance that the next call goes to.
+  const std::string& current_address() const { return state_->connection.current_address(); }
 
  private:
   std::shared_ptr<ClientState> state_;

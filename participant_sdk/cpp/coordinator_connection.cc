@@ -5,7 +5,10 @@
 #include <algorithm>
 #include <random>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "base/errors.h"
 #include "base/grpc_status.h"
@@ -15,6 +18,8 @@ namespace {
 
 // One attempt of a call; a waiting call answers well before it (the server's limit for one wait is 60 s).
 constexpr absl::Duration kAttempt = absl::Seconds(20);
+// The same if there is somebody else to ask: an instance that hangs is left after so long.
+constexpr absl::Duration kAttemptOfSeveral = absl::Seconds(2);
 // After the last attempt, to learn why nobody answers.
 constexpr absl::Duration kLastLook = absl::Milliseconds(100);
 constexpr absl::Duration kFirstPause = absl::Milliseconds(10);
@@ -31,6 +36,23 @@ bool MayRepeat(const absl::Status& status) {
   return IsRetryable(status) || absl::IsDeadlineExceeded(status) || absl::IsCancelled(status);
 }
 
+// Without blanks and doubles; what is left of nothing is an address that cannot be reached, and the first call says so.
+std::vector<std::string> Distinct(const std::string& addresses) {
+  std::vector<std::string> distinct;
+  for (const absl::string_view part : absl::StrSplit(addresses, ',')) {
+    std::string address(absl::StripAsciiWhitespace(part));
+    const bool known = std::find(distinct.begin(), distinct.end(), address) != distinct.end();
+    if (!address.empty() && !known) distinct.push_back(std::move(address));
+  }
+  if (distinct.empty()) distinct.emplace_back();
+  return distinct;
+}
+
+// This instance does not answer, or has nothing to answer with: another one may.
+bool IsAway(const absl::Status& status) {
+  return absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status) || absl::IsCancelled(status);
+}
+
 bool IsWaitOver(v1::Wait wait, const v1::GlobalStatus& status) {
   switch (wait) {
     case v1::WAIT_NONE: return true;
@@ -43,8 +65,13 @@ bool IsWaitOver(v1::Wait wait, const v1::GlobalStatus& status) {
 
 }  // namespace
 
-CoordinatorConnection::CoordinatorConnection(const std::string& address, const ClientOptions& options)
-    : address_(address) {
+struct CoordinatorConnection::Instance {
+  std::string address;
+  std::shared_ptr<grpc::Channel> channel;
+  std::unique_ptr<v1::CoordinatorService::Stub> stub;
+};
+
+CoordinatorConnection::CoordinatorConnection(const std::string& addresses, const ClientOptions& options) {
   grpc::ChannelArguments arguments;
   // A restarting coordinator is away for a second: look for it often. MIN_RECONNECT_BACKOFF is how long an attempt may
   // take, and how long the next one waits at least: too little of it and a busy machine never gets a connection.
@@ -53,40 +80,81 @@ CoordinatorConnection::CoordinatorConnection(const std::string& address, const C
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
   arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);  // The loop below is the one that repeats.
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  stub_ = v1::CoordinatorService::NewStub(grpc::CreateCustomChannel(
-      address, options.credentials ? options.credentials : grpc::InsecureChannelCredentials(), arguments));
+  const auto credentials = options.credentials ? options.credentials : grpc::InsecureChannelCredentials();
+  for (const std::string& address : Distinct(addresses)) {
+    auto instance = std::make_unique<Instance>();
+    instance->address = address;
+    instance->channel = grpc::CreateCustomChannel(address, credentials, arguments);
+    instance->stub = v1::CoordinatorService::NewStub(instance->channel);
+    instances_.push_back(std::move(instance));
+  }
+  current_ = std::random_device()() % instances_.size();
+}
+
+CoordinatorConnection::~CoordinatorConnection() = default;
+
+const std::string& CoordinatorConnection::current_address() const { return instances_[current_]->address; }
+
+std::string CoordinatorConnection::AllAddresses() const {
+  return absl::StrJoin(instances_, ",", [](std::string* out, const auto& one) { out->append(one->address); });
+}
+
+void CoordinatorConnection::LeaveInstance(size_t instance) {
+  current_.compare_exchange_strong(instance, (instance + 1) % instances_.size());
+}
+
+void CoordinatorConnection::Pause(Instance* next, absl::Duration pause) {
+  const absl::Time wake = absl::Now() + pause;
+  if (instances_.size() > 1) {
+    // gRPC brings a connection up only while somebody waits for it, or every five seconds.
+    grpc_connectivity_state state = next->channel->GetState(/*try_to_connect=*/true);
+    while (state != GRPC_CHANNEL_READY && next->channel->WaitForStateChange(state, absl::ToChronoTime(wake))) {
+      state = next->channel->GetState(/*try_to_connect=*/true);
+      if (state == GRPC_CHANNEL_READY) return;
+    }
+  }
+  absl::SleepFor(wake - absl::Now());
 }
 
 template <typename Request, typename Response>
 absl::StatusOr<Response> CoordinatorConnection::Call(Method<Request, Response> method, const Request& request,
                                                      absl::Time give_up) {
+  const bool alone = instances_.size() == 1;
+  const int64_t count = static_cast<int64_t>(instances_.size());
   absl::Duration pause = kFirstPause;
   bool last_look = false;
-  for (;;) {
+  for (int64_t attempt = 1;; ++attempt) {
+    const size_t current = current_;
     grpc::ClientContext context;
     // Not only saves repetitions: gRPC brings a connection up while a call waits for it. Between calls that fail at
-    // once nobody drives it but a timer of five seconds. But only a call that does not wait is told why there is none.
-    context.set_wait_for_ready(!last_look);
+    // once nobody drives it but a timer of five seconds. But only a call that does not wait is told why there is none,
+    // and can go elsewhere.
+    context.set_wait_for_ready(alone && !last_look);
     const absl::Time now = absl::Now();
-    context.set_deadline(absl::ToChronoTime(last_look ? now + kLastLook : std::min(give_up, now + kAttempt)));
+    const absl::Duration most = alone ? kAttempt : kAttemptOfSeveral;
+    context.set_deadline(absl::ToChronoTime(last_look ? now + kLastLook : std::min(give_up, now + most)));
     Response response;
     ++attempts_;
-    const absl::Status status = FromGrpcStatus((stub_.get()->*method)(&context, request, &response));
+    const absl::Status status =
+        FromGrpcStatus((instances_[current]->stub.get()->*method)(&context, request, &response));
     if (status.ok()) return response;
     if (!MayRepeat(status)) return status;
-    const absl::Duration wait = Jitter(pause);
+    if (IsAway(status)) LeaveInstance(current);
+    // The others are asked at once.
+    const absl::Duration wait = attempt < count ? absl::ZeroDuration() : Jitter(pause);
     if (absl::Now() + wait >= give_up) {
-      if (absl::IsDeadlineExceeded(status) && !last_look) {
+      if (alone && absl::IsDeadlineExceeded(status) && !last_look) {
         last_look = true;
         continue;
       }
       return MakeError(Reason::COORDINATOR_UNREACHABLE,
-                       absl::StrCat("the coordinator at ", address_, " does not answer: ", status.message(),
+                       absl::StrCat("the coordinator at ", AllAddresses(), " does not answer: ", status.message(),
                                     "; whether the call had its effect is not known"),
-                       {{"address", address_}, {"last_error", std::string(status.message())}});
+                       {{"address", AllAddresses()}, {"last_error", std::string(status.message())}});
     }
-    absl::SleepFor(wait);
-    pause = std::min(pause * 2, kMaxPause);
+    if (wait == absl::ZeroDuration()) continue;
+    Pause(instances_[current_].get(), wait);
+    pause = std::min(pause * 2, kMaxPause / count);
   }
 }
 
@@ -125,7 +193,14 @@ absl::StatusOr<v1::GlobalStatus> CoordinatorConnection::Finalize(const v1::Final
 
 absl::StatusOr<v1::CompletedResponse> CoordinatorConnection::Completed(const v1::CompletedRequest& request,
                                                                        absl::Time give_up) {
-  return Call(&v1::CoordinatorService::Stub::Completed, request, give_up);
+  const size_t asked = current_;
+  absl::StatusOr<v1::CompletedResponse> response = Call(&v1::CoordinatorService::Stub::Completed, request, give_up);
+  // An instance that has lost its store says so of each.
+  if (response.ok() && response->results_size() > 0 && response->results(0).has_error() &&
+      IsAway(FromRpcStatus(response->results(0).error()))) {
+    LeaveInstance(asked);
+  }
+  return response;
 }
 
 }  // namespace assent

@@ -1,5 +1,7 @@
 // CoordinatorConnection: calls to the coordinator, repeated while it is away. Every call of the API is idempotent, so a
-// repetition is always safe.
+// repetition is always safe, at whichever instance of the coordinator: they share what they know.
+//
+// It stays with one instance as long as that answers, and goes on to the next when it does not, or says UNAVAILABLE.
 #ifndef ASSENT_PARTICIPANT_SDK_CPP_COORDINATOR_CONNECTION_H_
 #define ASSENT_PARTICIPANT_SDK_CPP_COORDINATOR_CONNECTION_H_
 
@@ -7,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -22,8 +25,10 @@ namespace assent {
 // answer; then it is not known whether the call had its effect.
 class CoordinatorConnection {
  public:
-  // `address`: host:port. Connects lazily.
-  CoordinatorConnection(const std::string& address, const ClientOptions& options);
+  // `addresses`: host:port of each instance, separated by commas. It begins with any of them, so that clients spread.
+  // Connects lazily.
+  CoordinatorConnection(const std::string& addresses, const ClientOptions& options);
+  ~CoordinatorConnection();
 
   absl::StatusOr<v1::Global> CreateGlobal(const v1::CreateGlobalRequest& request, absl::Time give_up);
   absl::StatusOr<v1::CreateBranchesResponse> CreateBranches(const v1::CreateBranchesRequest& request,
@@ -35,8 +40,12 @@ class CoordinatorConnection {
 
   // Attempts made so far, answered or not; for metrics and benchmarks.
   int64_t attempts() const { return attempts_; }
+  // The instance that the next call goes to.
+  const std::string& current_address() const;
 
  private:
+  struct Instance;
+
   template <typename Request, typename Response>
   using Method = grpc::Status (v1::CoordinatorService::Stub::*)(grpc::ClientContext*, const Request&, Response*);
   template <typename Request, typename Response>
@@ -45,8 +54,14 @@ class CoordinatorConnection {
   absl::StatusOr<v1::GlobalStatus> CallAndWait(Method<Request, Response> method, const Request& request,
                                                absl::Time give_up);
 
-  const std::string address_;
-  std::unique_ptr<v1::CoordinatorService::Stub> stub_;
+  // From now on calls go to the next one, unless they have left this one already.
+  void LeaveInstance(size_t instance);
+  // Sleeps; meanwhile the connection to the instance comes up, if it can.
+  void Pause(Instance* next, absl::Duration pause);
+  std::string AllAddresses() const;
+
+  std::vector<std::unique_ptr<Instance>> instances_;  // At least one.
+  std::atomic<size_t> current_{0};
   std::atomic<int64_t> attempts_{0};
 };
 

@@ -3,6 +3,7 @@
 #include <glog/logging.h>
 
 #include <algorithm>
+#include <map>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -173,6 +174,9 @@ absl::Status GlobalTransaction::FailedToPrepare(const std::vector<v1::Vote>& vot
   }
   concluded_ = true;
   outcome_ = TwoPhase::AllFinished(Branches()) ? v1::OUTCOME_ROLLED_BACK : v1::OUTCOME_IN_DOUBT;
+  const Branch* const reset = ResetBranch();
+  // Doing it all again would do that part twice.
+  if (reset != nullptr && reset->session()->ran_outside()) result_ = NotFinished("ROLLBACK");
   return result_;
 }
 
@@ -237,7 +241,7 @@ absl::Status GlobalTransaction::Conclude(const Verdict& verdict, Scope scope) {
     outcome_ = v1::OUTCOME_ROLLED_BACK;
     result_ = verdict.why;
   } else {
-    result_ = InDoubt("decided ROLLBACK, but the answer of a database was lost; the coordinator goes on with it");
+    result_ = NotFinished("ROLLBACK");
   }
   return result_;
 }
@@ -250,7 +254,7 @@ absl::Status GlobalTransaction::ConcludeCommit(const std::vector<v1::Completion>
                                 "' was found rolled back: somebody finished it by hand"));
   }
   if (!TwoPhase::AllFinished(Branches())) {
-    return InDoubt("decided COMMIT, but the answer of a database was lost; the coordinator goes on with it");
+    return NotFinished("COMMIT");
   }
   const size_t own = branches_.size() + created_.size();
   if (scope == Scope::kAllBranches && static_cast<size_t>(all_branches) != own) {
@@ -271,12 +275,35 @@ absl::Status GlobalTransaction::ConcludeCommit(const std::vector<v1::Completion>
   return absl::OkStatus();
 }
 
+const Branch* GlobalTransaction::ResetBranch() const {
+  const auto it = std::find_if(branches_.begin(), branches_.end(),
+                               [](const auto& branch) { return branch->session()->was_reset(); });
+  return it == branches_.end() ? nullptr : it->get();
+}
+
+absl::Status GlobalTransaction::NotFinished(absl::string_view decided) {
+  const Branch* const reset = ResetBranch();
+  if (reset == nullptr) {
+    return InDoubt(
+        absl::StrCat("decided ", decided, ", but the answer of a database was lost; the coordinator goes on with it"));
+  }
+  return InDoubt(absl::StrCat(
+      "decided ", decided, ", but the connection of branch '", reset->xid().bqual, "' on '", reset->resource(),
+      "' was reset while it held the branch, which a pool must never do; it is closed, and the coordinator goes on "
+      "with the branch",
+      reset->session()->ran_outside() ? ". Statements may have run after the reset, outside of the transaction, and "
+                                        "then what they wrote is committed: look at the rows"
+                                      : ""));
+}
+
 absl::Status GlobalTransaction::InDoubt(absl::string_view what) {
   outcome_ = v1::OUTCOME_IN_DOUBT;
+  std::map<std::string, std::string> metadata = {{"gtrid", gtrid_}};
+  if (ResetBranch() != nullptr) metadata["cause"] = std::string(InfoOf(Reason::SESSION_RESET).name);
   return MakeError(Reason::OUTCOME_IN_DOUBT,
                    absl::StrCat("the outcome of global transaction '", gtrid_, "' is in doubt: ", what,
                                 "; ask with `assentctl globals get ", gtrid_, "`"),
-                   {{"gtrid", gtrid_}});
+                   metadata);
 }
 
 std::vector<v1::Completion> GlobalTransaction::RollBackUnvoted() {

@@ -6,8 +6,9 @@
 //
 // There are three outcomes, and no fourth:
 //   OK                          committed, proven on every branch
-//   ABORTED                     rolled back (reason GLOBAL_ROLLED_BACK, or why a branch could not go on): do it all
-//   again UNKNOWN (OUTCOME_IN_DOUBT)  decided or perhaps decided, not proven; the coordinator goes on with it
+//   ABORTED                     rolled back (reason GLOBAL_ROLLED_BACK, or why a branch could not go on): do it again
+//   UNKNOWN (OUTCOME_IN_DOUBT)  decided or perhaps decided, not proven; the coordinator goes on with it. Metadata
+//                               `cause` SESSION_RESET: a connection was reset while it held a branch
 // Every other error comes before any decision; the transaction is still open, and is rolled back when it leaves scope.
 #ifndef ASSENT_PARTICIPANT_SDK_CPP_GLOBAL_TRANSACTION_H_
 #define ASSENT_PARTICIPANT_SDK_CPP_GLOBAL_TRANSACTION_H_
@@ -91,6 +92,10 @@ class GlobalTransaction {
   absl::Status Conclude(const Verdict& verdict, Scope scope);
   absl::Status ConcludeCommit(const std::vector<v1::Completion>& completions, int all_branches, Scope scope);
   absl::Status InDoubt(absl::string_view what);
+  // The branch of a session that was reset under it; null if there is none.
+  const Branch* ResetBranch() const;
+  // In doubt, although `decided`, because some branch here is not proven finished.
+  absl::Status NotFinished(absl::string_view decided);
   // Rolls back what no vote is out for; also counts the branches that Begin made and nobody opened.
   std::vector<v1::Completion> RollBackUnvoted();
   v1::Completion RolledBack(const std::string& bqual) const;

@@ -37,7 +37,7 @@ v1::Completion MakeCompletion(const Branch& branch, v1::Completion::Result resul
 
 }  // namespace
 
-// What a ROLLBACK's answer proves on the branch's own session.
+// What a ROLLBACK's answer proves on the branch's own session. After a reset of the session: nothing.
 bool TwoPhase::ProvesRolledBack(const XaResult& result, bool prepare_was_sent) {
   switch (result.outcome) {
     case XaOutcome::kOk:
@@ -95,6 +95,8 @@ v1::Vote TwoPhase::ReceivePhaseOne(Branch* branch) {
     branch->poison_ = StatusOf(result.error, "the witness row could not be written");
   // If PREPARE never reached the server, the end of the session was the end of the branch.
   if (result.outcome == XaOutcome::kConnectionLost) return Failed(branch, /*rolled_back=*/!result.sent);
+  // Its database rolls it back with the reset, or, behind a proxy, with the end of its session: not proven here.
+  if (result.outcome == XaOutcome::kSessionReset) return Failed(branch, /*rolled_back=*/false);
   return Failed(branch, ProvesRolledBack(branch->session_->Rollback(branch->xid_), /*prepare_was_sent=*/false));
 }
 

@@ -18,8 +18,11 @@ namespace assent {
 class StoreUnderTest {
  public:
   virtual ~StoreUnderTest() = default;
-  // Opens the store at this place; what an earlier one left there is still there. At most one is open at a time.
+  // Opens the store at this place; what an earlier one left there is still there. At most one is open at a time, unless
+  // it is shared().
   virtual absl::StatusOr<std::unique_ptr<Store>> Open(int queue_limit) = 0;
+  // True if several can be open at once, here or in other processes.
+  virtual bool shared() const { return false; }
 };
 
 using StoreUnderTestFactory = std::unique_ptr<StoreUnderTest> (*)();
@@ -30,6 +33,8 @@ class StoreConformanceTest : public testing::TestWithParam<StoreUnderTestFactory
 
   void SetUp() override;
   void TearDown() override { store_.reset(); }
+  // One more at the same place. Only of a shared store.
+  std::unique_ptr<Store> OpenAnother();
   // Closes the store and opens it again.
   void Reopen(int queue_limit = kQueueLimit);
 

@@ -1,7 +1,9 @@
-// Writes to a store until it is killed: the victim of sqlite_crash_test.
+// Writes to a store until it is killed: the victim of the crash tests.
 //
-//   crash_writer <store.db> <round>
+//   crash_writer <round> <store.db>
+//   crash_writer <round> <socket> <password> <database> [address]
 //
+// With an address it joins as an instance, and never renews.
 // Prints one line for each transition that was reported APPLIED, "<gtrid> <revision>", in one write(2) each, so that
 // what the reader of the pipe has got is exactly what was told before the kill.
 #include <signal.h>
@@ -10,10 +12,13 @@
 
 #include <cstdio>
 #include <functional>
+#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "store/mariadb_store.h"
 #include "store/sqlite_store.h"
 #include "store/testing/store_test_util.h"
 
@@ -39,6 +44,7 @@ void Step(Store* store, const std::string& prefix, int number, int64_t revision)
                 [=](TransitionResult result) {
                   if (result.code != TransitionResult::Code::kApplied) {
                     Tell(absl::StrCat("! ", gtrid, " ", revision, " ", ToString(result), "\n"));
+                    if (result.code == TransitionResult::Code::kUnknown) Step(store, prefix, number + 1, 1);
                     return;
                   }
                   Tell(absl::StrCat(gtrid, " ", revision, "\n"));
@@ -47,12 +53,8 @@ void Step(Store* store, const std::string& prefix, int number, int64_t revision)
                 });
 }
 
-int Main(const std::string& path, const std::string& round) {
-  SqliteOptions options;
-  options.path = path;
-  options.cluster = "crash";
-  options.wal_limit_pages = 200;  // Checkpoints are to be hit, too.
-  absl::StatusOr<std::unique_ptr<SqliteStore>> store = SqliteStore::Open(options);
+template <typename Opened>
+int Main(const std::string& round, Opened store) {
   if (!store.ok()) {
     Tell(absl::StrCat("! ", store.status().ToString(), "\n"));
     return 1;
@@ -62,11 +64,41 @@ int Main(const std::string& path, const std::string& round) {
   while (true) pause();
 }
 
+int MainSqlite(const std::string& round, const std::string& path) {
+  SqliteOptions options;
+  options.path = path;
+  options.cluster = "crash";
+  options.wal_limit_pages = 200;  // Checkpoints are to be hit, too.
+  return Main(round, SqliteStore::Open(options));
+}
+
+int MainMariaDb(const std::string& round, const std::string& socket, const std::string& password,
+                const std::string& database, const std::string& address) {
+  MariaDbOptions options;
+  options.address.socket = socket;
+  options.user = "root";
+  options.password = password;
+  options.database = database;
+  options.cluster = "test";
+  absl::StatusOr<std::unique_ptr<MariaDbStore>> store = MariaDbStore::Open(options);
+  if (store.ok() && !address.empty()) {
+    InstanceInfo info;
+    info.address = address;
+    info.lease = absl::Milliseconds(500);
+    const absl::StatusOr<InstanceKey> key = (*store)->Members().Join(info);
+    if (!key.ok()) store = key.status();
+  }
+  return Main(round, std::move(store));
+}
+
 }  // namespace
 }  // namespace assent
 
 int main(int argc, char** argv) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
-  if (argc != 3) return 2;
-  return assent::Main(argv[1], argv[2]);
+  if (argc == 3) return assent::MainSqlite(argv[1], argv[2]);
+  if (argc == 5 || argc == 6) {
+    return assent::MainMariaDb(argv[1], argv[2], argv[3], argv[4], argc == 6 ? argv[5] : "");
+  }
+  return 2;
 }

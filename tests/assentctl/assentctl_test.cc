@@ -152,6 +152,8 @@ TEST_F(AssentctlTest, WrongUsageIsTwo) {
       {{"resources", "register", "x", "--address", "h:1", "--user", "u", "--password-env", "A", "--password-file", "B"},
        "excludes"},
       {{"resources", "register", "x", "--address", "h:1", "--user", "u", "--lease", "soon"}, "--lease"},
+      {{"resources", "register", "x", "--user", "u"}, "--address is required"},
+      {{"resources", "register", "x", "--address", "h:1"}, "--user is required"},
       {{"globals", "history"}, "gtrid is required"},
       {{"doctor", "a b"}, "must be 1 to 64 bytes"},
       {{"in-doubt", "--limit", "-1"}, "--limit"},
@@ -203,6 +205,26 @@ TEST_F(AssentctlTest, ResourcesAreRegisteredListedCheckedAndRemoved) {
   EXPECT_THAT(err_, HasSubstr("RESOURCE_EXISTS"));
   other.push_back("--replace");
   EXPECT_EQ(Ctl(other), 0);
+  EXPECT_THAT(out_, ContainsRegex("\nCHANGED +BEFORE +NOW\nUser +assent +somebody\n\n"));
+  EXPECT_EQ(Ctl({"resources", "get", "orders"}), 0);
+  const std::string as_it_was = out_.substr(0, out_.find("Changed"));
+  EXPECT_EQ(Ctl({"resources", "register", "orders", "--replace", "--allow-unreachable"}), 0) << err_;
+  EXPECT_THAT(out_, HasSubstr("\nNothing of what was registered has changed.\n"));
+  EXPECT_EQ(Ctl({"resources", "get", "orders"}), 0);
+  EXPECT_THAT(out_, StartsWith(as_it_was)) << "flags that are not given are not reset";
+  EXPECT_EQ(Ctl({"resources", "register", "orders", "--replace", "--allow-unreachable", "--witness", "--lease=5s",
+                 "--no-kill-after-lease", "--password-env", "PATH"}),
+            0)
+      << err_;
+  EXPECT_THAT(out_, ContainsRegex("\nCHANGED +BEFORE +NOW\n"
+                                  "Password +file /etc/hostname +variable PATH\n"
+                                  "Witness +none +assent.witness\n"
+                                  "Lease +30s +5s\n"
+                                  "Past lease +sessions are killed +sessions are left alone\n\n"));
+  EXPECT_EQ(Ctl({"resources", "register", "orders", "--replace", "--allow-unreachable", "--kill-after-lease"}), 0);
+  EXPECT_THAT(out_, AllOf(HasSubstr("Lease       5s\n"), HasSubstr("Past lease  sessions are killed\n")));
+  EXPECT_EQ(Ctl({"resources", "register", "nobody", "--replace"}), 3);
+  EXPECT_THAT(err_, HasSubstr("RESOURCE_NOT_FOUND"));
   Begin("test-g", {"a"});  // On "db".
   EXPECT_EQ(Ctl({"resources", "remove", "db"}), 1);
   EXPECT_THAT(err_, HasSubstr("RESOURCE_IN_USE"));
@@ -222,7 +244,7 @@ TEST_F(AssentctlTest, DoctorChecksOneSomeOrAllAndOneThatIsBadIsEnough) {
   EXPECT_EQ(Ctl({"doctor", "orders"}), 0) << out_ << err_;
   EXPECT_THAT(out_, AllOf(StartsWith("orders"), ContainsRegex("\nreachable +OK "), ContainsRegex("\nprivileges +OK "),
                           ContainsRegex("\nlock_wait +WARNING .*\n +→ SET GLOBAL lock_wait_timeout = 50;"),
-                          ContainsRegex("\n1 resource: 0 errors, [0-9]+ warnings\n$")));
+                          ContainsRegex("\n1 resource: 0 errors, 1 warning\n$")));
   EXPECT_EQ(Ctl({"doctor"}), 1) << "db is not there";
   EXPECT_THAT(out_, AllOf(StartsWith("db"), HasSubstr("\norders"), ContainsRegex("\nreachable +ERROR "),
                           ContainsRegex("\n2 resources: [1-9] errors?, ")));
@@ -295,6 +317,21 @@ TEST_F(AssentctlTest, WatchWithoutAGtridShowsTheUnfinishedOnes) {
                           Not(HasSubstr("test-rolled-1")), Not(HasSubstr("\x1b"))));
 }
 
+TEST_F(AssentctlTest, InstancesNamesTheOnesThatLive) {
+  for (int i = 0; i < 100 && !absl::StrContains(out_, " db\n"); ++i) {  // It takes up what was registered just now.
+    ASSERT_EQ(Ctl({"instances"}), 0) << err_;
+  }
+  EXPECT_THAT(out_, ContainsRegex(absl::StrCat("1 +", daemon_->address(), " +yes +1 +[0-9.]+ +0 .* db\n")));
+  ASSERT_EQ(Ctl({"instances", "--output", "json"}), 0) << err_;
+  const google::protobuf::Struct json = Json();
+  const auto& instance = json.fields().at("instances").list_value().values(0).struct_value().fields();
+  EXPECT_EQ(instance.at("address").string_value(), daemon_->address());
+  EXPECT_TRUE(instance.at("alive").bool_value());
+  EXPECT_EQ(Ctl({"instances", "everybody"}), 2);
+  daemon_->Kill9();
+  EXPECT_EQ(Ctl({"--timeout=2s", "instances"}), 4);
+}
+
 TEST_F(AssentctlTest, VersionAndHelp) {
   EXPECT_EQ(Ctl({"version"}), 0);
   EXPECT_THAT(out_, StartsWith("assentctl 0."));
@@ -345,9 +382,10 @@ TEST_F(AssentctlTest, TheDocumentationNamesEveryCommandOptionAndExitCode) {
     }
   }
   EXPECT_GT(options, 15);
-  for (const char* command : {"globals list", "globals get", "globals history", "globals watch", "resources register",
-                              "resources list", "resources get", "resources check", "resources remove", "doctor",
-                              "in-doubt", "recover", "retry", "resolve", "health", "version", "completion"}) {
+  for (const char* command :
+       {"globals list", "globals get", "globals history", "globals watch", "resources register", "resources list",
+        "resources get", "resources check", "resources remove", "doctor", "in-doubt", "recover", "retry", "resolve",
+        "instances", "health", "version", "completion"}) {
     EXPECT_THAT(doc, HasSubstr(absl::StrCat("    assentctl ", command)));
   }
   for (int code = 0; code <= 4; ++code) EXPECT_THAT(doc, HasSubstr(absl::StrCat("\n| ", code, " | ")));

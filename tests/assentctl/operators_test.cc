@@ -126,7 +126,7 @@ TEST_F(OperatorsTest, NothingIsInDoubtAndNothingIsToBeDone) {
   EXPECT_EQ(Ctl({"in-doubt", "--locks", "--exit-code", "--resource", kResource}), 0);
   EXPECT_THAT(out_, AllOf(StartsWith("Nothing is in doubt.\n"), HasSubstr("No session waits for a lock of a branch.")));
   EXPECT_EQ(Ctl({"recover", "--resource", kResource}), 0) << err_;
-  EXPECT_THAT(out_, StartsWith("orders: OK; 0 ghosts\nnothing is prepared"));
+  EXPECT_THAT(out_, StartsWith("orders: OK; no ghosts\nnothing is prepared"));
   EXPECT_EQ(Ctl({"retry", "--all"}), 0);
   EXPECT_EQ(out_, "nothing waits for another try\n");
   for (const char* command : {"in-doubt --resource nobody", "recover --resource nobody", "retry --resource nobody",
@@ -199,6 +199,9 @@ TEST_F(OperatorsTest, RecoverSaysWhoseEachXidIsAndTouchesNothingWhenItOnlyLooks)
   server_->Kill9();
   EXPECT_EQ(Ctl({"recover"}), 1);
   EXPECT_THAT(out_, StartsWith("orders: UNREACHABLE: "));
+  EXPECT_EQ(Ctl({"in-doubt", "--locks"}), 0);
+  EXPECT_THAT(out_,
+              AllOf(HasSubstr("Who waits for locks on orders is not known: "), Not(HasSubstr("o session waits"))));
   Await({"doctor"}, "recovery");
   EXPECT_THAT(out_,
               AllOf(ContainsRegex("\nrecovery +ERROR +UNREACHABLE since "), ContainsRegex("\nreachable +ERROR ")));

@@ -11,8 +11,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
+#include "base/address.h"
 #include "base/errors.h"
-#include "resource_manager/address.h"
 #include "tests/fixtures/coordinator_api.h"
 
 namespace assent {
@@ -220,7 +220,9 @@ absl::Status RunWorkload(const BankConfig& config, const WorkloadOptions& option
     if (std::bernoulli_distribution(options.fail_fraction)(random)) {
       request.fail = kAllFailures[any(static_cast<int64_t>(std::size(kAllFailures)))];
     }
-    if (absl::Status status = (*journal)->Append(teller.Transfer(request)); !status.ok()) return status;
+    const JournalEntry entry = teller.Transfer(request);
+    if (options.on_told) options.on_told(entry);
+    if (absl::Status status = (*journal)->Append(entry); !status.ok()) return status;
   }
   if (!client.Flush(kFlushPatience)) {
     return absl::UnavailableError("the coordinator could not be told how all branches ended");

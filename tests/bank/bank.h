@@ -12,6 +12,7 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -36,7 +37,7 @@ struct BankServer {
 };
 
 struct BankConfig {
-  std::string coordinator;  // host:port
+  std::string coordinator;  // host:port, or several, separated by commas.
   std::array<BankServer, kBankServers> servers;
   int64_t accounts = 1000;
   int64_t initial_balance = 1000;
@@ -102,6 +103,8 @@ struct WorkloadOptions {
   uint64_t seed = 1;
   // Ends after the current transfer once it is true; may be null.
   const std::atomic<bool>* stop = nullptr;
+  // Called with what the caller of each transfer was told; may be null.
+  std::function<void(const JournalEntry&)> on_told;
 };
 
 // Random transfers, each written to the journal. Returns when all are made and the coordinator knows how they ended.

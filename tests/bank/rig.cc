@@ -12,6 +12,27 @@ constexpr std::array<const char*, kBankServers> kNames = {"orders", "payments"};
 
 }  // namespace
 
+absl::Status BankRig::StartCoordinator(const BankRigOptions& options) {
+  Assentd::Options coordinator_options = options.coordinator;
+  coordinator_options.cluster = options.cluster;
+  if (options.instances > 0) {
+    AssentdCluster::Options cluster_options;
+    cluster_options.instances = options.instances;
+    cluster_options.instance = std::move(coordinator_options);
+    absl::StatusOr<std::unique_ptr<AssentdCluster>> cluster = AssentdCluster::Start(std::move(cluster_options));
+    if (!cluster.ok()) return cluster.status();
+    cluster_ = *std::move(cluster);
+    config_.coordinator = cluster_->addresses();
+    return absl::OkStatus();
+  }
+  if (coordinator_options.store.empty() && !StoresAreMariaDb()) coordinator_options.store = folder_ + "/assent.db";
+  absl::StatusOr<std::unique_ptr<Assentd>> coordinator = Assentd::Start(std::move(coordinator_options));
+  if (!coordinator.ok()) return coordinator.status();
+  coordinator_ = *std::move(coordinator);
+  config_.coordinator = coordinator_->address();
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::unique_ptr<BankRig>> BankRig::Start(const BankRigOptions& options) {
   std::unique_ptr<BankRig> rig(new BankRig(options.folder));
   for (size_t i = 0; i < kBankServers; ++i) {
@@ -29,13 +50,7 @@ absl::StatusOr<std::unique_ptr<BankRig>> BankRig::Start(const BankRigOptions& op
     file.close();
     if (!file) return absl::InternalError(absl::StrCat("cannot write ", server.password_file));
   }
-  Assentd::Options coordinator_options = options.coordinator;
-  if (coordinator_options.store.empty()) coordinator_options.store = options.folder + "/assent.db";
-  coordinator_options.cluster = options.cluster;
-  absl::StatusOr<std::unique_ptr<Assentd>> coordinator = Assentd::Start(std::move(coordinator_options));
-  if (!coordinator.ok()) return coordinator.status();
-  rig->coordinator_ = *std::move(coordinator);
-  rig->config_.coordinator = rig->coordinator_->address();
+  if (absl::Status status = rig->StartCoordinator(options); !status.ok()) return status;
   rig->config_.accounts = options.accounts;
   rig->config_.initial_balance = options.initial_balance;
   absl::Status status = SetUpBank(rig->config_);

@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "tests/bank/bank.h"
 #include "tests/fixtures/assentd.h"
+#include "tests/fixtures/assentd_cluster.h"
 #include "tests/fixtures/private_mariadb.h"
 
 namespace assent {
@@ -24,6 +25,9 @@ struct BankRigOptions {
   std::vector<std::string> database_options;
   // Further settings of the coordinator's process.
   Assentd::Options coordinator;
+  // Several instances of the coordinator over one MariaDB store; then coordinator() is the first of them. 0: one,
+  // alone.
+  int instances = 0;
   // Gives up with CANCELLED between two steps once it is true; may be null.
   const std::atomic<bool>* stop = nullptr;
 };
@@ -36,17 +40,20 @@ class BankRig {
   const BankConfig& config() const { return config_; }
   // The configuration as a file, for worker processes.
   std::string config_path() const { return folder_ + "/bank.conf"; }
-  Assentd& coordinator() { return *coordinator_; }
+  Assentd& coordinator() { return coordinator_ != nullptr ? *coordinator_ : cluster_->instance(0); }
+  AssentdCluster& cluster() { return *cluster_; }
   PrivateMariaDb& database(int i) { return *databases_[static_cast<size_t>(i)]; }
 
  private:
   explicit BankRig(std::string folder) : folder_(std::move(folder)) {}
+  absl::Status StartCoordinator(const BankRigOptions& options);
 
   const std::string folder_;
   BankConfig config_;
   // In this order: the coordinator goes first, and the databases last.
   std::array<std::unique_ptr<PrivateMariaDb>, kBankServers> databases_;
-  std::unique_ptr<Assentd> coordinator_;
+  std::unique_ptr<Assentd> coordinator_;     // One of the two is there.
+  std::unique_ptr<AssentdCluster> cluster_;  //
 };
 
 }  // namespace assent

@@ -109,6 +109,8 @@ TEST_F(CommandLineTest, CheckConfigFindsWhatOneSettingAloneDoesNotShow) {
       {{"--cluster="}, "cluster must be 1 to 32 bytes"},
       {{"--store=mysql://host/db"}, "store 'mysql://…' is not supported"},
       {{"--store="}, "store must not be empty"},
+      {{"--store=mariadb://a@h/d", "--listen=0.0.0.0:7411", "--insecure"}, "advertise must say where"},
+      {{"--retention=59m"}, "retention must be at least 1h, or 0s"},
       {{"--tls-cert=x"}, "tls-cert and tls-key go together"},
       {{"--tls-cert=/nowhere.pem", "--tls-key=/nowhere.key"}, "cannot read /nowhere.pem"},
       {{"--tls-client-ca=x"}, "tls-client-ca needs tls-cert and tls-key"},

@@ -13,9 +13,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "base/address.h"
 #include "gtest/gtest.h"
 #include "participant_sdk/cpp/global_transaction.h"
-#include "resource_manager/address.h"
 #include "tests/fixtures/assentd.h"
 #include "tests/fixtures/coordinator_api.h"
 #include "tests/fixtures/private_mariadb.h"
@@ -83,6 +83,7 @@ class CommitPathTest : public ::testing::Test {
     dir_ = std::make_unique<TempDir>(*std::move(dir));
     coordinator_syncs_ = std::make_unique<SyncCounter>(dir_->path() + "/coordinator");
     Assentd::Options options;
+    options.store = dir_->path() + "/assent.db";  // Its own forced writes are counted.
     options.environment = coordinator_syncs_->Environment();
     absl::StatusOr<std::unique_ptr<Assentd>> assentd = Assentd::Start(options);
     ASSERT_TRUE(assentd.ok()) << assentd.status();

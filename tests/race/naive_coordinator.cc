@@ -42,17 +42,23 @@ class NaiveRecovery : public BranchRecovery {
   absl::StatusOr<std::vector<BranchFinding>> Examine(absl::Span<const BranchTask> tasks) override {
     return real_->Examine(tasks);
   }
-  absl::StatusOr<absl::optional<int>> CountGhosts() override { return absl::optional<int>(0); }
+  absl::StatusOr<absl::optional<GhostCount>> CountGhosts() override {
+    return absl::optional<GhostCount>(GhostCount{0, /*surely_none=*/true});
+  }
+  absl::StatusOr<std::vector<Xid>> ListOpenWitnesses(const WitnessTable&, absl::string_view, int) override {
+    return std::vector<Xid>();
+  }
   absl::StatusOr<std::vector<v1::LockWait>> LockWaits(absl::Span<const BranchTask> branches, int limit) override {
     return real_->LockWaits(branches, limit);
   }
-  absl::StatusOr<absl::optional<Claim>> ReadClaim(const WitnessTable& witness, absl::string_view cluster,
-                                                  absl::string_view resource) override {
-    return real_->ReadClaim(witness, cluster, resource);
+  absl::Status Install(const absl::optional<WitnessTable>& witness) override { return real_->Install(witness); }
+  absl::Status CheckWitness(const WitnessTable& witness) override { return real_->CheckWitness(witness); }
+  absl::StatusOr<absl::optional<Claim>> ReadClaim(absl::string_view cluster) override {
+    return real_->ReadClaim(cluster);
   }
-  absl::StatusOr<bool> WriteClaim(const WitnessTable& witness, absl::string_view cluster, absl::string_view resource,
-                                  const absl::optional<Claim>& expected, const Claim& claim) override {
-    return real_->WriteClaim(witness, cluster, resource, expected, claim);
+  absl::StatusOr<bool> WriteClaim(absl::string_view cluster, const absl::optional<Claim>& expected,
+                                  const Claim& claim) override {
+    return real_->WriteClaim(cluster, expected, claim);
   }
   // The ghosts that it leaves hold their witnesses locked, and it has no use for them anyway.
   absl::Status ForgetWitnesses(const WitnessTable&, absl::Span<const Xid>) override { return absl::OkStatus(); }

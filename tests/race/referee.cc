@@ -133,11 +133,12 @@ absl::Status RaceReferee::CheckGhosts() {
   for (int i = 0; i < kRaceServers; ++i) {
     const auto recovery = MariaDbRecovery::Connect(rig_->ConnectAs(i), 1);
     if (!recovery.ok()) return recovery.status();
-    const absl::StatusOr<absl::optional<int>> ghosts = (*recovery)->CountGhosts();
+    const absl::StatusOr<absl::optional<GhostCount>> ghosts = (*recovery)->CountGhosts();
     if (!ghosts.ok()) return ghosts.status();
-    if (ghosts->value_or(-1) < 0 || ghosts->value_or(0) > static_cast<int>(open_.size())) {
+    const int count = *ghosts ? (*ghosts)->detached : -1;
+    if (count < 0 || count > static_cast<int>(open_.size())) {
       Violate(absl::StrCat("ghosts on ", RaceRig::ResourceName(i)),
-              absl::StrCat(ghosts->value_or(-1), " ghosts are left (-1: cannot be seen), and ", open_.size(),
+              absl::StrCat(count, " ghosts are left (-1: cannot be seen), and ", open_.size(),
                            " transactions are unfinished"));
     }
   }

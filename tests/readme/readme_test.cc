@@ -4,8 +4,8 @@
 #include <sstream>
 
 #include "absl/strings/str_cat.h"
+#include "base/address.h"
 #include "gtest/gtest.h"
-#include "resource_manager/address.h"
 #include "resource_manager/mariadb_session.h"
 #include "tests/fixtures/assentd.h"
 #include "tests/fixtures/coordinator_api.h"

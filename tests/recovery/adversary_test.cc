@@ -358,12 +358,14 @@ TEST_F(AdversaryTest, AParticipantOnTheWrongServerIsRefusedBeforeItCanPrepare) {
 
 TEST_F(AdversaryTest, LocalhostIsRefusedWhenParticipantsHaveAnotherAddress) {
   Start();
-  const absl::Status refused = rig_->Register(0, [](v1::RegisterResourceRequest* r) {
-    r->mutable_resource()->set_address("localhost:3306");
-    r->mutable_resource()->set_participant_address("db1.example:3306");
-  });
-  EXPECT_EQ(ReasonOf(refused), Reason::INVALID_RESOURCE);
-  EXPECT_THAT(std::string(refused.message()), HasSubstr("would talk to different servers"));
+  for (const char* theirs : {"db1.example:3306", "127.0.0.1:3306", "localhost:3307"}) {
+    const absl::Status refused = rig_->Register(0, [theirs](v1::RegisterResourceRequest* r) {
+      r->mutable_resource()->set_address("localhost:3306");
+      r->mutable_resource()->set_participant_address(theirs);
+    });
+    EXPECT_EQ(ReasonOf(refused), Reason::INVALID_RESOURCE) << theirs;
+    EXPECT_THAT(std::string(refused.message()), HasSubstr("could talk to different servers")) << theirs;
+  }
 }
 
 // --- Databases that are away ----------------------------------------------------------------------------------------

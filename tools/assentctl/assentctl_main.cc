@@ -4,6 +4,7 @@
 #include <functional>
 #include <iostream>
 #include <limits>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,7 @@
 #include "tools/assentctl/doctor.h"
 #include "tools/assentctl/globals.h"
 #include "tools/assentctl/in_doubt.h"
+#include "tools/assentctl/instances.h"
 #include "tools/assentctl/recovery.h"
 #include "tools/assentctl/resources.h"
 #include "tools/assentctl/session.h"
@@ -43,9 +45,9 @@ struct Command {
   int limit = 100;
   absl::Duration interval = absl::Seconds(1);
   int rounds = 0;
-  v1::RegisterResourceRequest registration;
-  bool no_witness = false;
-  bool no_kill_after_lease = false;
+  Registration registration;
+  bool witness = true;
+  bool kill_after_lease = true;
   absl::Duration lease = absl::Seconds(30);       // As the coordinator takes them…
   absl::Duration orphan_age = absl::Seconds(60);  // …if they are not given.
   std::vector<std::string> resources;
@@ -163,53 +165,67 @@ void DeclareGlobals(CLI::App* app, Command* command) {
   });
 }
 
-void DeclareRegister(CLI::App* resources, Command* command) {
-  v1::RegisterResourceRequest* request = &command->registration;
-  v1::Resource* resource = request->mutable_resource();
-  CLI::App* reg = resources->add_subcommand(
-      "register", "Registers a database server, checks it and installs its witness table; prints what was found");
-  AddId(reg, "name", resource->mutable_name(), true);
-  reg->add_option(
-         "--address", *resource->mutable_address(),
-         "the database's host:port or unix:/path/of/socket, as the coordinator reaches it (the coordinator's own "
-         "--address goes before the word `resources`)")
-      ->required()
-      ->check(Utf8())
-      ->type_name("ADDRESS");
-  reg->add_option("--user", *resource->mutable_user(), "the account that the coordinator uses")
-      ->required()
-      ->check(Utf8())
-      ->type_name("NAME");
+// What is registered about a server: the option of each field of v1::Resource, by the field's name.
+std::map<std::string, CLI::Option*> DeclareResourceFields(CLI::App* reg, Command* command) {
+  v1::Resource* resource = command->registration.request.mutable_resource();
+  std::map<std::string, CLI::Option*> fields;
+  fields["address"] =
+      reg->add_option(
+             "--address", *resource->mutable_address(),
+             "the database's host:port or unix:/path/of/socket, as the coordinator reaches it (the coordinator's own "
+             "--address goes before the word `resources`); required without --replace")
+          ->check(Utf8())
+          ->type_name("ADDRESS");
+  fields["user"] = reg->add_option("--user", *resource->mutable_user(),
+                                   "the account that the coordinator uses; required without --replace")
+                       ->check(Utf8())
+                       ->type_name("NAME");
   CLI::Option* env = reg->add_option("--password-env", *resource->mutable_password_env(),
                                      "the variable of the coordinator's environment that holds the password")
                          ->check(Utf8())
                          ->type_name("VARIABLE");
-  reg->add_option("--password-file", *resource->mutable_password_file(),
-                  "the file, readable by the coordinator, that holds the password")
-      ->check(Utf8())
-      ->excludes(env)
-      ->type_name("PATH");
+  fields["password_env"] = env;
+  fields["password_file"] = reg->add_option("--password-file", *resource->mutable_password_file(),
+                                            "the file, readable by the coordinator, that holds the password")
+                                ->check(Utf8())
+                                ->excludes(env)
+                                ->type_name("PATH");
   static std::string engine = "mariadb";
-  reg->add_option("--engine", engine, "what it is")->check(CLI::IsMember({"mariadb"}))->capture_default_str();
-  reg->add_flag("--no-witness", command->no_witness,
-                "no witness table: a branch whose session was lost then stays in doubt until an operator looks");
-  reg->add_option("--witness-schema", *resource->mutable_witness_schema(), "the schema of the table `witness` [assent]")
-      ->check(Utf8())
-      ->type_name("SCHEMA");
-  reg->add_option("--participant-address", *resource->mutable_participant_address(),
-                  "where participants reach it, if that is another address")
-      ->check(Utf8())
-      ->type_name("ADDRESS");
-  const CLI::Option* lease =
+  fields["engine"] =
+      reg->add_option("--engine", engine, "what it is")->check(CLI::IsMember({"mariadb"}))->capture_default_str();
+  fields["witness"] = reg->add_flag("--witness,!--no-witness", command->witness,
+                                    "whether branches leave a witness row [they do]; without, a branch whose session "
+                                    "was lost stays in doubt until an "
+                                    "operator looks");
+  fields["witness_schema"] = reg->add_option("--witness-schema", *resource->mutable_witness_schema(),
+                                             "the schema of the table `witness` [assent]")
+                                 ->check(Utf8())
+                                 ->type_name("SCHEMA");
+  fields["participant_address"] =
+      reg->add_option("--participant-address", *resource->mutable_participant_address(),
+                      "where participants reach it, if that is another address; '' for no other")
+          ->check(Utf8())
+          ->type_name("ADDRESS");
+  fields["lease"] =
       AddDuration(reg, "--lease", &command->lease,
                   "how long after the decision a participant may take to finish its branch, from 1s to 1h");
-  reg->add_flag("--no-kill-after-lease", command->no_kill_after_lease,
-                "never kill a session that has held its branch past the lease: that stays in doubt until it ends");
-  const CLI::Option* orphan_age =
-      AddDuration(reg, "--orphan-age", &command->orphan_age,
-                  "how long an xid of this cluster without a record is left alone, from 1s to 24h");
+  fields["kill_after_lease"] = reg->add_flag(
+      "--kill-after-lease,!--no-kill-after-lease", command->kill_after_lease,
+      "whether a session that has held its branch past the lease is killed [it is]; else that stays in doubt until it "
+      "ends");
+  fields["orphan_age"] = AddDuration(reg, "--orphan-age", &command->orphan_age,
+                                     "how long an xid of this cluster without a record is left alone, from 1s to 24h");
+  return fields;
+}
+
+void DeclareRegister(CLI::App* resources, Command* command) {
+  CLI::App* reg = resources->add_subcommand(
+      "register", "Registers a database server, checks it and installs its witness table; prints what was found");
+  AddId(reg, "name", command->registration.request.mutable_resource()->mutable_name(), true);
+  const std::map<std::string, CLI::Option*> fields = DeclareResourceFields(reg, command);
   static bool replace = false, allow_unreachable = false, accept_server = false, take_over = false;
-  reg->add_flag("--replace", replace, "replace a resource of this name");
+  reg->add_flag("--replace", replace,
+                "change one that is registered: only what is given changes, and what changed is shown");
   reg->add_flag("--accept-server", accept_server,
                 "accept the server that answers although it is another one than before, or an older copy of its data; "
                 "with --replace");
@@ -221,13 +237,26 @@ void DeclareRegister(CLI::App* resources, Command* command) {
               R"(  assentctl resources register orders --address db1:3306 --user assent --password-env ORDERS_PASSWORD
   assentctl resources register orders --address 10.0.0.7:3306 --participant-address db1.shop.example:3306 \\
       --user assent --password-file /etc/assent/orders --lease 10s
+  assentctl resources register orders --replace --lease 1m         all else stays as it is
 )");
-  reg->callback([command, request, resource, lease, orphan_age] {
+  reg->callback([command, fields] {
+    v1::RegisterResourceRequest* request = &command->registration.request;
+    v1::Resource* resource = request->mutable_resource();
+    for (const auto& field : fields) {
+      if (field.second->count() > 0) command->registration.given.insert(field.first);
+    }
+    const auto given = [command](const char* field) { return command->registration.given.count(field) > 0; };
+    for (const char* field : {"address", "user"}) {
+      if (!replace && !given(field)) throw CLI::RequiredError(absl::StrCat("--", field));  // CLI11's way.
+    }
     resource->set_engine(v1::Resource::ENGINE_MARIADB);
-    if (command->no_witness) resource->set_witness(v1::WITNESS_DISABLED);
-    if (command->no_kill_after_lease) resource->set_kill_after_lease(v1::KILL_AFTER_LEASE_DISABLED);
-    if (lease->count() > 0) SetDuration(command->lease, resource->mutable_lease());
-    if (orphan_age->count() > 0) SetDuration(command->orphan_age, resource->mutable_orphan_age());
+    if (given("witness")) resource->set_witness(command->witness ? v1::WITNESS_ENABLED : v1::WITNESS_DISABLED);
+    if (given("kill_after_lease")) {
+      resource->set_kill_after_lease(command->kill_after_lease ? v1::KILL_AFTER_LEASE_ENABLED
+                                                               : v1::KILL_AFTER_LEASE_DISABLED);
+    }
+    if (given("lease")) SetDuration(command->lease, resource->mutable_lease());
+    if (given("orphan_age")) SetDuration(command->orphan_age, resource->mutable_orphan_age());
     request->set_replace(replace);
     request->set_accept_server(accept_server);
     request->set_take_over(take_over);
@@ -408,6 +437,8 @@ void Declare(CLI::App* app, Command* command) {
   DeclareInDoubt(app, command);
   DeclareRecovery(app, command);
   DeclareResolve(app, command);
+  app->add_subcommand("instances", "Lists the coordinators that share the store, and which of them recovers what")
+      ->callback([command] { command->run = ListInstances; });
   app->add_subcommand("health", "Says whether the coordinator serves; exit code 1 if not")->callback([command] {
     command->run = Health;
   });

@@ -55,7 +55,7 @@ absl::StatusOr<Diagnosis> Diagnose(Session* session, const std::string& name,
   if (!checked.ok()) {
     *findings.Add() = MakeFinding(
         "check", v1::Finding::SEVERITY_ERROR, ToText(checked),
-        absl::StrCat("Correct the cause, or the registration: assentctl resources register ", name, " … --replace"));
+        absl::StrCat("Correct the cause, or the registration: assentctl resources register ", name, " --replace"));
   }
   findings.MergeFrom(diagnosis.check.findings());
   diagnosis.check.mutable_findings()->Swap(&findings);
@@ -86,7 +86,7 @@ absl::optional<v1::Finding> FindingOf(const ResourceStatus& status, absl::Time n
       return MakeFinding(kCheck, v1::Finding::SEVERITY_ERROR, detail,
                          absl::StrCat("Correct its address, or, if this server is the right one: assentctl resources "
                                       "register ",
-                                      status.resource(), " … --replace --accept-server"));
+                                      status.resource(), " --replace --accept-server"));
     default: return absl::nullopt;
   }
 }

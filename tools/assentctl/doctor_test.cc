@@ -62,7 +62,7 @@ TEST(DoctorTest, WhatTheRecoverySeesIsAFindingUnlessItIsWell) {
   finding = FindingOf(status, kNow);
   ASSERT_TRUE(finding.has_value());
   EXPECT_EQ(finding->severity(), v1::Finding::SEVERITY_ERROR);
-  EXPECT_THAT(finding->remedy(), ContainsRegex("register orders .* --replace --accept-server"));
+  EXPECT_THAT(finding->remedy(), HasSubstr("register orders --replace --accept-server"));
 }
 
 TEST(DoctorTest, TheSummaryCounts) {

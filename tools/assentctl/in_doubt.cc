@@ -21,6 +21,8 @@ constexpr int kMaxPage = 1000;
 
 bool IsWell(const ResourceStatus& status) { return status.state() == ResourceStatus::STATE_OK; }
 
+bool IsQuarantined(const ResourceStatus& status) { return status.state() == ResourceStatus::STATE_QUARANTINED; }
+
 std::string Count(size_t count, absl::string_view one, absl::string_view many) {
   return absl::StrCat(count, " ", count == 1 ? one : many);
 }
@@ -43,7 +45,13 @@ std::string Headline(const v1::ListInDoubtResponse& response) {
     globals.insert(branch.gtrid());
     if (branch.alarm()) ++alarms;
   }
-  if (globals.empty()) return "Nothing is in doubt.\n";
+  const size_t quarantined =
+      static_cast<size_t>(std::count_if(response.resources().begin(), response.resources().end(), IsQuarantined));
+  if (globals.empty() && quarantined == 0) return "Nothing is in doubt.\n";
+  if (globals.empty()) {
+    return absl::StrCat("Nothing is in doubt, but ", Count(quarantined, "resource is", "resources are"),
+                        " quarantined.\n");
+  }
   const size_t branches = static_cast<size_t>(response.branches_size());
   return absl::StrCat(Count(branches, "branch", "branches"), " of ",
                       Count(globals.size(), "transaction", "transactions"), branches == 1 ? " is" : " are",
@@ -100,6 +108,18 @@ std::string RenderResources(const v1::ListInDoubtResponse& response, absl::Time 
   return absl::StrCat(table.Render(), well == 0 ? "" : Count(well, "other is well.\n", "others are well.\n"));
 }
 
+// "Nobody" is said only of resources that could be asked.
+std::string RenderLocks(const v1::ListInDoubtResponse& response) {
+  std::string unknown;
+  for (const v1::LocksUnknown& resource : response.locks_unknown()) {
+    absl::StrAppend(&unknown, "Who waits for locks on ", Escape(resource.resource()),
+                    " is not known: ", Escape(resource.detail()), "\n");
+  }
+  if (unknown.empty() || !response.lock_waits().empty()) return RenderLockWaits(response.lock_waits()) + unknown;
+  const bool all = response.locks_unknown_size() >= response.resources_size();
+  return absl::StrCat(all ? "" : "On the other resources no session waits for a lock of a branch.\n", unknown);
+}
+
 }  // namespace
 
 absl::Status FetchInDoubt(Session* session, const std::string& resource, bool with_locks,
@@ -123,8 +143,7 @@ absl::Status FetchInDoubt(Session* session, const std::string& resource, bool wi
 bool HasAlarm(const v1::ListInDoubtResponse& response) {
   return std::any_of(response.branches().begin(), response.branches().end(),
                      [](const InDoubtBranch& branch) { return branch.alarm(); }) ||
-         std::any_of(response.resources().begin(), response.resources().end(),
-                     [](const ResourceStatus& status) { return status.state() == ResourceStatus::STATE_QUARANTINED; });
+         std::any_of(response.resources().begin(), response.resources().end(), IsQuarantined);
 }
 
 std::string RenderLockWaits(const google::protobuf::RepeatedPtrField<v1::LockWait>& waits) {
@@ -143,7 +162,7 @@ std::string RenderInDoubt(const v1::ListInDoubtResponse& response, const InDoubt
   std::vector<std::string> parts = {Headline(response)};
   const std::string branches = RenderBranches(response, options.limit, now);
   if (!branches.empty()) parts.push_back(branches);
-  if (options.with_locks) parts.push_back(RenderLockWaits(response.lock_waits()));
+  if (options.with_locks) parts.push_back(RenderLocks(response));
   parts.push_back(RenderResources(response, now));
   return absl::StrJoin(parts, "\n");
 }

@@ -136,5 +136,28 @@ TEST(InDoubtTest, LocksAreShownIfAskedFor) {
   EXPECT_THAT(text, ContainsRegex("\\? +0s +9 +\\? +\\?\n"));
 }
 
+// What could not be asked is not "nobody".
+TEST(InDoubtTest, ResourcesWhoseLocksCouldNotBeAskedForAreNamed) {
+  v1::ListInDoubtResponse response;
+  InDoubtOptions options;
+  options.with_locks = true;
+  AddResource("orders", v1::ResourceStatus::STATE_OK, &response);
+  AddResource("payments", v1::ResourceStatus::STATE_UNREACHABLE, &response);
+  v1::LocksUnknown* unknown = response.add_locks_unknown();
+  unknown->set_resource("payments");
+  unknown->set_detail("connection refused\x1b[31m");
+  const std::string said = "Who waits for locks on payments is not known: connection refused\\x1b[31m\n";
+  EXPECT_THAT(RenderInDoubt(response, options, kNow),
+              AllOf(HasSubstr("On the other resources no session waits for a lock of a branch.\n" + said),
+                    Not(HasSubstr("No session waits"))));
+  response.add_lock_waits()->set_waiting_connection_id(21);
+  EXPECT_THAT(RenderInDoubt(response, options, kNow),
+              AllOf(HasSubstr(said), ContainsRegex("\n21 "), Not(HasSubstr("no session waits"))));
+  response.clear_lock_waits();
+  response.add_locks_unknown()->set_resource("orders");
+  EXPECT_THAT(RenderInDoubt(response, options, kNow),
+              AllOf(HasSubstr(said), HasSubstr("locks on orders is not known"), Not(HasSubstr("o session waits"))));
+}
+
 }  // namespace
 }  // namespace assent

@@ -22,7 +22,11 @@ using Stub = v1::CoordinatorService::StubInterface;
 
 std::string GhostText(const v1::ResourceReport& report) {
   if (report.ghosts() < 0) return "ghosts could not be counted (see assentctl doctor)";
-  return absl::StrCat(report.ghosts(), report.ghosts() == 1 ? " ghost" : " ghosts");
+  if (report.ghosts() == 0) return "no ghosts";
+  return absl::StrCat(report.ghosts(), report.ghosts() == 1 ? " ghost" : " ghosts",
+                      " (prepared, with locks, and lost sight of by the server): those of branches with a witness are "
+                      "repaired; what is "
+                      "still counted after a minute comes back as prepared when the server is restarted");
 }
 
 std::string RenderResource(const v1::ResourceReport& report, bool dry_run, absl::Time now) {

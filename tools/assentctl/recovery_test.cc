@@ -34,7 +34,7 @@ TEST(ReportTest, EachXidWithWhatWasFoundAndDone) {
   EXPECT_EQ(RenderReport(response, false, kNow), "No resources are registered.\n");
   v1::ResourceReport* report = AddReport("orders", v1::ResourceStatus::STATE_OK, &response);
   EXPECT_EQ(RenderReport(response, false, kNow),
-            "orders: OK; 0 ghosts\nnothing is prepared and nothing is to be finished\n");
+            "orders: OK; no ghosts\nnothing is prepared and nothing is to be finished\n");
   report->set_ghosts(1);
   v1::XidReport* ours = report->add_xids();
   ours->set_kind(v1::XidReport::KIND_OURS);
@@ -57,7 +57,8 @@ TEST(ReportTest, EachXidWithWhatWasFoundAndDone) {
   report->set_xids_omitted(3);
   const std::string text = RenderReport(response, false, kNow);
   EXPECT_THAT(text,
-              AllOf(HasSubstr("orders: OK; 1 ghost\n"), HasSubstr("  DONE\n"),
+              AllOf(HasSubstr("orders: OK; 1 ghost (prepared, with locks, and lost sight of by the server)"),
+                    HasSubstr("  DONE\n"),
                     ContainsRegex("OURS +shop-1 +b1 +COMMITTING +COMMIT +COMMITTED +committed\n +witness present\n"),
                     ContainsRegex("ORPHAN +shop-2 +b1 +no record +nothing proven +is rolled back in 40s\n"),
                     ContainsRegex("FOREIGN .format 1. +0xff00 +no record"), HasSubstr("3 more are not shown\n")));

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "base/timestamp.h"
+#include "google/protobuf/util/field_mask_util.h"
 #include "tools/assentctl/text.h"
 #include "tools/assentctl/words.h"
 
@@ -22,6 +23,16 @@ std::string PasswordText(const v1::Resource& resource) {
 
 std::string WitnessText(const v1::Resource& resource) {
   return resource.witness() == v1::WITNESS_DISABLED ? "none" : absl::StrCat(resource.witness_schema(), ".witness");
+}
+
+std::string LeaseText(const v1::Resource& resource) {
+  return resource.kill_after_lease() == v1::KILL_AFTER_LEASE_DISABLED ? "sessions are left alone"
+                                                                      : "sessions are killed";
+}
+
+// Empty for none.
+std::string DurationText(const google::protobuf::Duration& duration) {
+  return duration.seconds() == 0 && duration.nanos() == 0 ? "" : absl::FormatDuration(GetDuration(duration));
 }
 
 }  // namespace
@@ -41,9 +52,6 @@ bool HasError(const Findings& findings) {
 }
 
 std::string RenderResource(const v1::Resource& resource, absl::Time now) {
-  const auto span = [](const google::protobuf::Duration& duration) {
-    return duration.seconds() == 0 && duration.nanos() == 0 ? "" : absl::FormatDuration(GetDuration(duration));
-  };
   Sheet sheet;
   sheet.Add("Name", resource.name());
   sheet.Add("Engine", EngineWord(resource.engine()));
@@ -52,10 +60,9 @@ std::string RenderResource(const v1::Resource& resource, absl::Time now) {
   sheet.Add("User", resource.user());
   sheet.Add("Password", PasswordText(resource));
   sheet.Add("Witness", WitnessText(resource));
-  sheet.Add("Lease", span(resource.lease()));
-  sheet.Add("Past lease", resource.kill_after_lease() == v1::KILL_AFTER_LEASE_DISABLED ? "sessions are left alone"
-                                                                                       : "sessions are killed");
-  sheet.Add("Orphan age", span(resource.orphan_age()));
+  sheet.Add("Lease", DurationText(resource.lease()));
+  sheet.Add("Past lease", LeaseText(resource));
+  sheet.Add("Orphan age", DurationText(resource.orphan_age()));
   sheet.Add("Server", resource.server());
   sheet.Add("Epoch", resource.epoch() == 0 ? "" : absl::StrCat(resource.epoch()));
   sheet.Add("Registered", At(resource.create_time(), now));
@@ -76,12 +83,69 @@ absl::Status FetchResources(Session* session, v1::ListResourcesResponse* all) {
   return absl::OkStatus();
 }
 
-int RegisterResource(Session* session, const v1::RegisterResourceRequest& request) {
+v1::Resource Merge(const v1::Resource& registered, const Registration& registration) {
+  const auto given = [&registration](const char* field) { return registration.given.count(field) > 0; };
+  v1::Resource merged = registered;
+  merged.clear_create_time();
+  merged.clear_update_time();
+  merged.clear_server();
+  merged.clear_epoch();
+  if (given("password_env") || given("password_file")) {
+    merged.clear_password_env();
+    merged.clear_password_file();
+  }
+  google::protobuf::FieldMask mask;
+  for (const std::string& field : registration.given) mask.add_paths(field);
+  google::protobuf::util::FieldMaskUtil::MergeOptions options;
+  options.set_replace_message_fields(true);
+  google::protobuf::util::FieldMaskUtil::MergeMessageTo(registration.request.resource(), mask, options, &merged);
+  return merged;
+}
+
+std::string RenderChanges(const v1::Resource& before, const v1::Resource& now) {
+  struct Field {
+    const char* name;
+    std::string before, now;
+  };
+  Table table({"CHANGED", "BEFORE", "NOW"});
+  for (const Field& field :
+       {Field{"Engine", std::string(EngineWord(before.engine())), std::string(EngineWord(now.engine()))},
+        Field{"Address", before.address(), now.address()},
+        Field{"Participants", before.participant_address(), now.participant_address()},
+        Field{"User", before.user(), now.user()}, Field{"Password", PasswordText(before), PasswordText(now)},
+        Field{"Witness", WitnessText(before), WitnessText(now)},
+        Field{"Lease", DurationText(before.lease()), DurationText(now.lease())},
+        Field{"Past lease", LeaseText(before), LeaseText(now)},
+        Field{"Orphan age", DurationText(before.orphan_age()), DurationText(now.orphan_age())},
+        Field{"Server", before.server(), now.server()}}) {
+    if (field.before == field.now) continue;
+    table.Add({field.name, field.before.empty() ? "none" : field.before, field.now.empty() ? "none" : field.now});
+  }
+  return table.empty() ? "Nothing of what was registered has changed.\n" : table.Render();
+}
+
+int RegisterResource(Session* session, const Registration& registration) {
+  v1::RegisterResourceRequest request = registration.request;
+  absl::optional<v1::Resource> before;
+  if (request.replace()) {
+    v1::GetResourceRequest get;
+    get.set_name(request.resource().name());
+    v1::GetResourceResponse found;
+    const absl::Status status = session->Call(session->resources(), &Stub::GetResource, get, &found);
+    // One that is not there yet is registered if enough is known about it.
+    const bool complete = registration.given.count("address") > 0 && registration.given.count("user") > 0;
+    if (!status.ok() && !(absl::IsNotFound(status) && complete)) return session->Fail(status);
+    if (status.ok()) {
+      *request.mutable_resource() = Merge(found.resource(), registration);
+      before = found.resource();
+    }
+  }
   v1::RegisterResourceResponse response;
   const absl::Status status =
       session->Call(session->resources(), &Stub::RegisterResource, request, &response, Pace::kSlow);
-  return Show(session, status, response, [](const v1::RegisterResourceResponse& registered) {
+  return Show(session, status, response, [&before](const v1::RegisterResourceResponse& registered) {
     return absl::StrCat(RenderResource(registered.resource(), absl::Now()), "\n",
+                        before ? RenderChanges(*before, registered.resource()) + "\n" : "",
                         RenderFindings(registered.findings()));
   });
 }

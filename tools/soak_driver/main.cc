@@ -15,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "base/errors.h"
+#include "tests/failover/failover.h"
 #include "tests/race/race.h"
 
 namespace assent {
@@ -24,7 +25,9 @@ constexpr int kExitUsage = 2;
 constexpr size_t kMaxShown = 20;
 
 constexpr char kUsage[] =
-    "usage: tools/soak race [--threads N] [--transactions M] [--binlog on|off|both] [--ghosts PERCENT] [--seed S]\n"
+    "usage: tools/soak race|failover [OPTION]...\n"
+    "\n"
+    "tools/soak race [--threads N] [--transactions M] [--binlog on|off|both] [--ghosts PERCENT] [--seed S]\n"
     "\n"
     "The close-and-reset race. N threads (32) run M transactions (8000) with a branch on each of two private MariaDB\n"
     "servers, and close or reset every connection as soon as its branch has voted PREPARED; assentd has to finish "
@@ -39,7 +42,21 @@ constexpr char kUsage[] =
     "\n"
     "Ends with a line `race: M transactions, V violations, G ghosts healed`; exits with 1 if V > 0 or if a "
     "transaction\n"
-    "did not finish.\n";
+    "did not finish.\n"
+    "\n"
+    "tools/soak failover [--minutes N] [--seed S]\n"
+    "\n"
+    "The loss of coordinators. Three assentd on one MariaDB store; 32 workers transfer money between two servers; for "
+    "N\n"
+    "minutes (10) every 5 s any of the three is killed with -9 or frozen past its lease, and the store's server is "
+    "killed\n"
+    "and started again twice, the second time with an instance. Then balances, ledgers, and what callers were told "
+    "are\n"
+    "held against each other.\n"
+    "\n"
+    "Ends with a line `failover: K kills, V violations, longest stall S s`: how many instances were lost, and the "
+    "longest\n"
+    "time during which no instance committed anything, but for restarts of the store; exits with 1 if V > 0.\n";
 
 void Say(absl::string_view text) {
   absl::PrintF("%s\n", text);
@@ -47,8 +64,11 @@ void Say(absl::string_view text) {
 }
 
 struct Command {
+  enum class Kind { kRace, kFailover };
+  Kind kind = Kind::kRace;
   RaceLoad load;
   std::vector<bool> binlog = {true};
+  FailoverOptions failover;
 };
 
 bool ParseBinlog(const std::string& value, std::vector<bool>* binlog) {
@@ -58,9 +78,36 @@ bool ParseBinlog(const std::string& value, std::vector<bool>* binlog) {
   return value == "on" || value == "off" || value == "both";
 }
 
+bool ParseRaceOption(const std::string& name, const std::string& value, Command* command) {
+  if (name == "--threads") {
+    return absl::SimpleAtoi(value, &command->load.threads) && command->load.threads >= 1 &&
+           command->load.threads <= 1000;
+  }
+  if (name == "--transactions") {
+    return absl::SimpleAtoi(value, &command->load.transactions) && command->load.transactions >= 1;
+  }
+  if (name == "--seed") return absl::SimpleAtoi(value, &command->load.seed);
+  if (name == "--ghosts") {
+    double percent = 0;
+    if (!absl::SimpleAtod(value, &percent) || percent < 0 || percent > 100) return false;
+    command->load.ghost_fraction = percent / 100;
+    return true;
+  }
+  return name == "--binlog" && ParseBinlog(value, &command->binlog);
+}
+
+bool ParseFailoverOption(const std::string& name, const std::string& value, Command* command) {
+  if (name == "--seed") return absl::SimpleAtoi(value, &command->failover.seed);
+  double minutes = 0;
+  if (name != "--minutes" || !absl::SimpleAtod(value, &minutes) || minutes < 0.5 || minutes > 10000) return false;
+  command->failover.duration = absl::Minutes(minutes);
+  return true;
+}
+
 // False: not a command line of ours.
 bool Parse(const std::vector<std::string>& arguments, Command* command) {
-  if (arguments.empty() || arguments[0] != "race") return false;
+  if (arguments.empty() || (arguments[0] != "race" && arguments[0] != "failover")) return false;
+  command->kind = arguments[0] == "race" ? Command::Kind::kRace : Command::Kind::kFailover;
   for (size_t i = 1; i < arguments.size(); ++i) {
     std::string name = arguments[i];
     std::string value;
@@ -70,21 +117,8 @@ bool Parse(const std::vector<std::string>& arguments, Command* command) {
     } else if (++i < arguments.size()) {
       value = arguments[i];
     }
-    bool good = false;
-    if (name == "--threads") {
-      good = absl::SimpleAtoi(value, &command->load.threads) && command->load.threads >= 1 &&
-             command->load.threads <= 1000;
-    } else if (name == "--transactions") {
-      good = absl::SimpleAtoi(value, &command->load.transactions) && command->load.transactions >= 1;
-    } else if (name == "--seed") {
-      good = absl::SimpleAtoi(value, &command->load.seed);
-    } else if (name == "--ghosts") {
-      double percent = 0;
-      good = absl::SimpleAtod(value, &percent) && percent >= 0 && percent <= 100;
-      command->load.ghost_fraction = percent / 100;
-    } else if (name == "--binlog") {
-      good = ParseBinlog(value, &command->binlog);
-    }
+    const bool good = command->kind == Command::Kind::kRace ? ParseRaceOption(name, value, command)
+                                                            : ParseFailoverOption(name, value, command);
     if (!good) return false;
   }
   return true;
@@ -116,22 +150,7 @@ absl::StatusOr<RaceReport> RunOne(const Command& command, bool binlog) {
   return report;
 }
 
-int Main(int argc, char** argv) {
-  FLAGS_logtostderr = true;
-  FLAGS_minloglevel = google::GLOG_ERROR;
-  google::InitGoogleLogging(argv[0]);
-  const std::vector<std::string> arguments(argv + 1, argv + argc);
-  for (const std::string& argument : arguments) {
-    if (argument != "--help" && argument != "-h") continue;
-    std::fputs(kUsage, stdout);
-    return 0;
-  }
-  Command command;
-  command.load.seed = std::random_device()();
-  if (!Parse(arguments, &command)) {
-    std::fputs(kUsage, stderr);
-    return kExitUsage;
-  }
+int Race(const Command& command) {
   bool ok = true;
   int64_t transactions = 0;
   int64_t violations = 0;
@@ -149,6 +168,46 @@ int Main(int argc, char** argv) {
   }
   Say(absl::StrFormat("race: %d transactions, %d violations, %d ghosts healed", transactions, violations, healed));
   return ok ? 0 : 1;
+}
+
+int Failover(FailoverOptions options) {
+  options.progress = [](const std::string& line) { Say(absl::StrCat("    ", line)); };
+  Say(absl::StrFormat("%d coordinators, %d workers, %s, seed %d", options.instances, options.workers,
+                      absl::FormatDuration(options.duration), options.seed));
+  const absl::StatusOr<FailoverReport> report = RunFailover(options);
+  if (!report.ok()) {
+    Say(absl::StrCat("it could not go on: ", ToText(report.status())));
+    return 1;
+  }
+  Say(
+      absl::StrFormat("    %d committed, %d rolled back; %d instances killed, %d frozen past their lease\n"
+                      "    %d restarts of the store, longest stall for them %.2f s",
+                      report->committed, report->rolled_back, report->killed, report->frozen, report->store_restarts,
+                      absl::ToDoubleSeconds(report->longest_stall_of_store)));
+  ShowLines("VIOLATION", report->violations);
+  Say(absl::StrFormat("failover: %d kills, %d violations, longest stall %.2f s", report->killed + report->frozen,
+                      report->violation_count, absl::ToDoubleSeconds(report->longest_stall)));
+  return report->violation_count == 0 ? 0 : 1;
+}
+
+int Main(int argc, char** argv) {
+  FLAGS_logtostderr = true;
+  FLAGS_minloglevel = google::GLOG_ERROR;
+  google::InitGoogleLogging(argv[0]);
+  const std::vector<std::string> arguments(argv + 1, argv + argc);
+  for (const std::string& argument : arguments) {
+    if (argument != "--help" && argument != "-h") continue;
+    std::fputs(kUsage, stdout);
+    return 0;
+  }
+  Command command;
+  command.load.seed = std::random_device()();
+  command.failover.seed = command.load.seed;
+  if (!Parse(arguments, &command)) {
+    std::fputs(kUsage, stderr);
+    return kExitUsage;
+  }
+  return command.kind == Command::Kind::kRace ? Race(command) : Failover(command.failover);
 }
 
 }  // namespace

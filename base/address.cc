@@ -1,4 +1,4 @@
-#include "resource_manager/address.h"
+#include "base/address.h"
 
 #include <algorithm>
 

@@ -1,6 +1,6 @@
 // Where a database server listens: the one place that reads Resource.address.
-#ifndef ASSENT_RESOURCE_MANAGER_ADDRESS_H_
-#define ASSENT_RESOURCE_MANAGER_ADDRESS_H_
+#ifndef ASSENT_BASE_ADDRESS_H_
+#define ASSENT_BASE_ADDRESS_H_
 
 #include <string>
 
@@ -25,4 +25,4 @@ std::string ToString(const Address& address);
 
 }  // namespace assent
 
-#endif  // ASSENT_RESOURCE_MANAGER_ADDRESS_H_
+#endif  // ASSENT_BASE_ADDRESS_H_

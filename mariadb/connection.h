@@ -1,0 +1,138 @@
+// MariaDbConnection: one connection to a MariaDB server, as both the store and the sessions of branches use it.
+//
+// A batch of statements is sent with Send and its answers are read with Receive, so that one thread can send to many
+// connections before it waits for any. After a Send the answer is due: Receive must be next (anything else is a
+// programming error and dies). A Send never fails and never waits for the server; what goes wrong is in the answer.
+// There is no automatic reconnect.
+#ifndef ASSENT_MARIADB_CONNECTION_H_
+#define ASSENT_MARIADB_CONNECTION_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "absl/types/optional.h"
+#include "base/address.h"
+#include "mariadb/db_error.h"
+
+struct st_mysql;  // Connector/C's MYSQL.
+
+namespace assent {
+
+// TLS to the server. All paths are of PEM files.
+struct ConnectTls {
+  bool required = false;  // False: plain text.
+  std::string ca;         // Who signs the server's certificate; empty: the machine's own list.
+  std::string cert;       // What this client shows, with its key; may be empty.
+  std::string key;
+  bool verify = true;  // The certificate must be signed, and made out for the host. False: only against listeners.
+};
+
+struct ConnectOptions {
+  Address address;
+  std::string user;
+  std::string password;  // Never logged, never part of a message.
+  std::string database;  // May be empty.
+  ConnectTls tls;
+  absl::Duration connect_timeout = absl::Seconds(10);
+  // How long a read may wait for the server before the connection counts as lost; also bounds every statement of the
+  // application, so it is generous. Whole seconds, at least one.
+  absl::Duration read_timeout = absl::Minutes(10);
+  absl::Duration write_timeout = absl::Seconds(30);
+  // Session variable lock_wait_timeout, in whole seconds: how long XA PREPARE and COMMIT (and DDL locks) wait for a
+  // backup or FLUSH TABLES WITH READ LOCK. The server's default is a day. Set by whoever sets the session up.
+  absl::Duration lock_wait_timeout = absl::Seconds(50);
+};
+
+// What one statement answered. All rows are in memory.
+struct ResultSet {
+  std::vector<std::string> columns;                            // Empty: the statement has no rows to answer.
+  std::vector<std::vector<absl::optional<std::string>>> rows;  // nullopt: SQL NULL. Bytes as they came.
+  uint64_t affected_rows = 0;                                  // Of a statement without columns.
+  uint64_t last_insert_id = 0;
+  unsigned int warnings = 0;
+  // The server's report on the state of the transaction, if one came along (session_track_transaction_info).
+  absl::optional<std::string> transaction_state;
+};
+
+struct QueryResult {
+  DbError error;  // Of the statement that failed; the ones behind it did not run.
+  // Of the statements that succeeded, in order: one for a plain statement, more for a procedure or several statements.
+  std::vector<ResultSet> results;
+
+  bool ok() const { return error.ok(); }
+  // The rows of the first result that has columns; none if there is none.
+  const std::vector<std::vector<absl::optional<std::string>>>& rows() const;
+  // The rows changed by the last statement without columns; 0 if there is none.
+  uint64_t affected_rows() const;
+};
+
+// Thread-compatible: one thread at a time.
+class MariaDbConnection {
+ public:
+  // Connects with multi-statements, utf8mb4 and only such ways to prove the password that never show it.
+  // DATABASE_UNREACHABLE or, if the server refuses, DATABASE_ERROR with its error.
+  static absl::StatusOr<std::unique_ptr<MariaDbConnection>> Connect(const ConnectOptions& options);
+  // Uses a connection that somebody else owns. Switches on multi-statements, and Connector/C's reconnect off.
+  static absl::StatusOr<std::unique_ptr<MariaDbConnection>> Adopt(st_mysql* handle);
+
+  // Closes an owned connection; an adopted one stays open.
+  ~MariaDbConnection() { Close(); }
+  MariaDbConnection(const MariaDbConnection&) = delete;
+  MariaDbConnection& operator=(const MariaDbConnection&) = delete;
+
+  void Send(absl::string_view sql);
+  QueryResult Receive();
+  QueryResult Query(absl::string_view sql);
+  // True if the last Send put something on the wire; false: the server certainly saw nothing of it.
+  bool sent() const { return sent_; }
+
+  // The server's id of this connection, as in its process list.
+  uint64_t id() const { return id_; }
+  // True once the connection cannot be used any more. All later queries answer LostError.
+  bool lost() const { return lost_; }
+  void MarkLost() { lost_ = true; }
+  // Closes an owned connection or lets go of an adopted one, whatever is due; lost() from then on.
+  void Close();
+  // Ends the connection at the server, so that nobody can use it any more: closes an owned one, shuts an adopted one
+  // down; lost() from then on.
+  void Shutdown();
+  // Its owner has closed the adopted connection: the handle must not be touched any more; lost() from then on.
+  void Forget();
+  // True if the server has closed the connection and nothing was noticed yet. One system call.
+  bool PeerHasClosed() const;
+  // As of the server's last answer that was not an error.
+  bool InTransaction() const;
+  int Socket() const;
+  // Batches sent; each has one answer.
+  int64_t round_trips() const { return round_trips_; }
+  // Null after Close.
+  st_mysql* handle() { return mysql_; }
+
+  static DbError LostError();
+
+ private:
+  MariaDbConnection(st_mysql* mysql, bool owned) : mysql_(mysql), owned_(owned) {}
+  // Reads one statement's answer; false on error (in *error).
+  bool ReceiveOne(ResultSet* result, DbError* error);
+  DbError TakeError();
+
+  st_mysql* mysql_;
+  const bool owned_;
+  uint64_t id_ = 0;
+  bool lost_ = false;
+  bool answer_due_ = false;
+  bool sent_ = false;
+  int64_t round_trips_ = 0;
+};
+
+// The duration as servers and Connector/C count it: whole seconds, rounded up, one to a year.
+unsigned int WholeSeconds(absl::Duration duration);
+
+}  // namespace assent
+
+#endif  // ASSENT_MARIADB_CONNECTION_H_

@@ -1,0 +1,33 @@
+// The SQL of a group of transitions, written together: few statements for many rows.
+#ifndef ASSENT_STORE_GROUP_SQL_H_
+#define ASSENT_STORE_GROUP_SQL_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/types/span.h"
+#include "store/pending_transition.h"
+#include "store/store.h"
+
+namespace assent {
+
+// Statements that together change each gtrid's row at most once, from the revision that its first transition expects to
+// what its last one leaves.
+struct GroupSql {
+  struct Statement {
+    std::string sql;
+    uint64_t rows = 0;  // It changes exactly so many rows, or an expectation is wrong.
+  };
+  std::vector<Statement> statements;
+};
+
+// Plans the group as if the expectation of every gtrid's first transition held. `results` are the answers if the rows
+// changed are as many as planned: APPLIED, or CONFLICT for a transition that contradicts an earlier one of the group.
+GroupSql PlanGroup(absl::Span<const PendingTransition> group, absl::Span<TransitionResult> results);
+
+// One transition alone. `rows` is 1 if it applies, 0 (or, for a creation, a duplicate key) if it conflicts.
+std::string SqlOf(const PendingTransition& pending);
+
+}  // namespace assent
+
+#endif  // ASSENT_STORE_GROUP_SQL_H_

@@ -1,0 +1,296 @@
+#include "store/mariadb_schema.h"
+
+#include <iterator>
+#include <map>
+#include <memory>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "assent/v1/global.pb.h"
+#include "base/errors.h"
+#include "base/xid.h"
+#include "store/mariadb_link.h"
+
+namespace assent {
+namespace {
+
+// Migrating a large table takes its time, and the others wait for it.
+constexpr int kMigrationLockSeconds = 30;
+// Records are at most as large as messages (4 MiB), plus history; quoting can double them.
+constexpr int64_t kMinPacketBytes = 12 << 20;
+constexpr int kErUnknownSystemVariable = 1193;
+
+// Only ever appended to. Step i takes a database from schema i to i + 1. A DDL statement cannot be undone, so each step
+// can be applied again over a part of itself.
+const char* const kMigrations[] = {
+    // 1: the first schema. `record` of globals comes last and off the page, so that walking over rows stays cheap.
+    R"sql(
+    CREATE TABLE IF NOT EXISTS store_globals (
+      id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
+      gtrid VARBINARY(64) NOT NULL,
+      request_id VARBINARY(255) NULL,
+      revision BIGINT NOT NULL,
+      state TINYINT UNSIGNED NOT NULL,
+      ended BIGINT NOT NULL,
+      record LONGBLOB NOT NULL,
+      UNIQUE KEY by_gtrid (gtrid),
+      UNIQUE KEY by_request_id (request_id),
+      KEY by_ended_gtrid (ended, gtrid),
+      KEY by_ended_id (ended, id)
+    ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=binary;
+    CREATE TABLE IF NOT EXISTS store_resources (
+      name VARBINARY(255) NOT NULL PRIMARY KEY,
+      record LONGBLOB NOT NULL
+    ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=binary;
+    CREATE TABLE IF NOT EXISTS store_instances (
+      id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
+      address VARBINARY(255) NOT NULL,
+      epoch BIGINT NOT NULL,
+      alive TINYINT NOT NULL,
+      version VARBINARY(64) NOT NULL,
+      writer VARBINARY(64) NOT NULL,
+      joined DATETIME(6) NOT NULL,
+      ended DATETIME(6) NULL,
+      UNIQUE KEY by_address (address)
+    ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=binary;
+    CREATE TABLE IF NOT EXISTS store_heartbeats (
+      instance BIGINT UNSIGNED NOT NULL PRIMARY KEY,
+      epoch BIGINT NOT NULL,
+      seen DATETIME(6) NOT NULL,
+      lease_us BIGINT NOT NULL,
+      load_now BIGINT NOT NULL
+    ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=binary;
+    CREATE TABLE IF NOT EXISTS store_leases (
+      work VARBINARY(128) NOT NULL PRIMARY KEY,
+      epoch BIGINT NOT NULL,
+      instance BIGINT UNSIGNED NOT NULL,
+      instance_epoch BIGINT NOT NULL,
+      KEY by_instance (instance)
+    ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=binary;
+    INSERT IGNORE INTO store_meta (name, value, number) VALUES ('barrier', '', 0), ('server_life', '', 0),
+      ('lossy_until_id', '', 0)
+    )sql",
+};
+
+constexpr absl::string_view kTables[] = {"store_globals",    "store_resources", "store_instances",
+                                         "store_heartbeats", "store_leases",    "store_meta"};
+
+struct Meta {
+  std::string value;
+  int64_t number = 0;
+};
+
+// Everything in store_meta; nothing if there is no such table.
+absl::StatusOr<std::map<std::string, Meta>> ReadMeta(MariaDbConnection* connection) {
+  const QueryResult result = connection->Query("SELECT name, value, number FROM store_meta");
+  std::map<std::string, Meta> meta;
+  if (result.error.code == kErNoSuchTable) return meta;
+  if (!result.ok()) return StoreError(result.error, "read the store's meta data");
+  for (const auto& row : result.rows()) meta[TextOf(row[0])] = {TextOf(row[1]), IntOf(row[2])};
+  return meta;
+}
+
+absl::StatusOr<std::unique_ptr<MariaDbConnection>> ConnectAndCreate(const MariaDbOptions& options) {
+  absl::StatusOr<std::unique_ptr<MariaDbConnection>> connection = ConnectToStore(options, /*database=*/true);
+  if (connection.ok() || IntOf(MetadataOf(connection.status())["error_code"]) != kErBadDb) return connection;
+  connection = ConnectToStore(options, /*database=*/false);
+  if (!connection.ok()) return connection;
+  const QueryResult created =
+      (*connection)
+          ->Query(absl::StrCat("CREATE DATABASE IF NOT EXISTS `", options.database, "`;USE `", options.database, "`"));
+  if (!created.ok()) return StoreError(created.error, absl::StrCat("create the database '", options.database, "'"));
+  return connection;
+}
+
+absl::Status CheckMeta(const MariaDbOptions& options, const std::map<std::string, Meta>& meta) {
+  const auto schema = meta.find("schema");
+  const auto cluster = meta.find("cluster");
+  if (schema != meta.end() && schema->second.number > NewestMariaDbSchema()) {
+    return MakeError(
+        Reason::STORE_SCHEMA_NEWER,
+        absl::StrCat("the store in the database '", options.database, "' has schema ", schema->second.number,
+                     ", this program knows up to ", NewestMariaDbSchema(), ": run the newer program that wrote it"),
+        {{"database", options.database},
+         {"found", absl::StrCat(schema->second.number)},
+         {"supported", absl::StrCat(NewestMariaDbSchema())}});
+  }
+  if (cluster != meta.end() && cluster->second.value != options.cluster) {
+    return MakeError(Reason::STORE_OTHER_CLUSTER,
+                     absl::StrCat("the store in the database '", options.database, "' belongs to the cluster '",
+                                  cluster->second.value, "', not to '", options.cluster,
+                                  "': give the right database, or the right cluster name"),
+                     {{"database", options.database}, {"stored", cluster->second.value}, {"cluster", options.cluster}});
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Migrate(MariaDbConnection* connection, const MariaDbOptions& options) {
+  absl::StatusOr<std::map<std::string, Meta>> meta = ReadMeta(connection);
+  if (!meta.ok()) return meta.status();
+  if (meta->count("schema") == 0) {
+    const QueryResult result = connection->Query(
+        absl::StrCat("CREATE TABLE IF NOT EXISTS store_meta (name VARBINARY(64) NOT NULL PRIMARY KEY, value "
+                     "VARBINARY(255) NOT NULL, "
+                     "number BIGINT NOT NULL) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=binary;"
+                     "INSERT IGNORE INTO store_meta (name, value, number) VALUES ('cluster', ",
+                     Quote(options.cluster), ", 0), ('store_id', ", Quote(NewRequestId()), ", 0), ('schema', '', 0)"));
+    if (!result.ok()) return StoreError(result.error, "create the store's tables");
+    meta = ReadMeta(connection);
+    if (!meta.ok()) return meta.status();
+  }
+  // Again, under the lock: somebody else may have come first.
+  if (absl::Status status = CheckMeta(options, *meta); !status.ok()) return status;
+  for (int64_t step = (*meta)["schema"].number; step < NewestMariaDbSchema(); ++step) {
+    QueryResult result = connection->Query(kMigrations[step]);
+    if (result.ok()) {
+      result = connection->Query(absl::StrCat("UPDATE store_meta SET number=", step + 1, " WHERE name='schema'"));
+    }
+    if (!result.ok()) return StoreError(result.error, absl::StrCat("migrate the store to schema ", step + 1));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckTables(MariaDbConnection* connection) {
+  const QueryResult result = connection->Query(
+      "SELECT TABLE_NAME, ENGINE FROM information_schema.TABLES WHERE TABLE_SCHEMA=DATABASE() AND TABLE_NAME LIKE "
+      "'store\\_%'");
+  if (!result.ok()) return StoreError(result.error, "look at the store's tables");
+  std::map<std::string, std::string> engines;
+  for (const auto& row : result.rows()) engines[TextOf(row[0])] = TextOf(row[1]);
+  for (const absl::string_view table : kTables) {
+    const auto found = engines.find(std::string(table));
+    if (found == engines.end()) {
+      return MakeError(Reason::STORE_CORRUPT,
+                       absl::StrCat("the store's table '", table, "' is missing: restore it from a copy"),
+                       {{"table", std::string(table)}});
+    }
+    if (found->second != "InnoDB") {
+      return MakeError(Reason::STORE_UNFIT,
+                       absl::StrCat("the store's table '", table, "' is kept by the engine '", found->second,
+                                    "', which cannot keep the store's promises: ALTER TABLE ", table, " ENGINE=InnoDB"),
+                       {{"table", std::string(table)}, {"engine", found->second}});
+    }
+  }
+  return absl::OkStatus();
+}
+
+// See NoteBoot in sqlite_schema.h: the same for a server that can lose what it has acknowledged when it goes down.
+absl::StatusOr<bool> NoteServerLife(MariaDbConnection* connection, bool lossy) {
+  const QueryResult result = connection->Query(
+      "SELECT CONCAT(@@hostname, ':', @@port, ' ', CAST(UNIX_TIMESTAMP() - VARIABLE_VALUE AS SIGNED)) FROM "
+      "information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME='UPTIME'");
+  if (!result.ok()) return StoreError(result.error, "read the server's start time");
+  const std::string life = result.rows().empty() ? "" : TextOf(result.rows()[0][0]);
+  absl::StatusOr<std::map<std::string, Meta>> meta = ReadMeta(connection);
+  if (!meta.ok()) return meta.status();
+  const std::string noted = (*meta)["server_life"].value;
+  if (noted != life) {
+    // The start time is computed from the uptime: one second of difference is none.
+    const auto seconds = [](const std::string& text) { return IntOf(text.substr(text.rfind(' ') + 1)); };
+    const bool same = !noted.empty() && noted.substr(0, noted.rfind(' ')) == life.substr(0, life.rfind(' ')) &&
+                      std::abs(seconds(noted) - seconds(life)) <= 1;
+    if (!same) {
+      const QueryResult written = connection->Query(absl::StrCat(
+          "START TRANSACTION;UPDATE store_meta SET value=", Quote(life), " WHERE name='server_life';",
+          lossy && !noted.empty() ? "UPDATE store_meta SET number=(SELECT IFNULL(MAX(id), 0) FROM store_globals) WHERE "
+                                    "name='lossy_until_id';"
+                                  : "",
+          "COMMIT"));
+      if (!written.ok()) return StoreError(written.error, "note the server's start time");
+    }
+  }
+  const QueryResult left =
+      connection->Query(absl::StrCat("SELECT EXISTS (SELECT 1 FROM store_globals FORCE INDEX (by_ended_id) WHERE "
+                                     "ended=0 AND id <= (SELECT number FROM "
+                                     "store_meta WHERE name='lossy_until_id') AND state=",
+                                     static_cast<int>(v1::Global::STATE_ACTIVE), ")"));
+  if (!left.ok()) return StoreError(left.error, "look for what may have been lost");
+  return IntOf(left.rows()[0][0]) != 0;
+}
+
+}  // namespace
+
+int64_t NewestMariaDbSchema() { return std::size(kMigrations); }
+
+absl::StatusOr<std::vector<StoreFinding>> ExamineServer(MariaDbConnection* connection) {
+  const QueryResult result = connection->Query(
+      "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('read_only', 'innodb_read_only', "
+      "'innodb_flush_log_at_trx_commit', "
+      "'sync_binlog', 'log_bin', 'innodb_doublewrite', 'binlog_format', 'wsrep_on', 'max_allowed_packet')");
+  if (!result.ok()) return StoreError(result.error, "read the server's settings");
+  std::map<std::string, std::string> is;
+  for (const auto& row : result.rows()) is[TextOf(row[0])] = TextOf(row[1]);
+  if (is["read_only"] == "ON" || is["innodb_read_only"] == "ON") {
+    return MakeError(Reason::STORE_READ_ONLY,
+                     "the server at the store's address is read only (a replica?): give the address of the one that "
+                     "takes writes, or unset read_only there");
+  }
+  if (is["log_bin"] == "ON" && is["binlog_format"] == "STATEMENT") {
+    return MakeError(Reason::STORE_UNFIT,
+                     "the store's server writes its binary log as statements, which READ COMMITTED transactions cannot "
+                     "be: set binlog_format to ROW or MIXED there",
+                     {{"setting", "binlog_format=STATEMENT"}});
+  }
+  if (IntOf(is["max_allowed_packet"]) < kMinPacketBytes) {
+    return MakeError(Reason::STORE_UNFIT,
+                     absl::StrCat("the largest records do not fit into the store server's max_allowed_packet of ",
+                                  is["max_allowed_packet"], " bytes: set it to 16M or more there"),
+                     {{"setting", absl::StrCat("max_allowed_packet=", is["max_allowed_packet"])}});
+  }
+  std::vector<StoreFinding> findings;
+  const auto add = [&](const std::string& name, absl::string_view problem) {
+    findings.push_back({absl::StrCat(name, "=", is[name]), std::string(problem)});
+  };
+  if (is["innodb_flush_log_at_trx_commit"] != "1" && is["innodb_flush_log_at_trx_commit"] != "3") {
+    add("innodb_flush_log_at_trx_commit", "decisions are lost when the server or its machine goes down: set it to 1");
+  }
+  if (is["log_bin"] == "ON" && is["sync_binlog"] != "1") {
+    add("sync_binlog", "decisions are lost when the machine goes down: set it to 1");
+  }
+  if (is["innodb_doublewrite"] == "OFF") {
+    add("innodb_doublewrite",
+        "a page that was half written when the machine went down cannot be repaired: set it to ON");
+  }
+  if (is["wsrep_on"] == "ON") {
+    add("wsrep_on", "user locks, by which a stale writer is ended, hold on one node only: let all use the same node");
+  }
+  return findings;
+}
+
+absl::StatusOr<MariaDbStoreFacts> PrepareMariaDbStore(const MariaDbOptions& options, bool lossy) {
+  absl::StatusOr<std::unique_ptr<MariaDbConnection>> connected = ConnectAndCreate(options);
+  if (!connected.ok()) return connected.status();
+  MariaDbConnection* const connection = connected->get();
+  // Before anything is changed in a store that is not ours to change.
+  absl::StatusOr<std::map<std::string, Meta>> meta = ReadMeta(connection);
+  if (!meta.ok()) return meta.status();
+  if (absl::Status status = CheckMeta(options, *meta); !status.ok()) return status;
+  if ((*meta)["schema"].number < NewestMariaDbSchema()) {
+    const std::string lock = Quote(absl::StrCat("assent.migrate.", options.database));
+    // Longer than one answer may take: asked for in pieces.
+    bool locked = false;
+    for (int second = 0; second < kMigrationLockSeconds && !locked; ++second) {
+      const QueryResult got = connection->Query(absl::StrCat("SELECT GET_LOCK(", lock, ", 1)"));
+      if (!got.ok()) return StoreError(got.error, "lock the store for migrating it");
+      locked = !got.rows().empty() && IntOf(got.rows()[0][0]) == 1;
+    }
+    if (!locked) {
+      return MakeError(Reason::STORE_UNAVAILABLE, "another program has been migrating the store for too long: repeat");
+    }
+    const absl::Status status = Migrate(connection, options);
+    connection->Query(absl::StrCat("DO RELEASE_LOCK(", lock, ")"));
+    if (!status.ok()) return status;
+  }
+  if (absl::Status status = CheckTables(connection); !status.ok()) return status;
+  const absl::StatusOr<bool> lost = NoteServerLife(connection, lossy);
+  if (!lost.ok()) return lost.status();
+  // Forces everything that was read here, and proves that the user may write.
+  const QueryResult barrier = connection->Query(kBarrierSql);
+  if (!barrier.ok()) return StoreError(barrier.error, "write to the store");
+  meta = ReadMeta(connection);
+  if (!meta.ok()) return meta.status();
+  return MariaDbStoreFacts{(*meta)["store_id"].value, *lost};
+}
+
+}  // namespace assent

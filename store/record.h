@@ -1,0 +1,45 @@
+// What every store knows of a record: how to read it back, when it ended, what a read of many may cost.
+#ifndef ASSENT_STORE_RECORD_H_
+#define ASSENT_STORE_RECORD_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "store/store.h"
+
+namespace assent {
+
+// What one call may ask for.
+constexpr int kMaxPageSize = 1000;
+constexpr int kMaxKnownRevisions = 1000;
+constexpr int kMaxPurge = 1000;
+constexpr int kMaxClaim = 1000;
+constexpr size_t kMaxWorkBytes = 128;
+// What one List may cost: rows that a filter skips, and bytes of records (a page always holds at least one).
+constexpr int kMaxScannedRows = 10000;
+constexpr size_t kMaxPageBytes = size_t{2} << 20;
+
+// Parses a stored record; STORE_CORRUPT if it is none.
+absl::StatusOr<GlobalPtr> ParseGlobal(const std::string& record);
+absl::StatusOr<std::vector<GlobalPtr>> ParseGlobals(const std::vector<std::string>& records);
+
+// The same for a resource.
+absl::StatusOr<v1::Resource> ParseResource(const std::string& record);
+
+// What is kept beside the record of when it ended, for Purge: microseconds since 1970, at least 1; 0 if it is
+// unfinished.
+int64_t EndedMicros(const v1::Global& global);
+
+// INVALID_FIELD, or INVALID_PAGE_SIZE, if a call asks for something out of bounds.
+absl::Status CheckPageSize(int page_size);
+absl::Status CheckKnown(absl::Span<const KnownRevision> known);
+absl::Status CheckPurgeLimit(int limit);
+absl::Status CheckWork(absl::Span<const std::string> work);
+absl::Status CheckInstanceInfo(const InstanceInfo& info);
+
+}  // namespace assent
+
+#endif  // ASSENT_STORE_RECORD_H_
