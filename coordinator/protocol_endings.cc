@@ -156,6 +156,7 @@ Step RecordCompletion(const Global& global, const Event& event) {
 Step RecordEvidence(const Global& global, const Event& event) {
   const Branch* branch = FindBranch(global, event.bqual);
   if (branch == nullptr) return Refuse(BranchNotFound(global, event.bqual));
+  if (event.of_open_branch && !IsOpen(*branch)) return Step();
   const absl::optional<bool> committed = ProvenCommitted(event.evidence.outcome());
   const bool ends = IsOpen(*branch) && committed.has_value();
   const bool is_new = branch->evidence().empty() || !SameFinding(*branch->evidence().rbegin(), event.evidence);

@@ -207,8 +207,7 @@ absl::string_view Describe(Rule rule) {
              "different proof gets COMPLETION_CHANGED.";
     case Rule::kRecordEvidence:
       return "Records what recovery found, if it differs from the latest evidence. What it proves ends the branch; "
-             "proof "
-             "against the decision makes it HEURISTIC.";
+             "proof against the decision makes it HEURISTIC. A look that began before the branch ended is ignored.";
     case Rule::kResolve:
       return "An operator's word ends the branch, or acknowledges that it ended against the decision; with the last "
              "one "

@@ -529,6 +529,21 @@ TEST(ProtocolTest, TheSameEvidenceAgainIsNoTransition) {
   EXPECT_EQ(Apply(record.get(), again).next, nullptr);
 }
 
+// Who was overtaken finds neither the branch nor its witness, which was removed when the transaction had ended.
+TEST(ProtocolTest, ALookThatBeganBeforeTheEndSaysNothingAfterIt) {
+  const GlobalPtr record = After({CreateWith({"a", "b"}), VoteFor("a", kPrepared), VoteFor("b", kPrepared),
+                                  FinalizeTo(v1::DECISION_COMMIT), EvidenceOf("a", v1::BRANCH_OUTCOME_COMMITTED)});
+  for (int outcome = 0; outcome < v1::BranchOutcome_ARRAYSIZE; ++outcome) {
+    Event late = EvidenceOf("a", static_cast<v1::BranchOutcome>(outcome), "no witness");
+    late.of_open_branch = true;
+    const Step step = Apply(record.get(), late);
+    EXPECT_EQ(step.next, nullptr) << outcome;
+    EXPECT_TRUE(step.answer.ok()) << step.answer;
+    late.bqual = "b";
+    EXPECT_NE(Apply(record.get(), late).next, nullptr) << outcome;
+  }
+}
+
 TEST(ProtocolTest, EvidenceIsBounded) {
   GlobalPtr record = After({CreateWith({"a"}), VoteFor("a", kPrepared), FinalizeTo(v1::DECISION_COMMIT)});
   for (int i = 0; i < 100; ++i) {

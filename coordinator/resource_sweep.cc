@@ -217,6 +217,7 @@ void ResourceWorker::Store(const OpenBranch& open, const v1::Evidence& evidence)
   event.now = clock_->Now();
   event.bqual = open.branch().bqual();
   event.evidence = evidence;
+  event.of_open_branch = IsOpen(open.branch());
   engine_->Submit(std::move(event), v1::WAIT_NONE, absl::InfiniteFuture(),
                   [gtrid = open.global->gtrid()](const absl::Status& status, const GlobalPtr&) {
                     LOG_IF(WARNING, !status.ok())
