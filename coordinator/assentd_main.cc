@@ -93,6 +93,8 @@ void Declare(DaemonSettings* d, Settings* settings) {
                 "how long finished transactions are kept, at least 1h; 0s: for ever");
   settings->Add("drain-grace", &d->drain_grace, absl::ZeroDuration(), absl::Hours(1),
                 "how long running calls may take to end after SIGTERM");
+  settings->Add("metrics-listen", &server.metrics_listen,
+                "host:port for Prometheus: plain HTTP, without secrets, at /metrics; empty: none");
   settings->Add("tls-cert", &server.tls.cert_file,
                 "PEM file of the server's certificate chain; with tls-key turns TLS on");
   settings->Add("tls-key", &server.tls.key_file, "PEM file of its private key");
@@ -151,6 +153,12 @@ absl::Status Validate(DaemonSettings* d) {
   if (!SplitListen(d->server.listen, &host)) {
     return Invalid("listen", absl::StrCat("listen must be host:port with a port of 0 to 65535, or unix:PATH, not '",
                                           d->server.listen, "'"));
+  }
+  absl::string_view metrics_host;
+  if (!d->server.metrics_listen.empty() &&
+      (!SplitListen(d->server.metrics_listen, &metrics_host) || metrics_host == "unix:")) {
+    return Invalid("metrics-listen", absl::StrCat("metrics-listen must be host:port with a port of 0 to 65535, not '",
+                                                  d->server.metrics_listen, "'"));
   }
   if (ParseStore(d->store)->mariadb && d->server.advertise.empty() &&
       (host == "0.0.0.0" || host == "[::]" || host == "unix:")) {
@@ -277,7 +285,8 @@ int Main(int argc, char** argv) {
   if (!server.ok())
     return Fail(ReasonOf(server.status()) == Reason::INVALID_FIELD ? kExitListen : kExitStore, server.status());
   LOG(INFO) << "assentd " << kVersion << " serving cluster=" << daemon.store.cluster
-            << " listen=" << daemon.server.listen << " port=" << (*server)->port() << " store=" << daemon.store.store;
+            << " listen=" << daemon.server.listen << " port=" << (*server)->port() << " store=" << daemon.store.store
+            << (daemon.server.metrics_listen.empty() ? "" : absl::StrCat(" metrics_port=", (*server)->metrics_port()));
   if (!daemon.port_file.empty() && !WritePortFile(daemon.port_file, (*server)->port())) {
     return Fail(kExitSettings, Invalid("port-file", absl::StrCat("cannot write port-file ", daemon.port_file)));
   }

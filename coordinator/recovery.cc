@@ -220,6 +220,24 @@ std::vector<v1::InDoubtBranch> Recovery::Heuristics(const std::string& resource)
   return all;
 }
 
+std::vector<v1::InDoubtBranch> Recovery::AllInDoubt(const std::map<std::string, WorkerPtr>& workers,
+                                                    const std::string& resource) {
+  TakeCensus();
+  // What a worker knows of a branch is more than what its record says, so it comes first.
+  std::vector<v1::InDoubtBranch> all;
+  for (const auto& worker : workers) {
+    for (v1::InDoubtBranch& branch : worker.second->InDoubt()) all.push_back(std::move(branch));
+  }
+  for (v1::InDoubtBranch& branch : Heuristics(resource)) all.push_back(std::move(branch));
+  std::stable_sort(all.begin(), all.end(), IsBefore);
+  all.erase(std::unique(all.begin(), all.end(),
+                        [](const auto& a, const auto& b) {
+                          return a.gtrid() == b.gtrid() && a.branch().bqual() == b.branch().bqual();
+                        }),
+            all.end());
+  return all;
+}
+
 absl::StatusOr<v1::ListInDoubtResponse> Recovery::ListInDoubt(const v1::ListInDoubtRequest& request) {
   const absl::StatusOr<int> page_size = PageSize(request.page_size());
   if (!page_size.ok()) return page_size.status();
@@ -230,19 +248,7 @@ absl::StatusOr<v1::ListInDoubtResponse> Recovery::ListInDoubt(const v1::ListInDo
   }
   const auto workers = Select(request.resource());
   if (!workers.ok()) return workers.status();
-  TakeCensus();
-  // What a worker knows of a branch is more than what its record says, so it comes first.
-  std::vector<v1::InDoubtBranch> all;
-  for (const auto& worker : *workers) {
-    for (v1::InDoubtBranch& branch : worker.second->InDoubt()) all.push_back(std::move(branch));
-  }
-  for (v1::InDoubtBranch& branch : Heuristics(request.resource())) all.push_back(std::move(branch));
-  std::stable_sort(all.begin(), all.end(), IsBefore);
-  all.erase(std::unique(all.begin(), all.end(),
-                        [](const auto& a, const auto& b) {
-                          return a.gtrid() == b.gtrid() && a.branch().bqual() == b.branch().bqual();
-                        }),
-            all.end());
+  std::vector<v1::InDoubtBranch> all = AllInDoubt(*workers, request.resource());
   v1::ListInDoubtResponse response;
   auto next = first_page ? all.begin() : std::upper_bound(all.begin(), all.end(), last, IsBefore);
   for (; next != all.end() && response.branches_size() < *page_size; ++next)
@@ -262,6 +268,29 @@ absl::StatusOr<v1::ListInDoubtResponse> Recovery::ListInDoubt(const v1::ListInDo
     for (const v1::LockWait& wait : *waits) *response.add_lock_waits() = wait;
   }
   return response;
+}
+
+std::vector<ResourceSurvey> Recovery::Survey() {
+  std::map<std::string, WorkerPtr> workers;
+  {
+    MutexLock lock(&mutex_);
+    workers = workers_;
+  }
+  std::map<std::string, ResourceSurvey> surveys;
+  for (const auto& worker : workers) {
+    surveys[worker.first].status = worker.second->Status();
+    surveys[worker.first].witnesses_waiting = worker.second->WitnessesWaiting();
+  }
+  for (const v1::InDoubtBranch& branch : AllInDoubt(workers, "")) {
+    ResourceSurvey& survey = surveys[branch.branch().resource()];
+    survey.status.set_resource(branch.branch().resource());
+    ++survey.in_doubt;
+    survey.alarms += branch.alarm();
+    survey.oldest = std::min(survey.oldest, GetTime(branch.since()));
+  }
+  std::vector<ResourceSurvey> all;
+  for (auto& survey : surveys) all.push_back(std::move(survey.second));
+  return all;
 }
 
 absl::StatusOr<v1::RetryNowResponse> Recovery::RetryNow(const v1::RetryNowRequest& request) {

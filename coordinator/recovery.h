@@ -26,6 +26,15 @@
 
 namespace assent {
 
+// How one resource stands.
+struct ResourceSurvey {
+  v1::ResourceStatus status;
+  int64_t in_doubt = 0;
+  int64_t alarms = 0;
+  absl::Time oldest = absl::InfiniteFuture();  // Since when the oldest of them is in doubt.
+  int64_t witnesses_waiting = 0;
+};
+
 // Thread-safe.
 class Recovery {
  public:
@@ -55,6 +64,8 @@ class Recovery {
   // The RPCs of the same names (coordinator_service.proto). They block.
   absl::StatusOr<v1::RecoverResponse> Recover(const v1::RecoverRequest& request);
   absl::StatusOr<v1::ListInDoubtResponse> ListInDoubt(const v1::ListInDoubtRequest& request);
+  // What ListInDoubt would show, counted, by resource in order of name. Blocks.
+  std::vector<ResourceSurvey> Survey();
   absl::StatusOr<v1::RetryNowResponse> RetryNow(const v1::RetryNowRequest& request);
   // What the branch's database shows; if that cannot be asked, evidence that says so.
   v1::Evidence LookAt(const GlobalPtr& global, absl::string_view bqual);
@@ -70,6 +81,9 @@ class Recovery {
   // The one that is named, or all. RESOURCE_NOT_FOUND.
   absl::StatusOr<std::map<std::string, WorkerPtr>> Select(const std::string& name);
   std::vector<v1::InDoubtBranch> Heuristics(const std::string& resource);
+  // Each branch in doubt once, alarms first.
+  std::vector<v1::InDoubtBranch> AllInDoubt(const std::map<std::string, WorkerPtr>& workers,
+                                            const std::string& resource);
 
   const RecoveryOptions options_;
   Engine* const engine_;

@@ -92,6 +92,11 @@ void ResourceWorker::Forget(const Xid& xid) {
   if (forget_.size() < kMaxForget) forget_.push_back(xid);
 }
 
+int64_t ResourceWorker::WitnessesWaiting() {
+  MutexLock lock(&mutex_);
+  return static_cast<int64_t>(forget_.size());
+}
+
 int ResourceWorker::RetryNow(absl::string_view gtrid) {
   MutexLock lock(&mutex_);
   int count = 0;

@@ -85,6 +85,8 @@ class ResourceWorker {
   absl::StatusOr<std::vector<v1::LockWait>> LockWaits(int limit, absl::Duration patience);
 
   v1::ResourceStatus Status();
+  // Witnesses of finished transactions that are still to be deleted here, as far as this worker knows.
+  int64_t WitnessesWaiting();
   // The branches in doubt here as they are known, in no order; also those that stand as ended against the decision, by
   // an operator's word, and that the last sweep found prepared.
   std::vector<v1::InDoubtBranch> InDoubt();

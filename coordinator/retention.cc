@@ -44,6 +44,7 @@ absl::Duration Retention::DeleteBatch() {
     return options_.interval;
   }
   deleted_ += static_cast<int64_t>(gone->size());
+  deleted_total_ += static_cast<int64_t>(gone->size());
   if (static_cast<int>(gone->size()) < options_.batch) {
     LOG_IF(INFO, deleted_ > 0) << "deleted " << deleted_ << " transactions that ended more than " << options_.keep
                                << " ago";

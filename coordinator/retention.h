@@ -5,6 +5,8 @@
 #ifndef ASSENT_COORDINATOR_RETENTION_H_
 #define ASSENT_COORDINATOR_RETENTION_H_
 
+#include <atomic>
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <thread>
@@ -44,6 +46,8 @@ class Retention {
   void Start();
   // Bounded by the timeouts of the store. Idempotent.
   void Stop();
+  // How many transactions it has deleted since it was made.
+  int64_t deleted_total() const { return deleted_total_; }
 
  private:
   void Run();
@@ -58,6 +62,7 @@ class Retention {
   Mutex mutex_;
   CondVar changed_;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  std::atomic<int64_t> deleted_total_{0};
   int64_t deleted_ = 0;  // Of the thread: since it last said so.
   std::thread thread_;
 };

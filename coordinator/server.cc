@@ -21,6 +21,7 @@
 #include "base/timer.h"
 #include "base/version.h"
 #include "coordinator/coordinator_service.h"
+#include "coordinator/metrics.h"
 #include "coordinator/presence.h"
 #include "coordinator/recovery.h"
 #include "coordinator/resource_password.h"
@@ -139,7 +140,11 @@ class CoordinatorServer::Impl {
     retention_.Start();
     // Whoever asks for the health waits for the first look at every resource; calls are answered before that.
     recovery_.Start([this] { SetHealth(&swept_, true); });
-    return absl::OkStatus();
+    if (options.metrics_listen.empty()) return absl::OkStatus();
+    absl::StatusOr<std::unique_ptr<Metrics>> metrics =
+        Metrics::Start(options.metrics_listen, {store_.get(), &engine_, &recovery_, &retention_});
+    if (metrics.ok()) metrics_ = *std::move(metrics);
+    return metrics.status();
   }
 
   void Shutdown(absl::Duration grace) {
@@ -158,6 +163,7 @@ class CoordinatorServer::Impl {
       server_->Wait();
       server_.reset();
     }
+    metrics_.reset();
     recovery_.Stop();
     // The engine takes no more calls. First what calls into the store ends, then the store ends what is on its way.
     timer_.Stop();
@@ -169,6 +175,7 @@ class CoordinatorServer::Impl {
   }
 
   int port() const { return port_; }
+  int metrics_port() const { return metrics_ == nullptr ? 0 : metrics_->port(); }
   Store* store() { return store_.get(); }
 
  private:
@@ -238,6 +245,7 @@ class CoordinatorServer::Impl {
   ResourceServiceImpl resources_;
   Presence presence_;
   Retention retention_;
+  std::unique_ptr<Metrics> metrics_;
   std::unique_ptr<grpc::Server> server_;
   int port_ = 0;
 };
@@ -259,6 +267,8 @@ CoordinatorServer::~CoordinatorServer() {
 }
 
 int CoordinatorServer::port() const { return impl_->port(); }
+
+int CoordinatorServer::metrics_port() const { return impl_->metrics_port(); }
 
 Store* CoordinatorServer::store() { return impl_->store(); }
 

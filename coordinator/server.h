@@ -36,6 +36,7 @@ struct ServerOptions {
   RequestLimits limits;
   int64_t max_open_globals = 1000000;
   ServerTlsOptions tls;
+  std::string metrics_listen;  // host:port of the metrics' plain HTTP; port 0 takes a free one. Empty: none.
   // See RecoveryOptions.
   absl::Duration sweep_interval = absl::Seconds(10);
   absl::Duration recovery_patience = absl::Seconds(1);
@@ -56,6 +57,7 @@ class CoordinatorServer {
   ~CoordinatorServer();
 
   int port() const;
+  int metrics_port() const;  // 0: there are none.
   Store* store();
 
   // Turns NOT_SERVING, answers whoever waits with SHUTTING_DOWN, lets running calls end for up to `grace` (connections
