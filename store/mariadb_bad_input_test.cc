@@ -287,16 +287,18 @@ TEST(MariaDbServersTest, AFullDiskRefusesWhatItCannotKeepAndNothingElse) {
 
 TEST(MariaDbServersTest, ServersThatLoseWhatTheyAcknowledgeAreRefusedUnlessWanted) {
   const std::unique_ptr<PrivateMariaDb> server = StartStoreServer(
-      {"--innodb-flush-log-at-trx-commit=2", "--innodb-doublewrite=0", "--log-bin", "--sync-binlog=0"});
+      {"--innodb-flush-log-at-trx-commit=2", "--innodb-doublewrite=0", "--log-bin", "--sync-binlog=0",
+       "--rpl-semi-sync-master-enabled=ON", "--rpl-semi-sync-master-wait-point=AFTER_COMMIT"});
   MariaDbOptions options = StoreOptions(*server);
   const absl::Status refused = MariaDbStore::Open(options).status();
   EXPECT_EQ(ReasonName(refused), "STORE_UNFIT");
-  for (const char* const setting : {"innodb_flush_log_at_trx_commit=2", "sync_binlog=0", "innodb_doublewrite=OFF"}) {
+  for (const char* const setting : {"innodb_flush_log_at_trx_commit=2", "sync_binlog=0", "innodb_doublewrite=OFF",
+                                    "rpl_semi_sync_master_wait_point=AFTER_COMMIT"}) {
     EXPECT_THAT(std::string(refused.message()), HasSubstr(setting));
   }
   options.unsafe = MariaDbOptions::Unsafe::kWarn;
   std::unique_ptr<MariaDbStore> store = MustOpenStore(options);
-  EXPECT_EQ(store->Findings().size(), 3u);
+  EXPECT_EQ(store->Findings().size(), 4u);
   EXPECT_FALSE(store->MayHaveLostLazyWrites()) << "new";
   ASSERT_EQ(ToString(SubmitAndWait(store.get(), To(MakeGlobal("g", 1, kActive)))), "APPLIED");
   store = MustOpenStore(options);

@@ -217,7 +217,8 @@ absl::StatusOr<std::vector<StoreFinding>> ExamineServer(MariaDbConnection* conne
   const QueryResult result = connection->Query(
       "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('read_only', 'innodb_read_only', "
       "'innodb_flush_log_at_trx_commit', "
-      "'sync_binlog', 'log_bin', 'innodb_doublewrite', 'binlog_format', 'wsrep_on', 'max_allowed_packet')");
+      "'sync_binlog', 'log_bin', 'innodb_doublewrite', 'binlog_format', 'wsrep_on', 'max_allowed_packet', "
+      "'rpl_semi_sync_master_enabled', 'rpl_semi_sync_master_wait_point')");
   if (!result.ok()) return StoreError(result.error, "read the server's settings");
   std::map<std::string, std::string> is;
   for (const auto& row : result.rows()) is[TextOf(row[0])] = TextOf(row[1]);
@@ -251,6 +252,10 @@ absl::StatusOr<std::vector<StoreFinding>> ExamineServer(MariaDbConnection* conne
   if (is["innodb_doublewrite"] == "OFF") {
     add("innodb_doublewrite",
         "a page that was half written when the machine went down cannot be repaired: set it to ON");
+  }
+  if (is["rpl_semi_sync_master_enabled"] == "ON" && is["rpl_semi_sync_master_wait_point"] != "AFTER_SYNC") {
+    add("rpl_semi_sync_master_wait_point",
+        "a decision is visible before the replica has it, and lost if that takes over then: set it to AFTER_SYNC");
   }
   if (is["wsrep_on"] == "ON") {
     add("wsrep_on", "user locks, by which a stale writer is ended, hold on one node only: let all use the same node");

@@ -34,6 +34,8 @@ class TcpProxy {
   TcpProxy& operator=(const TcpProxy&) = delete;
 
   int port() const { return port_; }
+  // New connections go there from now on.
+  void Retarget(int target_port) { target_port_ = target_port; }
   // The next `times` COMMITs.
   void OnCommit(Commit what, int times = 1);
   // COMMITs that had something done to them.
@@ -54,7 +56,7 @@ class TcpProxy {
 
   int listener_ = -1;
   int port_ = 0;
-  const int target_port_;
+  std::atomic<int> target_port_;
   std::atomic<bool> stop_{false};
   std::atomic<bool> released_{false};
   std::atomic<int> commits_hit_{0};
