@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include <cstdio>
-#include <cstdlib>
 #include <fstream>
 #include <memory>
 #include <string>
@@ -20,51 +19,13 @@
 #include "tests/fixtures/coordinator_api.h"
 #include "tests/fixtures/private_mariadb.h"
 #include "tests/fixtures/temp_dir.h"
+#include "tests/profile/sync_counter.h"
 
 namespace assent {
 namespace {
 
 constexpr int kTransactions = 200;
 constexpr int kServers = 2;
-
-// A process that is started while this lives has its forced writes counted.
-class SyncCounter {
- public:
-  explicit SyncCounter(const std::string& path) : path_(path) {
-    std::ofstream(path, std::ios::binary).write("\0\0\0\0\0\0\0\0", 8);
-  }
-  std::vector<std::string> Environment() const {
-    const std::string shim = absl::StrCat(std::getenv("TEST_SRCDIR"), "/assent/tests/profile/libsync_shim.so");
-    EXPECT_EQ(access(shim.c_str(), R_OK), 0) << shim;
-    return {absl::StrCat("LD_PRELOAD=", shim), absl::StrCat("SYNC_SHIM_COUNTER=", path_)};
-  }
-  int64_t Count() const {
-    int64_t count = -1;
-    std::ifstream(path_, std::ios::binary).read(reinterpret_cast<char*>(&count), sizeof(count));
-    return count;
-  }
-
- private:
-  const std::string path_;
-};
-
-// Sets variables for the children that are started while it lives.
-class ScopedEnvironment {
- public:
-  explicit ScopedEnvironment(const std::vector<std::string>& variables) {
-    for (const std::string& variable : variables) {
-      const size_t equals = variable.find('=');
-      names_.push_back(variable.substr(0, equals));
-      setenv(names_.back().c_str(), variable.c_str() + equals + 1, 1);
-    }
-  }
-  ~ScopedEnvironment() {
-    for (const std::string& name : names_) unsetenv(name.c_str());
-  }
-
- private:
-  std::vector<std::string> names_;
-};
 
 class CommitPathTest : public ::testing::Test {
  protected:

@@ -1,0 +1,263 @@
+// What a decision costs on each store, from end to end: real assentd processes, callers over gRPC, and branches that
+// nobody runs at any database, so that the coordinator and its store are all there is to measure.
+//
+//   coordinator_bench [rounds [seconds]]    The folder for the stores is TMPDIR; 3 rounds of windows of 4 s.
+//
+// Each caller makes one two-branch transaction after the other: CreateGlobal with both branches, Finalize(COMMIT) with
+// both votes, which returns when that is decided, and Completed for 16 transactions at a time, as an SDK reports them.
+// The stores take turns within each round, so that the machine's moods meet them alike.
+#include <grpcpp/grpcpp.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "assent/v1/coordinator_service.grpc.pb.h"
+#include "base/address.h"
+#include "glog/logging.h"
+#include "mariadb/connection.h"
+#include "tests/fixtures/assentd.h"
+#include "tests/fixtures/coordinator_api.h"
+#include "tests/fixtures/private_mariadb.h"
+#include "tests/fixtures/temp_dir.h"
+#include "tests/profile/sync_counter.h"
+
+namespace assent {
+namespace {
+
+constexpr int kReported = 16;  // Transactions in one Completed.
+
+// A store, and the coordinators on it.
+struct Contender {
+  std::string name;
+  std::shared_ptr<SyncCounter> syncs;  // Of the process that forces the store's writes.
+  std::vector<std::unique_ptr<Assentd>> instances;
+  std::unique_ptr<MariaDbConnection> statements;  // Null: not counted.
+};
+
+struct Window {
+  double per_second = 0;
+  double finalize_p50_ms = 0;
+  double syncs = 0;   // For each transaction.
+  double writes = 0;  // Likewise; -1: not counted.
+};
+
+// The server's count of statements that write rows.
+int64_t WritingStatements(MariaDbConnection* connection) {
+  const QueryResult answer = connection->Query(
+      "SHOW GLOBAL STATUS WHERE Variable_name IN ('Com_insert', 'Com_update', 'Com_delete', 'Com_replace')");
+  CHECK(answer.ok()) << answer.error.message;
+  int64_t count = 0;
+  for (const auto& row : answer.rows()) count += std::stoll(row[1].value());
+  return count;
+}
+
+// What one caller does until `stop`: one transaction after the other.
+class Caller {
+ public:
+  explicit Caller(const std::string& address)
+      : stub_(v1::CoordinatorService::NewStub(grpc::CreateChannel(address, grpc::InsecureChannelCredentials()))) {}
+
+  void Run(const std::atomic<bool>& stop) {
+    while (!stop) Transact();
+    Report();
+  }
+  const std::vector<absl::Duration>& finalize() const { return finalize_; }
+
+ private:
+  void Transact() {
+    v1::CreateGlobalRequest create;
+    create.add_branches()->set_resource("nowhere");
+    create.add_branches()->set_resource("nowhere");
+    v1::CreateGlobalResponse created;
+    Must([&](grpc::ClientContext* context) { return stub_->CreateGlobal(context, create, &created); });
+    v1::FinalizeRequest finalize;
+    finalize.set_gtrid(created.global().gtrid());
+    finalize.set_decision(v1::DECISION_COMMIT);
+    finalize.set_wait(v1::WAIT_DECIDED);
+    for (const v1::Branch& branch : created.global().branches()) {
+      v1::Vote* const vote = finalize.add_votes();
+      vote->set_bqual(branch.bqual());
+      vote->set_kind(v1::VOTE_KIND_PREPARED);
+      v1::Completion* const completion = completed_.add_completions();
+      completion->set_gtrid(created.global().gtrid());
+      completion->set_bqual(branch.bqual());
+      completion->set_result(v1::Completion::RESULT_COMMITTED);
+    }
+    const absl::Time begin = absl::Now();
+    v1::FinalizeResponse finalized;
+    Must([&](grpc::ClientContext* context) { return stub_->Finalize(context, finalize, &finalized); });
+    finalize_.push_back(absl::Now() - begin);
+    if (finalize_.size() % kReported == 0) Report();
+  }
+
+  void Report() {
+    if (completed_.completions().empty()) return;
+    v1::CompletedResponse response;
+    Must([&](grpc::ClientContext* context) { return stub_->Completed(context, completed_, &response); });
+    completed_.Clear();
+  }
+
+  template <typename Call>
+  static void Must(const Call& call) {
+    grpc::ClientContext context;
+    context.set_wait_for_ready(true);
+    const grpc::Status status = call(&context);
+    CHECK(status.ok()) << status.error_message();
+  }
+
+  std::unique_ptr<v1::CoordinatorService::Stub> stub_;
+  v1::CompletedRequest completed_;
+  std::vector<absl::Duration> finalize_;
+};
+
+Window Measure(const Contender& contender, int callers, absl::Duration length) {
+  const int64_t syncs_before = contender.syncs->Count();
+  const int64_t writes_before = contender.statements == nullptr ? 0 : WritingStatements(contender.statements.get());
+  std::atomic<bool> stop{false};
+  std::vector<std::unique_ptr<Caller>> all;
+  std::vector<std::thread> threads;
+  const absl::Time begin = absl::Now();
+  for (int i = 0; i < callers; ++i) {
+    const auto& instance = contender.instances[static_cast<size_t>(i) % contender.instances.size()];
+    all.push_back(std::make_unique<Caller>(instance->address()));
+    threads.emplace_back([caller = all.back().get(), &stop] { caller->Run(stop); });
+  }
+  absl::SleepFor(length);
+  stop = true;
+  for (std::thread& thread : threads) thread.join();
+  const double seconds = absl::ToDoubleSeconds(absl::Now() - begin);
+  std::vector<absl::Duration> finalize;
+  for (const auto& caller : all) finalize.insert(finalize.end(), caller->finalize().begin(), caller->finalize().end());
+  std::sort(finalize.begin(), finalize.end());
+  const auto count = static_cast<double>(finalize.size());
+  Window window;
+  window.per_second = count / seconds;
+  window.finalize_p50_ms = absl::ToDoubleMilliseconds(finalize[finalize.size() / 2]);
+  window.syncs = static_cast<double>(contender.syncs->Count() - syncs_before) / count;
+  window.writes = contender.statements == nullptr
+                      ? -1
+                      : static_cast<double>(WritingStatements(contender.statements.get()) - writes_before) / count;
+  return window;
+}
+
+void StartInstance(Assentd::Options options, Contender* contender) {
+  // No branch is ever at a database, so none is to be looked for.
+  options.extra = {"--recovery-patience=1h", "--sweep-interval=1h"};
+  auto instance = Assentd::Start(std::move(options));
+  CHECK(instance.ok()) << instance.status();
+  v1::RegisterResourceRequest request;
+  request.mutable_resource()->set_name("nowhere");
+  request.mutable_resource()->set_engine(v1::Resource::ENGINE_MARIADB);
+  request.mutable_resource()->set_address("127.0.0.1:1");
+  request.mutable_resource()->set_user("nobody");
+  request.set_allow_unreachable(true);
+  request.set_replace(true);
+  grpc::ClientContext context;
+  v1::RegisterResourceResponse response;
+  const grpc::Status status =
+      CoordinatorApi((*instance)->address()).resources()->RegisterResource(&context, request, &response);
+  CHECK(status.ok()) << status.error_message();
+  contender->instances.push_back(*std::move(instance));
+}
+
+Contender OnSqlite(const TempDir& dir) {
+  Contender contender;
+  contender.name = "SQLite, 1 instance";
+  contender.syncs = std::make_shared<SyncCounter>(dir.path() + "/sqlite.syncs");
+  Assentd::Options options;
+  options.store = dir.path() + "/bench.db";
+  options.environment = contender.syncs->Environment();
+  StartInstance(std::move(options), &contender);
+  return contender;
+}
+
+Contender OnMariaDb(const PrivateMariaDb& server, const std::shared_ptr<SyncCounter>& syncs, int instances) {
+  Contender contender;
+  contender.name = absl::StrCat("MariaDB, ", instances, instances == 1 ? " instance" : " instances");
+  contender.syncs = syncs;
+  for (int i = 0; i < instances; ++i) {
+    Assentd::Options options;
+    options.UseStore(server, absl::StrCat("bench", instances));
+    StartInstance(std::move(options), &contender);
+  }
+  ConnectOptions options;
+  options.address = *ParseAddress(server.unix_address());
+  options.user = server.user();
+  options.password = server.password();
+  auto connection = MariaDbConnection::Connect(options);
+  CHECK(connection.ok()) << connection.status();
+  contender.statements = *std::move(connection);
+  return contender;
+}
+
+double Median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+int Main(int rounds, absl::Duration length) {
+  const absl::StatusOr<TempDir> dir = TempDir::Create("coordinator_bench");
+  CHECK(dir.ok()) << dir.status();
+  const auto syncs = std::make_shared<SyncCounter>(dir->path() + "/mariadb.syncs");
+  std::unique_ptr<PrivateMariaDb> server;
+  {
+    ScopedEnvironment environment(syncs->Environment());
+    PrivateMariaDb::Options options;
+    options.extra = {"--innodb-buffer-pool-size=512M", "--innodb-log-file-size=512M"};
+    auto started = PrivateMariaDb::Start(options);
+    CHECK(started.ok()) << started.status();
+    server = *std::move(started);
+  }
+  std::vector<Contender> contenders;
+  contenders.push_back(OnSqlite(*dir));
+  for (const int instances : {1, 2, 3}) contenders.push_back(OnMariaDb(*server, syncs, instances));
+
+  std::printf("%-22s %8s %14s %16s %10s %10s %10s %10s\n", "store", "callers", "decided/s", "Finalize p50 ms",
+              "syncs/tx", "writes/tx", "of SQLite", "its p50");
+  for (const int callers : {1, 16, 64}) {
+    std::vector<std::vector<Window>> windows(contenders.size());
+    for (int round = 0; round < rounds; ++round) {
+      for (size_t i = 0; i < contenders.size(); ++i) windows[i].push_back(Measure(contenders[i], callers, length));
+    }
+    const auto median = [&](size_t contender, double Window::*what) {
+      std::vector<double> values;
+      for (const Window& window : windows[contender]) values.push_back(window.*what);
+      return Median(values);
+    };
+    for (size_t i = 0; i < contenders.size(); ++i) {
+      if (static_cast<int>(contenders[i].instances.size()) > callers) continue;
+      const double writes = median(i, &Window::writes);
+      std::printf("%-22s %8d %14.0f %16.3f %10.2f %10s %10.2f %10.2f\n", contenders[i].name.c_str(), callers,
+                  median(i, &Window::per_second), median(i, &Window::finalize_p50_ms), median(i, &Window::syncs),
+                  writes < 0 ? "-" : absl::StrCat(std::round(writes * 100) / 100).c_str(),
+                  median(i, &Window::per_second) / median(0, &Window::per_second),
+                  median(i, &Window::finalize_p50_ms) / median(0, &Window::finalize_p50_ms));
+      std::fflush(stdout);
+    }
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace assent
+
+int main(int argc, char** argv) {
+  FLAGS_minloglevel = google::GLOG_ERROR;
+  int rounds = 3;
+  int seconds = 4;
+  if ((argc > 1 && (!absl::SimpleAtoi(argv[1], &rounds) || rounds < 1)) ||
+      (argc > 2 && (!absl::SimpleAtoi(argv[2], &seconds) || seconds < 1)) || argc > 3) {
+    std::fprintf(stderr, "usage: coordinator_bench [rounds [seconds]]\n");
+    return 2;
+  }
+  return assent::Main(rounds, absl::Seconds(seconds));
+}
