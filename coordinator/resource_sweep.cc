@@ -25,6 +25,8 @@ constexpr int kMaxReported = 1000;
 // The first branches must not wait for thousands of others.
 constexpr size_t kFirstBatch = 100;
 constexpr int kWitnessPage = 1000;
+// Witnesses that whoever should have deleted them did not live to delete are found within this.
+constexpr absl::Duration kRefillInterval = absl::Minutes(10);
 constexpr absl::Duration kFirstRetry = absl::Seconds(1);
 constexpr absl::Duration kLongestRetry = absl::Seconds(30);
 constexpr absl::Duration kEpochInterval = absl::Minutes(1);
@@ -75,9 +77,9 @@ absl::Status ResourceWorker::SweepOnce(bool dry_run, v1::ResourceReport* report)
   report->set_ghosts(detached);
   if (absl::Status status = AddGhosts(*ghosts, &*prepared); !status.ok()) return status;
   if (absl::Status status = FinishStray(*prepared, dry_run, report); !status.ok()) return status;
-  if (!refilled_) {
+  if (Mono::now() >= next_refill_) {
     if (absl::Status status = RefillForget(); !status.ok()) return status;
-    refilled_ = true;
+    next_refill_ = Mono::now() + absl::ToChronoNanoseconds(kRefillInterval);
   }
   EndSweep(unfit);
   MutexLock lock(&mutex_);
@@ -240,7 +242,7 @@ absl::Status ResourceWorker::ForgetDue() {
     worked_ = true;
     ASSENT_FAULT_POINT(kRecoveryForgetBefore);
     if (absl::Status status = recovery_->ForgetWitnesses(*witness, batch); !status.ok()) {
-      refilled_ = false;  // Found again by the next sweep.
+      next_refill_ = Mono::now();  // Found again by the next sweep.
       if (ReasonOf(status) == Reason::DATABASE_UNREACHABLE) return status;
       LOG(WARNING) << "resource=" << name_ << " witnesses not deleted: " << ToText(status);
       break;

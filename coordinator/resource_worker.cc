@@ -61,6 +61,7 @@ void ResourceWorker::SetActive(bool active) {
             << (active ? " is recovered by this instance" : " is recovered by another instance");
   active_ = active;
   hurry_ = hurry_ || active;
+  taken_over_ = taken_over_ || active;
   changed_.NotifyAll();
 }
 
@@ -250,6 +251,9 @@ void ResourceWorker::Loop() {
       hurry = hurry_ || !jobs_.empty();
       if (hurry_) next_sweep_ = Mono::now();
       hurry_ = false;
+      // Whoever had it before may have left witnesses.
+      if (taken_over_) next_refill_ = Mono::now();
+      taken_over_ = false;
       // Nothing is tried twice with privileges that have not been enough.
       const Mono::time_point now = Mono::now();
       const bool due = std::any_of(attempts_.begin(), attempts_.end(),

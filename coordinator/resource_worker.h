@@ -180,7 +180,7 @@ class ResourceWorker {
   Mono::time_point next_epoch_;
   bool renew_ = false;           // Privileges were missing; they count from the next connection on.
   bool lost_finishing_ = false;  // The last attempt at what was due cost the connection.
-  bool refilled_ = false;
+  Mono::time_point next_refill_;
   bool worked_ = false;  // Since the epoch was counted up.
   std::map<Key, Mono::time_point> orphans_seen_;
   std::map<Key, Mono::time_point> ghosts_seen_;
@@ -192,6 +192,7 @@ class ResourceWorker {
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   bool active_ ABSL_GUARDED_BY(mutex_) = true;
   bool hurry_ ABSL_GUARDED_BY(mutex_) = false;
+  bool taken_over_ ABSL_GUARDED_BY(mutex_) = false;  // Not yet seen by the thread.
   bool offered_ ABSL_GUARDED_BY(mutex_) = false;  // Offer was called before.
   std::map<Key, OpenBranch> open_ ABSL_GUARDED_BY(mutex_);
   std::map<Key, Attempt> attempts_ ABSL_GUARDED_BY(mutex_);

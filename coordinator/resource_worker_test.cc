@@ -23,6 +23,7 @@ struct Script {
   std::vector<RecoveredXid> prepared ABSL_GUARDED_BY(mutex);
   std::vector<BranchTask> finished ABSL_GUARDED_BY(mutex);
   std::vector<Xid> forgotten ABSL_GUARDED_BY(mutex);
+  std::vector<Xid> witnesses ABSL_GUARDED_BY(mutex);
   v1::BranchOutcome outcome ABSL_GUARDED_BY(mutex) = v1::BRANCH_OUTCOME_STILL_PREPARED;
   absl::optional<Claim> claim ABSL_GUARDED_BY(mutex);
   bool lost ABSL_GUARDED_BY(mutex) = false;
@@ -85,7 +86,8 @@ class ScriptedRecovery : public BranchRecovery {
     return absl::OkStatus();
   }
   absl::StatusOr<std::vector<Xid>> ListWitnesses(const WitnessTable&, absl::string_view, const Xid&, int) override {
-    return std::vector<Xid>();
+    MutexLock lock(&script_->mutex);
+    return script_->witnesses;
   }
 
  private:
@@ -288,6 +290,29 @@ TEST_F(ResourceWorkerTest, WitnessesOfFinishedTransactionsAreForgotten) {
     MutexLock lock(&script_.mutex);
     return known.epoch() == script_.claim->epoch && known.next_epoch() == 0;
   })) << "and the registry knows it";
+}
+
+TEST_F(ResourceWorkerTest, WhoTakesOverForgetsTheWitnessesThatItsPredecessorLeft) {
+  StartWorker();
+  EXPECT_TRUE(Await([&] { return worker_->Status().state() == v1::ResourceStatus::STATE_OK; }));
+  worker_->SetActive(false);
+  const OpenBranch open = Decided("c-1");
+  Event end;
+  end.gtrid = "c-1";
+  end.now = clock_.Now();
+  end.kind = EventKind::kComplete;
+  end.bqual = "b";
+  end.result = v1::Completion::RESULT_ROLLED_BACK;
+  ASSERT_TRUE(engine_->SubmitAndWait(end).ok());
+  {
+    MutexLock lock(&script_.mutex);
+    script_.witnesses = {{"c-1", "b"}};
+  }
+  worker_->SetActive(true);
+  EXPECT_TRUE(Await([&] {
+    MutexLock lock(&script_.mutex);
+    return !script_.forgotten.empty();
+  }));
 }
 
 TEST_F(ResourceWorkerTest, BranchesThatCostTheConnectionDoNotKeepTheSweepFromComing) {
