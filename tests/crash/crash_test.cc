@@ -40,21 +40,6 @@ constexpr int64_t kKillsPerLine = 100;
 // Above the longest timeout of the load, so that at the end nothing may be undecided.
 constexpr absl::Duration kSettle = absl::Seconds(5);
 
-absl::Status RegisterNowhere(CoordinatorApi* api) {
-  v1::RegisterResourceRequest request;
-  request.mutable_resource()->set_name(kCrashResource);
-  request.mutable_resource()->set_engine(v1::Resource::ENGINE_MARIADB);
-  request.mutable_resource()->set_address("unix:/nonexistent/socket");
-  request.mutable_resource()->set_user("nobody");
-  request.mutable_resource()->set_witness(v1::WITNESS_DISABLED);
-  request.set_allow_unreachable(true);
-  grpc::ClientContext context;
-  context.set_wait_for_ready(true);
-  v1::RegisterResourceResponse response;
-  const grpc::Status status = api->resources()->RegisterResource(&context, request, &response);
-  return status.ok() ? absl::OkStatus() : absl::InternalError(status.error_message());
-}
-
 void LookAt(const std::string& gtrid, CoordinatorApi* api, Book* book) {
   const Book::Expectation expectation = book->Expect(gtrid);
   const absl::StatusOr<v1::GetGlobalResponse> response = api->GetGlobal(gtrid);
@@ -98,7 +83,7 @@ class CrashTest : public testing::Test {
     ASSERT_TRUE(daemon.ok()) << daemon.status();
     daemon_ = *std::move(daemon);
     CoordinatorApi api(daemon_->address());
-    const absl::Status registered = RegisterNowhere(&api);
+    const absl::Status registered = api.RegisterNowhere(kCrashResource);
     ASSERT_TRUE(registered.ok()) << registered;
   }
 

@@ -2,6 +2,7 @@
 
 #include "base/timestamp.h"
 #include "base/xid.h"
+#include "tests/fixtures/coordinator_api.h"
 
 namespace assent {
 namespace {
@@ -103,15 +104,8 @@ void DaemonTest::StartDaemon(Assentd::Options options) {
   ASSERT_TRUE(daemon.ok()) << daemon.status();
   daemon_ = *std::move(daemon);
   Connect();
-  v1::RegisterResourceRequest request;
-  request.mutable_resource()->set_name("db");
-  request.mutable_resource()->set_engine(v1::Resource::ENGINE_MARIADB);
-  request.mutable_resource()->set_address("127.0.0.1:1");
-  request.mutable_resource()->set_user("nobody");
-  request.mutable_resource()->set_witness(v1::WITNESS_DISABLED);
-  request.set_allow_unreachable(true);
-  const auto registered = stubs_->Register(request);
-  ASSERT_TRUE(registered.ok()) << registered.status();
+  const absl::Status registered = CoordinatorApi(daemon_->address()).RegisterNowhere("db");
+  ASSERT_TRUE(registered.ok()) << registered;
 }
 
 void DaemonTest::Connect() { stubs_ = std::make_unique<Stubs>(daemon_->address()); }

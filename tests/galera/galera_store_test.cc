@@ -139,16 +139,8 @@ class GaleraStoreTest : public testing::Test {
     auto daemon = Assentd::Start(options_);
     ASSERT_TRUE(daemon.ok()) << daemon.status();
     daemon_ = *std::move(daemon);
-    v1::RegisterResourceRequest request;
-    request.mutable_resource()->set_name("nowhere");
-    request.mutable_resource()->set_engine(v1::Resource::ENGINE_MARIADB);
-    request.mutable_resource()->set_address("127.0.0.1:1");
-    request.mutable_resource()->set_user("nobody");
-    request.set_allow_unreachable(true);
-    grpc::ClientContext context;
-    v1::RegisterResourceResponse response;
-    CoordinatorApi api(daemon_->address());
-    ASSERT_TRUE(api.resources()->RegisterResource(&context, request, &response).ok());
+    const absl::Status registered = CoordinatorApi(daemon_->address()).RegisterNowhere("nowhere");
+    ASSERT_TRUE(registered.ok()) << registered;
   }
 
   // Under load: does `harm`, waits until decisions are made again, and holds what callers were told against the store.

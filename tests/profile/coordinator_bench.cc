@@ -154,18 +154,8 @@ void StartInstance(Assentd::Options options, Contender* contender) {
   options.extra = {"--recovery-patience=1h", "--sweep-interval=1h"};
   auto instance = Assentd::Start(std::move(options));
   CHECK(instance.ok()) << instance.status();
-  v1::RegisterResourceRequest request;
-  request.mutable_resource()->set_name("nowhere");
-  request.mutable_resource()->set_engine(v1::Resource::ENGINE_MARIADB);
-  request.mutable_resource()->set_address("127.0.0.1:1");
-  request.mutable_resource()->set_user("nobody");
-  request.set_allow_unreachable(true);
-  request.set_replace(true);
-  grpc::ClientContext context;
-  v1::RegisterResourceResponse response;
-  const grpc::Status status =
-      CoordinatorApi((*instance)->address()).resources()->RegisterResource(&context, request, &response);
-  CHECK(status.ok()) << status.error_message();
+  const absl::Status registered = CoordinatorApi((*instance)->address()).RegisterNowhere("nowhere");
+  CHECK(registered.ok()) << registered;
   contender->instances.push_back(*std::move(instance));
 }
 
