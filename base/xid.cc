@@ -64,6 +64,11 @@ void Random(unsigned char* bytes, size_t size) {
   std::memcpy(bytes, pool + left, size);
 }
 
+// A ULID: 48 bits of milliseconds and 80 random ones, in Crockford's base 32.
+constexpr char kAlphabet[] = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+constexpr size_t kUlidSize = 26;
+constexpr int kUlidTimeSize = 10;
+
 }  // namespace
 
 bool IsValidId(absl::string_view id) {
@@ -83,18 +88,31 @@ std::string XidSqlLiteral(const Xid& xid) {
 }
 
 std::string NewGtrid(absl::string_view cluster, absl::Time now) {
-  static constexpr char kAlphabet[] = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
   unsigned char random[10];
   Random(random, sizeof(random));
-  std::string ulid(26, '0');
+  std::string ulid(kUlidSize, '0');
   uint64_t ms = static_cast<uint64_t>(std::max<int64_t>(0, absl::ToUnixMillis(now)));
-  for (int i = 9; i >= 0; --i, ms >>= 5) ulid[i] = kAlphabet[ms & 31];
+  for (int i = kUlidTimeSize - 1; i >= 0; --i, ms >>= 5) ulid[i] = kAlphabet[ms & 31];
   for (int half = 0; half < 2; ++half) {
     uint64_t bits = 0;
     for (int i = 0; i < 5; ++i) bits = bits << 8 | random[half * 5 + i];
-    for (int i = 7; i >= 0; --i, bits >>= 5) ulid[10 + half * 8 + i] = kAlphabet[bits & 31];
+    for (int i = 7; i >= 0; --i, bits >>= 5) ulid[kUlidTimeSize + half * 8 + i] = kAlphabet[bits & 31];
   }
   return absl::StrCat(cluster, "-", ulid);
+}
+
+absl::optional<absl::Time> BirthOf(absl::string_view gtrid) {
+  const size_t prefix = gtrid.find('-');
+  if (prefix == absl::string_view::npos || gtrid.size() != prefix + 1 + kUlidSize) return absl::nullopt;
+  const absl::string_view ulid = gtrid.substr(prefix + 1);
+  const absl::string_view alphabet = kAlphabet;
+  uint64_t ms = 0;
+  for (size_t i = 0; i < kUlidSize; ++i) {
+    const size_t digit = alphabet.find(ulid[i]);
+    if (digit == absl::string_view::npos || (i == 0 && digit > 7)) return absl::nullopt;
+    if (i < static_cast<size_t>(kUlidTimeSize)) ms = ms << 5 | digit;
+  }
+  return absl::FromUnixMillis(static_cast<int64_t>(ms));
 }
 
 bool HasClusterPrefix(absl::string_view gtrid, absl::string_view cluster) {

@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "absl/types/optional.h"
 
 namespace assent {
 
@@ -45,6 +46,8 @@ std::string XidSqlLiteral(const Xid& xid);
 // by birth time and the time can be read in XA RECOVER. Thread-safe. Unique by its 80 random bits, also across
 // processes.
 std::string NewGtrid(absl::string_view cluster, absl::Time now);
+// When NewGtrid made it, to the millisecond; nullopt: it did not.
+absl::optional<absl::Time> BirthOf(absl::string_view gtrid);
 // True for gtrids of this cluster, whoever chose the rest.
 bool HasClusterPrefix(absl::string_view gtrid, absl::string_view cluster);
 // A random UUID (version 4) for request ids. Thread-safe.

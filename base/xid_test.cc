@@ -110,5 +110,15 @@ TEST(XidTest, RequestIdsAreRandomUuids) {
   EXPECT_NE(NewRequestId(), NewRequestId());
 }
 
+TEST(XidTest, TheBirthOfAGtridCanBeRead) {
+  const absl::Time now = absl::FromUnixMillis(1700000000123);
+  EXPECT_EQ(BirthOf(NewGtrid("shop", now)), now);
+  EXPECT_EQ(BirthOf(NewGtrid("a.b:c", absl::UnixEpoch())), absl::UnixEpoch());
+  for (const char* const other : {"", "shop", "shop-", "shop-order-1", "shop-01M86S9KANZDT6YAR2P7H8632",
+                                  "shop-01M86S9KANZDT6YAR2P7H8632U", "shop-81M86S9KANZDT6YAR2P7H8632R"}) {
+    EXPECT_EQ(BirthOf(other), absl::nullopt) << other;
+  }
+}
+
 }  // namespace
 }  // namespace assent

@@ -186,6 +186,7 @@ absl::Status CheckServer(const v1::Vote& vote, const Branch& branch) {
 void RecordVote(const v1::Vote& vote, Draft* draft) {
   Branch* branch = draft->EditBranch(vote.bqual());
   branch->set_vote(vote.kind());
+  branch->set_witnessed(vote.witnessed());
   if (vote.has_session()) *branch->mutable_session() = vote.session();
   draft->Note(absl::StrCat(vote.bqual(), " ", ShortName(vote.kind())));
   switch (vote.kind()) {

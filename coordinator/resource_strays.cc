@@ -39,6 +39,8 @@ OpenBranch PresumedAborted(const RecoveredXid& xid, const v1::Resource& resource
   v1::Branch* branch = global->add_branches();
   branch->set_bqual(xid.bqual);
   branch->set_resource(resource.name());
+  // Of what nobody knows when it was created, no witness table is known to be older.
+  if (const absl::optional<absl::Time> birth = BirthOf(xid.gtrid)) SetTime(*birth, branch->mutable_create_time());
   if (const absl::optional<WitnessTable> witness = WitnessOf(resource)) branch->set_witness_table(witness->name());
   return {std::move(global), 0};
 }
@@ -96,9 +98,7 @@ absl::Status ResourceWorker::AddGhosts(const absl::optional<GhostCount>& ghosts,
         recovery_->ListOpenWitnesses(*witness, absl::StrCat(options_.claimant.cluster, "-"), kMaxGhosts);
     if (!open.ok()) return open.status();
     std::set<Key> listed;
-    for (const RecoveredXid& xid : *prepared) {
-      if (xid.format_id == kFormatId) listed.insert({xid.gtrid, xid.bqual});
-    }
+    for (const RecoveredXid& xid : *prepared) listed.insert({xid.gtrid, xid.bqual});
     for (const Xid& xid : *open) {
       Key key = {xid.gtrid, xid.bqual};
       if (listed.count(key) != 0) continue;
@@ -118,9 +118,7 @@ absl::Status ResourceWorker::FinishStray(const std::vector<RecoveredXid>& prepar
   std::vector<OpenBranch> stray;
   for (const RecoveredXid& xid : prepared) {
     if (!IsOurs(xid, options_.claimant.cluster)) {
-      if (v1::XidReport* entry = AddReport(xid.gtrid, xid.bqual, xid.format_id, v1::XidReport::KIND_FOREIGN, report)) {
-        entry->set_action("not ours: left alone");
-      }
+      if (!SortForeign(xid, report)) return absl::OkStatus();
       continue;
     }
     const absl::StatusOr<GlobalPtr> record = engine_->ReadAndWait(xid.gtrid);
@@ -139,6 +137,29 @@ absl::Status ResourceWorker::FinishStray(const std::vector<RecoveredXid>& prepar
   contradicted_ = std::move(contradictions_);
   contradictions_.clear();
   return absl::OkStatus();
+}
+
+bool ResourceWorker::SortForeign(const RecoveredXid& xid, v1::ResourceReport* report) {
+  std::string action = "not ours: left alone";
+  if (xid.format_id != kFormatId && IsOurs({kFormatId, xid.gtrid, xid.bqual}, options_.claimant.cluster)) {
+    const absl::StatusOr<GlobalPtr> record = engine_->ReadAndWait(xid.gtrid);
+    if (!record.ok()) return false;
+    if (const absl::optional<int> index = IndexOf(*record, xid.bqual)) {
+      const OpenBranch open = {*record, *index};
+      action = absl::StrCat("a branch on record, prepared under the format id ", xid.format_id, " instead of ",
+                            kFormatId, ": left alone");
+      // Of an open one recovery says so itself.
+      if (!IsOpen(open.branch())) {
+        Contradict(open, absl::StrCat("an operator must look: its record is closed, and its gtrid and bqual are ",
+                                      action, "; end it there by hand, ",
+                                      ByHand(open.global->decision() == v1::DECISION_COMMIT, open)));
+      }
+    }
+  }
+  if (v1::XidReport* entry = AddReport(xid.gtrid, xid.bqual, xid.format_id, v1::XidReport::KIND_FOREIGN, report)) {
+    entry->set_action(action);
+  }
+  return true;
 }
 
 absl::Status ResourceWorker::SortRecorded(const OpenBranch& open, std::vector<OpenBranch>* stray,
@@ -208,9 +229,15 @@ void ResourceWorker::ConcludeStray(const OpenBranch& open, const v1::Evidence& e
   LOG(WARNING) << "gtrid=" << open.global->gtrid() << " bqual=" << open.branch().bqual() << " resource=" << name_
                << (IsOrphan(open) ? " without a record" : " was there though its transaction is finished") << ": "
                << v1::BranchOutcome_Name(evidence.outcome()) << " " << evidence.done() << " " << evidence.detail();
+  // What is done to a transaction that has ended belongs into its history.
+  if (!IsOrphan(open) && !evidence.done().empty()) Store(open, evidence);
   if (ProvenCommitted(evidence.outcome())) return;
+  const bool still_there = evidence.outcome() == v1::BRANCH_OUTCOME_STILL_PREPARED ||
+                           evidence.outcome() == v1::BRANCH_OUTCOME_ATTACHED_ELSEWHERE;
+  if (!still_there && IsOrphan(open)) return;  // Rolled back, as far as can be seen; ghosts are counted for themselves.
   Contradict(open, absl::StrCat(IsOrphan(open) ? "it has no record" : "its transaction is finished",
-                                ", and its database still has it: ", evidence.detail()));
+                                still_there ? ", and its database still has it: " : ", and was prepared again: ",
+                                evidence.detail()));
 }
 
 void ResourceWorker::Contradict(const OpenBranch& open, const std::string& next_step) {

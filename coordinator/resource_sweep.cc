@@ -40,8 +40,10 @@ BranchTask ResourceWorker::TaskOf(const OpenBranch& open) {
   task.decision = open.global->decision();
   task.voted_prepared = branch.vote() == v1::VOTE_KIND_PREPARED;
   task.of_other_server = !branch.server().empty() && branch.server() != resource_.server();
-  // Of a record that is closed nothing more can be put down, and nothing more is said.
-  task.unwitnessed = branch.witness_missing() || (!IsOrphan(open) && !IsOpen(branch));
+  // Of a record that is closed nothing more can be put down, and nothing more is said. Who says that he has prepared
+  // must also say that he has left a witness.
+  task.unwitnessed =
+      branch.witness_missing() || (!IsOrphan(open) && !IsOpen(branch)) || (task.voted_prepared && !branch.witnessed());
   if (branch.has_session()) task.session = branch.session();
   if (!branch.witness_table().empty()) {
     absl::StatusOr<WitnessTable> witness = WitnessTable::Parse(branch.witness_table());
@@ -75,6 +77,10 @@ absl::Status ResourceWorker::SweepOnce(bool dry_run, v1::ResourceReport* report)
                                 << " prepared engine transactions that the server has lost sight of; they hold their "
                                    "locks until they are repaired, or the server restarts";
   report->set_ghosts(detached);
+  {
+    MutexLock lock(&mutex_);
+    status_.set_ghosts(detached);
+  }
   if (absl::Status status = AddGhosts(*ghosts, &*prepared); !status.ok()) return status;
   if (absl::Status status = FinishStray(*prepared, dry_run, report); !status.ok()) return status;
   if (Mono::now() >= next_refill_) {
@@ -196,8 +202,8 @@ void ResourceWorker::Conclude(const OpenBranch& open, const BranchFinding& findi
       const Mono::time_point lease_end = next.first_seen + absl::ToChronoNanoseconds(GetDuration(resource_.lease()));
       if (Mono::now() < lease_end) next.next = std::min(next.next, lease_end);
       next.next_step = evidence.detail().empty() ? "tries again" : evidence.detail();
-      next.needs_operator = !finding.retry;
-      if (next.needs_operator) {
+      next.needs_operator = !finding.retry || finding.by_hand;
+      if (!finding.retry) {
         absl::StrAppend(&next.next_step, "; then `assentctl resolve ", open.global->gtrid(), " ", open.branch().bqual(),
                         " --as committed|rolled-back`");
       }

@@ -156,6 +156,8 @@ class ResourceWorker {
   absl::Status AddGhosts(const absl::optional<GhostCount>& ghosts, std::vector<RecoveredXid>* prepared);
   // Looks at the xids that nobody is in the middle of: orphans, and branches that came back.
   absl::Status FinishStray(const std::vector<RecoveredXid>& prepared, bool dry_run, v1::ResourceReport* report);
+  // False: the store cannot be asked.
+  bool SortForeign(const RecoveredXid& xid, v1::ResourceReport* report);
   absl::Status SortRecorded(const OpenBranch& open, std::vector<OpenBranch>* stray, v1::ResourceReport* report);
   void SortOrphan(const RecoveredXid& xid, std::map<Key, Mono::time_point>* orphans, std::vector<OpenBranch>* stray,
                   v1::ResourceReport* report);

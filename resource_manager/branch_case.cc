@@ -22,12 +22,20 @@ namespace {
 constexpr absl::Duration kSameLife = absl::Seconds(2);
 using Cases = absl::Span<BranchCase* const>;
 
-absl::StatusOr<std::set<Xid>> ReadListed(MariaDbSession* session) {
+// XA RECOVER's list: what is ours, and what only looks so. (The server does not look at the format id when it
+// compares.)
+struct PreparedList {
+  std::set<Xid> ours;
+  std::set<Xid> other_format;
+};
+
+absl::StatusOr<PreparedList> ReadListed(MariaDbSession* session) {
   auto recovered = session->Recover();
   if (!recovered.ok()) return recovered.status();
-  std::set<Xid> listed;
+  PreparedList listed;
   for (RecoveredXid& xid : *recovered) {
-    if (xid.format_id == kFormatId) listed.insert(Xid{std::move(xid.gtrid), std::move(xid.bqual)});
+    auto& list = xid.format_id == kFormatId ? listed.ours : listed.other_format;
+    list.insert(Xid{std::move(xid.gtrid), std::move(xid.bqual)});
   }
   return listed;
 }
@@ -98,9 +106,9 @@ absl::Status LookAtSessions(MariaDbSession* session, const ServerIdentity& ident
       std::any_of(open.begin(), open.end(), [](const BranchCase* branch) { return !branch->facts.session_named; });
   std::set<Xid> listed_before;  // For those, the engine is to be asked after the list.
   if (some_unknown) {
-    absl::StatusOr<std::set<Xid>> listed = ReadListed(session);
+    absl::StatusOr<PreparedList> listed = ReadListed(session);
     if (!listed.ok()) return listed.status();
-    listed_before = *std::move(listed);
+    listed_before = std::move(listed->ours);
   }
   const absl::Time deadline = absl::Now() + kBarrierPatience;
   absl::optional<Suspects> suspects;
@@ -227,6 +235,7 @@ void NoteDone(BranchCase* branch, absl::string_view statement, const DbError& er
 BranchFinding FindingOf(const BranchCase& branch, const ServerIdentity& identity) {
   BranchFinding finding;
   finding.retry = branch.verdict.retry;
+  finding.by_hand = branch.verdict.by_hand;
   finding.lacks_privilege = branch.lacks_privilege;
   v1::Evidence& evidence = finding.evidence;
   evidence.set_outcome(branch.verdict.outcome);
@@ -252,10 +261,11 @@ BranchFinding FindingOf(const BranchCase& branch, const ServerIdentity& identity
 absl::Status LookAt(MariaDbSession* session, const ServerIdentity& identity, bool patient, Cases cases) {
   const absl::Status sessions = LookAtSessions(session, identity, patient, cases);
   if (!sessions.ok()) return sessions;
-  const absl::StatusOr<std::set<Xid>> listed = ReadListed(session);
+  const absl::StatusOr<PreparedList> listed = ReadListed(session);
   if (!listed.ok()) return listed.status();
   for (BranchCase* branch : cases) {
-    branch->facts.listed = listed->count(branch->task->xid) != 0;
+    branch->facts.listed = listed->ours.count(branch->task->xid) != 0;
+    branch->facts.other_format = listed->other_format.count(branch->task->xid) != 0;
     if (!branch->looked) branch->facts.was_listed = branch->facts.listed;
     // Prepared just now, by a session of which nothing is known yet.
     if (branch->facts.listed && !branch->session_covered && branch->facts.session == SessionSight::kUnknown) {

@@ -4,19 +4,24 @@ namespace assent {
 namespace {
 
 Verdict Proven(v1::BranchOutcome outcome, absl::string_view detail) {
-  return Verdict{Act::kNothing, outcome, /*retry=*/false, /*ghost=*/false, detail};
+  return Verdict{Act::kNothing, outcome, /*retry=*/false, /*by_hand=*/false, /*ghost=*/false, detail};
 }
 
 Verdict OnlyAnOperator(absl::string_view detail) {
-  return Verdict{Act::kNothing, v1::BRANCH_OUTCOME_UNSPECIFIED, /*retry=*/false, /*ghost=*/false, detail};
+  return Verdict{Act::kNothing, v1::BRANCH_OUTCOME_UNSPECIFIED, /*retry=*/false, /*by_hand=*/false, /*ghost=*/false,
+                 detail};
 }
 
 Verdict Later(v1::BranchOutcome outcome, absl::string_view detail) {
-  return Verdict{Act::kNothing, outcome, /*retry=*/true, /*ghost=*/false, detail};
+  return Verdict{Act::kNothing, outcome, /*retry=*/true, /*by_hand=*/false, /*ghost=*/false, detail};
+}
+
+Verdict ByHand(v1::BranchOutcome outcome, absl::string_view detail) {
+  return Verdict{Act::kNothing, outcome, /*retry=*/true, /*by_hand=*/true, /*ghost=*/false, detail};
 }
 
 Verdict Do(Act act, v1::BranchOutcome meanwhile, absl::string_view detail) {
-  return Verdict{act, meanwhile, /*retry=*/true, /*ghost=*/false, detail};
+  return Verdict{act, meanwhile, /*retry=*/true, /*by_hand=*/false, /*ghost=*/false, detail};
 }
 
 bool MayHoldIt(SessionSight session) { return session == SessionSight::kAlive || session == SessionSight::kLeaving; }
@@ -33,12 +38,12 @@ Verdict Attached(const BranchFacts& facts) {
   }
   if (!facts.lease_over) return Later(kAttached, "its session is alive and within its lease");
   if (!facts.may_kill) {
-    return Later(kAttached,
-                 "its session is alive past its lease, and must not be killed (kill_after_lease is off for this "
-                 "resource): end it by hand");
+    return ByHand(kAttached,
+                  "its session is alive past its lease, and must not be killed (kill_after_lease is off for this "
+                  "resource): end it by hand");
   }
   if (facts.kill == KillResult::kFailed) {
-    return Later(kAttached, "its session is alive past its lease, and could not be killed");
+    return ByHand(kAttached, "its session is alive past its lease, and could not be killed");
   }
   return Do(Act::kKill, kAttached, "its session is alive past its lease");
 }
@@ -59,9 +64,13 @@ Verdict Listed(const BranchFacts& facts) {
                 "it is prepared, and no session holds it");
     case VerbResult::kUnknownXid:
       if (facts.session == SessionSight::kUnknown && facts.session_named) return Attached(facts);
-      return Later(v1::BRANCH_OUTCOME_ATTACHED_ELSEWHERE,
-                   "a session unknown here holds it (its participant did not name it): end that session, see SHOW "
-                   "PROCESSLIST on the server");
+      if (!facts.lease_over) {
+        return Later(v1::BRANCH_OUTCOME_ATTACHED_ELSEWHERE,
+                     "a session unknown here holds it (its participant did not name it), within its lease");
+      }
+      return ByHand(v1::BRANCH_OUTCOME_ATTACHED_ELSEWHERE,
+                    "a session unknown here holds it (its participant did not name it): end that session, see SHOW "
+                    "PROCESSLIST on the server");
     case VerbResult::kRetryLater:
       return Later(kPrepared, "the database does not finish branches now (a backup, or it is read-only)");
     case VerbResult::kOtherError: return Later(kPrepared, "the database refused to finish it");
@@ -87,6 +96,7 @@ Verdict Uncommitted(const BranchFacts& facts) {
     ghost.detail =
         "the database has lost sight of it (a ghost), and a session unknown here may still hold it: end that session, "
         "or restart the server, which brings the branch back as prepared";
+    ghost.by_hand = facts.lease_over;
     return ghost;
   }
   switch (facts.repair) {
@@ -95,6 +105,7 @@ Verdict Uncommitted(const BranchFacts& facts) {
       ghost.detail = "the database has lost sight of it (a ghost)";
       break;
     case RepairResult::kImpossible:
+      ghost.by_hand = true;
       ghost.detail =
           "the database has lost sight of it (a ghost), and this server cannot commit it online: restart the server, "
           "which brings it back as prepared; it is finished then";
@@ -135,9 +146,9 @@ Verdict UnlessAGhost(const BranchFacts& facts, const Verdict& finished) {
   switch (facts.ghosts) {
     case GhostSight::kNone: return finished;
     case GhostSight::kSome:
-      return Later(v1::BRANCH_OUTCOME_UNSPECIFIED,
-                   "its server has lost sight of prepared transactions (ghosts), and without a witness nothing tells "
-                   "whether it is one of them: restart the server, which brings them back as prepared");
+      return ByHand(v1::BRANCH_OUTCOME_UNSPECIFIED,
+                    "its server has lost sight of prepared transactions (ghosts), and without a witness nothing tells "
+                    "whether it is one of them: restart the server, which brings them back as prepared");
     case GhostSight::kNotLooked:
     case GhostSight::kUnknown: break;
   }
@@ -232,6 +243,12 @@ Verdict Judge(const BranchFacts& all) {
   if (facts.of_other_server && !seen_here) {
     return OnlyAnOperator(
         "it ran on another server than the one that answers now, and what is not here proves nothing of what is there");
+  }
+  if (facts.other_format && !facts.listed && facts.witness != WitnessSight::kCommitted) {
+    return ByHand(v1::BRANCH_OUTCOME_STILL_PREPARED,
+                  "its gtrid and bqual are prepared there under another format id than Assent's, and what has another "
+                  "one is never touched: its participant must use format id 1095978580, and somebody must end this one "
+                  "by hand, as decided");
   }
   if (facts.listed) {
     // A committed witness is proof even so: somebody has finished the branch since the list was read.

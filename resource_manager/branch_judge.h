@@ -44,7 +44,7 @@ enum class GhostSight {
 struct BranchFacts {
   v1::Decision decision = v1::DECISION_ROLLBACK;
   bool voted_prepared = false;
-  // It is known to have been prepared without leaving its witness, so that the absence of that proves nothing.
+  // It may have been prepared without leaving its witness, so that the absence of that proves nothing.
   bool unwitnessed = false;
   // It was to run on another server than the one that is looked at.
   bool of_other_server = false;
@@ -56,6 +56,7 @@ struct BranchFacts {
   // In this order in time: session, list, witness; so that a later absence holds against an earlier sighting.
   SessionSight session = SessionSight::kUnknown;
   bool listed = false;
+  bool other_format = false;  // Not so, but its gtrid and bqual are, under another format id.
   WitnessSight witness = WitnessSight::kNone;
 
   bool was_listed = false;  // Before anything was done.
@@ -82,6 +83,8 @@ struct Verdict {
   v1::BranchOutcome outcome = v1::BRANCH_OUTCOME_UNSPECIFIED;
   // True if trying again later may come further.
   bool retry = true;
+  // Somebody must do something at the server, or to the account there; trying again finds out whether it was done.
+  bool by_hand = false;
   bool ghost = false;
   // In words, for people.
   absl::string_view detail;

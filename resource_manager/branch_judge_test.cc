@@ -19,7 +19,7 @@ std::string Describe(const BranchFacts& f) {
                       f.listed, " witness ", static_cast<int>(f.witness), " was_listed ", f.was_listed, " kill ",
                       static_cast<int>(f.kill), " verb ", static_cast<int>(f.verb), " probe ",
                       static_cast<int>(f.probe), " repair ", static_cast<int>(f.repair), " unwitnessed ", f.unwitnessed,
-                      " ghosts ", static_cast<int>(f.ghosts));
+                      " other_format ", f.other_format, " ghosts ", static_cast<int>(f.ghosts));
 }
 
 // Calls `visit` with every combination of facts.
@@ -32,7 +32,7 @@ void ForAll(const std::function<void(const BranchFacts&)>& visit) {
       for (const WitnessSight witness : {WitnessSight::kCommitted, WitnessSight::kUncommitted, WitnessSight::kAbsent,
                                          WitnessSight::kUnknowable, WitnessSight::kNone}) {
         f.witness = witness;
-        for (int bits = 0; bits < 1024; ++bits) {
+        for (int bits = 0; bits < 2048; ++bits) {
           f.voted_prepared = bits & 1;
           f.lease_over = bits & 2;
           f.may_kill = bits & 4;
@@ -42,6 +42,7 @@ void ForAll(const std::function<void(const BranchFacts&)>& visit) {
           f.unwitnessed = bits & 64;
           f.ghosts = static_cast<GhostSight>((bits >> 7) & 3);
           f.of_other_server = bits & 512;
+          f.other_format = bits & 1024;
           for (const KillResult kill : {KillResult::kNotTried, KillResult::kDone, KillResult::kFailed}) {
             f.kill = kill;
             for (const VerbResult verb : {VerbResult::kNotTried, VerbResult::kOk, VerbResult::kUnknownXid,
@@ -100,13 +101,19 @@ void CheckLaws(const BranchFacts& f) {
       EXPECT_TRUE(!f.listed && !f.voted_prepared && !f.was_listed && f.witness == WitnessSight::kAbsent);
       EXPECT_TRUE(f.session == SessionSight::kGone || (f.lease_over && f.probe == ProbeResult::kFree));
       break;
-    case v1::BRANCH_OUTCOME_STILL_PREPARED: EXPECT_TRUE(f.listed || f.witness == WitnessSight::kUncommitted); break;
+    case v1::BRANCH_OUTCOME_STILL_PREPARED:
+      EXPECT_TRUE(f.listed || f.other_format || f.witness == WitnessSight::kUncommitted);
+      break;
     default: break;
   }
   const bool open =
       verdict.outcome == v1::BRANCH_OUTCOME_STILL_PREPARED || verdict.outcome == v1::BRANCH_OUTCOME_ATTACHED_ELSEWHERE;
   const bool unproven = open || verdict.outcome == v1::BRANCH_OUTCOME_UNSPECIFIED;
   EXPECT_TRUE(!open || verdict.retry) << "it can still be finished";
+  EXPECT_TRUE(!verdict.by_hand || (verdict.retry && unproven && verdict.act != Act::kKill));
+  if (f.other_format && !f.listed && f.witness != WitnessSight::kCommitted) {
+    EXPECT_TRUE(verdict.act == Act::kNothing && unproven) << "what has another format id is never touched";
+  }
   EXPECT_TRUE(unproven || verdict.act != Act::kNothing || !verdict.retry);
   EXPECT_TRUE(!verdict.ghost || (!f.listed && f.witness == WitnessSight::kUncommitted));
 
@@ -141,7 +148,7 @@ TEST(BranchJudgeTest, LawsHoldForAllFacts) {
     ++combinations;
     CheckLaws(facts);
   });
-  EXPECT_EQ(combinations, 2 * 4 * 5 * 1024 * 3 * 6 * 4 * 4);
+  EXPECT_EQ(combinations, 2 * 4 * 5 * 2048 * 3 * 6 * 4 * 4);
 }
 
 struct Row {

@@ -31,7 +31,7 @@ struct BranchTask {
   v1::Decision decision = v1::DECISION_ROLLBACK;
   // It voted PREPARED, so it was prepared once.
   bool voted_prepared = false;
-  // It is known to have been prepared without leaving its witness.
+  // It may have been prepared without leaving its witness: nobody has said otherwise, or it was seen so.
   bool unwitnessed = false;
   // The session that runs or ran it; nullopt: not known.
   absl::optional<v1::Session> session;
@@ -51,6 +51,8 @@ struct BranchFinding {
   v1::Evidence evidence;  // With the outcome; `time` is left to the caller.
   // True if trying again may come further; false if only an operator, or a restart of the server, can.
   bool retry = true;
+  // Somebody must do something at the server (the evidence says what); trying again finds out whether it was done.
+  bool by_hand = false;
   // The account lacks a privilege that would have helped (the evidence names it). What is granted counts from the next
   // connection on.
   bool lacks_privilege = false;

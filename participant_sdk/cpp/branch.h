@@ -51,6 +51,8 @@ class Branch {
   const Xid& xid() const { return xid_; }
   const std::string& resource() const { return resource_; }
   const MariaDbSession* session() const { return session_; }
+  // Whether it leaves a witness row when it prepares.
+  bool has_witness() const { return witness_.has_value(); }
   // How the coordinator finds the session again at the database.
   static v1::Session Describe(const MariaDbSession& session);
   // The error that poisoned it; OK if none has.

@@ -23,7 +23,9 @@ v1::Vote MakeVote(const Branch& branch, v1::VoteKind kind) {
   v1::Vote vote;
   vote.set_bqual(branch.xid().bqual);
   vote.set_kind(kind);
-  if (kind == v1::VOTE_KIND_PREPARED) *vote.mutable_session() = Branch::Describe(*branch.session());
+  if (kind != v1::VOTE_KIND_PREPARED) return vote;
+  *vote.mutable_session() = Branch::Describe(*branch.session());
+  vote.set_witnessed(branch.has_witness());
   return vote;
 }
 

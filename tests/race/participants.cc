@@ -132,6 +132,7 @@ absl::Status RaceParticipants::Vote(const std::vector<Prepared>& branches) {
     v1::Vote* const vote = request.add_votes();
     vote->set_bqual(branch.xid.bqual);
     vote->set_kind(v1::VOTE_KIND_PREPARED);
+    vote->set_witnessed(true);
     *vote->mutable_session() = Branch::Describe(*branch.session);
   }
   return coordinator_.Prepared(request, absl::Now() + kCallPatience).status();

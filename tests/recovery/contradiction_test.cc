@@ -127,6 +127,7 @@ TEST_F(ContradictionTest, ABranchThatLeftNoWitnessIsCommittedAndNeverCalledRolle
   Start();
   std::vector<RawBranch> branches = rig_->Begin({0});
   ASSERT_NO_FATAL_FAILURE(PrepareWithoutWitness(&branches[0]));
+  branches[0].witnessed = true;  // It says so, and it is not true.
   ASSERT_TRUE(rig_->Vote(branches).ok());
   branches[0].session->Abandon();
   const Xid& xid = branches[0].xid;
@@ -143,6 +144,102 @@ TEST_F(ContradictionTest, ABranchThatLeftNoWitnessIsCommittedAndNeverCalledRolle
   EXPECT_EQ(rig_->Global(xid.gtrid).global().state(), v1::Global::STATE_COMMITTING);
   EXPECT_TRUE(Resolve(xid, v1::RESOLUTION_COMMITTED, "the row is there").ok());
   EXPECT_EQ(rig_->Global(xid.gtrid).outcome(), v1::OUTCOME_COMMITTED);
+}
+
+// Who does not say that he has left a witness is not taken at a word that he has not given: here he has committed
+// himself, and died before he could say so.
+TEST_F(ContradictionTest, WhoDidNotSayThatHeLeftAWitnessIsNeverSaidToBeRolledBack) {
+  Start();
+  std::vector<RawBranch> branches = rig_->Begin({0});
+  ASSERT_NO_FATAL_FAILURE(PrepareWithoutWitness(&branches[0]));
+  ASSERT_TRUE(rig_->Vote(branches).ok());
+  const Xid& xid = branches[0].xid;
+  ASSERT_TRUE(rig_->Finalize(xid.gtrid, v1::DECISION_COMMIT).ok());
+  ASSERT_TRUE(branches[0].session->Commit(xid).ok());
+  branches[0].session->Abandon();
+  EXPECT_TRUE(RecoveryRig::AwaitTrue([&] { return Shown(xid).alarm(); }));
+  EXPECT_THAT(Shown(xid).next_step(), HasSubstr("nothing tells how it ended"));
+  EXPECT_EQ(LastOutcome(xid), v1::BRANCH_OUTCOME_UNSPECIFIED);
+  EXPECT_EQ(rig_->Global(xid.gtrid).global().state(), v1::Global::STATE_COMMITTING);
+  EXPECT_TRUE(Resolve(xid, v1::RESOLUTION_COMMITTED, "the row is there").ok());
+  EXPECT_EQ(rig_->Global(xid.gtrid).outcome(), v1::OUTCOME_COMMITTED);
+}
+
+// The same, with the other decision: somebody's XA ROLLBACK has made a ghost of it, which no witness shows.
+TEST_F(ContradictionTest, AGhostWithoutItsWitnessIsNotCalledRolledBackWhateverTheResourceWants) {
+  Start();
+  std::vector<RawBranch> branches = rig_->Begin({0});
+  ASSERT_NO_FATAL_FAILURE(PrepareWithoutWitness(&branches[0]));
+  const Xid xid = branches[0].xid;
+  ASSERT_TRUE(rig_->Vote(branches).ok());
+  rig_->Reset(&branches[0], /*finish=*/true);
+  ASSERT_TRUE(rig_->Finalize(xid.gtrid, v1::DECISION_ROLLBACK).ok());
+  EXPECT_TRUE(RecoveryRig::AwaitTrue([&] { return Shown(xid).alarm(); }));
+  EXPECT_THAT(Shown(xid).next_step(), HasSubstr("restart the server"));
+  EXPECT_TRUE(RecoveryRig::AwaitTrue([&] {
+    const auto page = rig_->InDoubt();
+    return page.ok() && page->resources(0).ghosts() == 1;
+  })) << "the page counts them";
+  EXPECT_EQ(rig_->Global(xid.gtrid).global().state(), v1::Global::STATE_ROLLING_BACK);
+  ASSERT_TRUE(rig_->database(0).Restart().ok());
+  EXPECT_EQ(rig_->Await(xid.gtrid, v1::Global::STATE_ROLLED_BACK).outcome(), v1::OUTCOME_ROLLED_BACK);
+  EXPECT_EQ(rig_->Prepared(0), 0);
+  EXPECT_EQ(rig_->Rows(0, xid.gtrid), 0);
+}
+
+// The server compares without the format id; what has another one is not ours to touch, and not to be overlooked.
+class OtherFormatTest : public ContradictionTest, public testing::WithParamInterface<v1::Decision> {};
+
+TEST_P(OtherFormatTest, IsLeftAloneAndShown) {
+  Start();
+  std::vector<RawBranch> branches = rig_->Begin({0});
+  const Xid xid = branches[0].xid;
+  const std::string literal = absl::StrCat("'", xid.gtrid, "','", xid.bqual, "'");  // Format id 1.
+  MariaDbSession* const session = branches[0].session.get();
+  ASSERT_TRUE(session->Query(absl::StrCat("XA START ", literal)).ok());
+  ASSERT_TRUE(session->Query(absl::StrCat("INSERT INTO app.t VALUES ('", xid.gtrid, "', 'b')")).ok());
+  ASSERT_TRUE(session->Query(absl::StrCat("XA END ", literal)).ok());
+  ASSERT_TRUE(session->Query(absl::StrCat("XA PREPARE ", literal)).ok());
+  ASSERT_TRUE(rig_->Vote(branches).ok());
+  session->Abandon();
+  ASSERT_TRUE(rig_->Finalize(xid.gtrid, GetParam()).ok());
+  EXPECT_TRUE(RecoveryRig::AwaitTrue([&] { return Shown(xid).alarm(); }));
+  EXPECT_THAT(Shown(xid).next_step(), HasSubstr("another format id"));
+  EXPECT_EQ(rig_->Prepared(0), 1);
+  const bool commit = GetParam() == v1::DECISION_COMMIT;
+  rig_->Sql(0, absl::StrCat("XA ", commit ? "COMMIT " : "ROLLBACK ", literal));
+  if (commit) {
+    EXPECT_TRUE(RecoveryRig::AwaitTrue([&] { return LastOutcome(xid) == v1::BRANCH_OUTCOME_UNSPECIFIED; }));
+    EXPECT_TRUE(
+        RecoveryRig::AwaitTrue([&] { return Resolve(xid, v1::RESOLUTION_COMMITTED, "the row is there").ok(); }));
+  }
+  const v1::Global::State end = commit ? v1::Global::STATE_COMMITTED : v1::Global::STATE_ROLLED_BACK;
+  EXPECT_EQ(rig_->Await(xid.gtrid, end).global().state(), end);
+  EXPECT_EQ(rig_->Rows(0, xid.gtrid), commit ? 1 : 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, OtherFormatTest, testing::Values(v1::DECISION_COMMIT, v1::DECISION_ROLLBACK),
+                         [](const auto& info) { return v1::Decision_Name(info.param).substr(9); });
+
+TEST_F(ContradictionTest, WhatIsDoneToAFinishedTransactionIsInItsHistory) {
+  Start();
+  std::vector<RawBranch> branches = rig_->Begin({0});
+  const Xid xid = branches[0].xid;
+  rig_->Prepare(&branches[0]);
+  ASSERT_TRUE(rig_->Vote(branches).ok());
+  branches[0].session->Abandon();
+  ASSERT_TRUE(rig_->Finalize(xid.gtrid, v1::DECISION_COMMIT).ok());
+  rig_->Await(xid.gtrid, v1::Global::STATE_COMMITTED);
+  const int before = rig_->Global(xid.gtrid).global().history_size();
+  // Somebody prepares its xid a second time.
+  const std::unique_ptr<MariaDbSession> second = rig_->Connect(0);
+  ASSERT_TRUE(second->Start(xid, "INSERT INTO app.t VALUES ('again', 'b')").xa.ok());
+  ASSERT_TRUE(second->EndAndPrepare(xid, nullptr).ok());
+  second->Abandon();
+  EXPECT_TRUE(RecoveryRig::AwaitTrue([&] { return rig_->Global(xid.gtrid).global().history_size() > before; }));
+  const v1::Global global = rig_->Global(xid.gtrid).global();
+  EXPECT_THAT(global.history().rbegin()->detail(), HasSubstr("XA COMMIT"));
+  EXPECT_EQ(global.state(), v1::Global::STATE_COMMITTED);
 }
 
 TEST_F(ContradictionTest, WithoutAWitnessAGhostIsNotTakenForARollback) {

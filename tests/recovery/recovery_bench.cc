@@ -202,6 +202,7 @@ class ThirdDead {
       v1::Vote* const vote = prepared.add_votes();
       vote->set_bqual(xid.bqual);
       vote->set_kind(v1::VOTE_KIND_PREPARED);
+      vote->set_witnessed(true);
       *vote->mutable_session() = Branch::Describe(*session);
       prepared.set_wait(v1::WAIT_NONE);
       grpc::ClientContext vote_context;

@@ -150,6 +150,7 @@ void RecoveryRig::Prepare(RawBranch* branch) {
   const XaResult prepared =
       branch->session->EndAndPrepare(branch->xid, options_.witness == v1::WITNESS_DISABLED ? nullptr : &witness);
   CHECK(prepared.ok()) << prepared.error.message;
+  branch->witnessed = options_.witness != v1::WITNESS_DISABLED;
 }
 
 absl::Status RecoveryRig::Vote(const std::vector<RawBranch>& branches) {
@@ -160,6 +161,7 @@ absl::Status RecoveryRig::Vote(const std::vector<RawBranch>& branches) {
     v1::Vote* vote = request.add_votes();
     vote->set_bqual(branch.xid.bqual);
     vote->set_kind(v1::VOTE_KIND_PREPARED);
+    vote->set_witnessed(branch.witnessed);
     *vote->mutable_session() = Branch::Describe(*branch.session);
   }
   return Call(api().coordinator(), &Service::Prepared, request).status();

@@ -108,6 +108,19 @@ std::string RenderResources(const v1::ListInDoubtResponse& response, absl::Time 
   return absl::StrCat(table.Render(), well == 0 ? "" : Count(well, "other is well.\n", "others are well.\n"));
 }
 
+// What no line of a branch may show: anybody's transactions that keep their locks.
+std::string RenderGhosts(const v1::ListInDoubtResponse& response) {
+  std::string text;
+  for (const ResourceStatus& status : response.resources()) {
+    if (status.ghosts() <= 0) continue;
+    absl::StrAppend(&text, Escape(status.resource()), " has lost sight of ",
+                    Count(static_cast<size_t>(status.ghosts()), "prepared transaction", "prepared transactions"),
+                    " (ghosts), which keep their locks. Those of branches above are repaired if they can be; a restart "
+                    "of the server brings back all of them as prepared.\n");
+  }
+  return text;
+}
+
 // "Nobody" is said only of resources that could be asked.
 std::string RenderLocks(const v1::ListInDoubtResponse& response) {
   std::string unknown;
@@ -163,7 +176,7 @@ std::string RenderInDoubt(const v1::ListInDoubtResponse& response, const InDoubt
   const std::string branches = RenderBranches(response, options.limit, now);
   if (!branches.empty()) parts.push_back(branches);
   if (options.with_locks) parts.push_back(RenderLocks(response));
-  parts.push_back(RenderResources(response, now));
+  parts.push_back(RenderResources(response, now) + RenderGhosts(response));
   return absl::StrJoin(parts, "\n");
 }
 

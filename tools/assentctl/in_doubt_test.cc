@@ -116,6 +116,18 @@ TEST(InDoubtTest, ResourcesThatAreNotWellAreNamedAndAQuarantineIsAnAlarm) {
   EXPECT_TRUE(HasAlarm(response));
 }
 
+TEST(InDoubtTest, GhostsAreCountedEvenWhereNothingElseIsWrong) {
+  v1::ListInDoubtResponse response;
+  v1::ResourceStatus* const status = response.add_resources();
+  status->set_resource("orders");
+  status->set_state(v1::ResourceStatus::STATE_OK);
+  status->set_ghosts(-1);
+  EXPECT_THAT(RenderInDoubt(response, InDoubtOptions(), absl::UnixEpoch()), testing::Not(HasSubstr("ghosts")));
+  status->set_ghosts(2);
+  EXPECT_THAT(RenderInDoubt(response, InDoubtOptions(), absl::UnixEpoch()),
+              HasSubstr("orders has lost sight of 2 prepared transactions (ghosts), which keep their locks."));
+}
+
 TEST(InDoubtTest, LocksAreShownIfAskedFor) {
   v1::ListInDoubtResponse response;
   InDoubtOptions options;

@@ -158,6 +158,7 @@ absl::Status Mishaps::Ghost() {
   v1::Vote* const vote = finalize.add_votes();
   vote->set_bqual(xid.bqual);
   vote->set_kind(v1::VOTE_KIND_PREPARED);
+  vote->set_witnessed(true);
   *vote->mutable_session() = Branch::Describe(**pooled);
   absl::Status status = coordinator.Finalize(finalize, absl::Now() + kPatience).status();
   if (!status.ok()) return status;
