@@ -104,10 +104,11 @@ absl::StatusOr<std::string> ResolveStorePath(const std::string& path) {
 
 absl::Status CheckStoreExists(const std::string& path) {
   struct stat info;
-  if (stat(path.c_str(), &info) != 0) return FileError(errno, "look at the store", path);
-  if (info.st_size > 0) return absl::OkStatus();
-  return MakeError(Reason::STORE_UNAVAILABLE,
-                   absl::StrCat("'", path, "' is empty: there is no store; give the path of one"), {{"path", path}});
+  const bool found = stat(path.c_str(), &info) == 0;
+  if (!found && errno != ENOENT) return FileError(errno, "look at the store", path);
+  if (found && info.st_size > 0) return absl::OkStatus();
+  return MakeError(Reason::STORE_UNAVAILABLE, absl::StrCat("there is no store at '", path, "': give the path of one"),
+                   {{"path", path}});
 }
 
 std::string ReadBootId() {
