@@ -214,6 +214,7 @@ absl::Status TransferReader::CheckWhole() {
     return InvalidLine(path_, reader.line_number(),
                        "the trailer does not fit the lines before it: the file is damaged (nothing of it was used)");
   }
+  expected_globals_ = line->trailer().globals();
   if (lseek(fd_.get(), 0, SEEK_SET) != 0) return TransferFileError(errno, "read", path_);
   reader_ = std::make_unique<LineReader>(fd_.get(), path_);
   checksum_ = TransferChecksum();

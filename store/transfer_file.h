@@ -112,6 +112,8 @@ class TransferReader {
   // Looks whether the file is whole before anything of it is used, and begins again. Nothing, if it cannot be read
   // twice (a pipe).
   absl::Status CheckWhole();
+  // How many transactions the trailer says there are; 0 before CheckWhole, or if that could not look.
+  int64_t expected_globals() const { return expected_globals_; }
   // The next resource or transaction. False: that was all of it, and the trailer says so, too.
   absl::StatusOr<bool> Next(StoreLine* line);
   int64_t line_number() const { return reader_->line_number(); }
@@ -131,6 +133,7 @@ class TransferReader {
   StoreHeader header_;
   int64_t resources_ = 0;
   int64_t globals_ = 0;
+  int64_t expected_globals_ = 0;
   std::string last_resource_;
 };
 

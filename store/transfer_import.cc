@@ -100,6 +100,7 @@ class Import {
   Import(Store* store, TransferReader* reader) : store_(store), reader_(reader), cursor_(store) {}
 
   absl::StatusOr<TransferCounts> Run(const TransferProgress& progress) {
+    counts_.expected = reader_->expected_globals();
     absl::Status status = ImportResources();
     if (status.ok()) status = SkipFound(progress);
     if (status.ok()) status = ImportRest(progress);

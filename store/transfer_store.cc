@@ -92,6 +92,7 @@ class Comparison {
   Comparison(Store* store, TransferReader* reader) : store_(store), reader_(reader), cursor_(store) {}
 
   absl::StatusOr<VerifyReport> Run(const TransferProgress& progress) {
+    report_.counts.expected = reader_->expected_globals();
     absl::StatusOr<std::vector<v1::Resource>> resources = store_->ReadResources();
     if (!resources.ok()) return resources.status();
     for (v1::Resource& resource : *resources) resources_[resource.name()] = std::move(resource);

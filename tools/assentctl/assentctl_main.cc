@@ -32,8 +32,8 @@ namespace assent {
 namespace {
 
 constexpr char kFooter[] = R"(Data goes to standard output, messages to standard error.
-Exit codes: 0 done; 1 the coordinator refused, a check or the health is bad, or the output cannot be written;
-            2 wrong usage; 3 not found; 4 the coordinator does not answer.)";
+Exit codes: 0 done; 1 the coordinator (or the store) refused, a check or the health is bad, or the output cannot be
+            written; 2 wrong usage; 3 not found; 4 the coordinator (or the store) does not answer.)";
 
 // What the command line asks for: filled in by the parser, run afterwards.
 struct Command {
