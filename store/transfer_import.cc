@@ -72,7 +72,7 @@ class Inflow {
       if (!found) {
         error = Differs(path_, line,
                         absl::StrCat("transaction '", next.gtrid(), "': ",
-                                     result.current == nullptr ? "it is in the way of itself"
+                                     result.current == nullptr ? "what was in its way is gone again"
                                                                : DifferenceOf(*result.current, next)));
       }
     }
