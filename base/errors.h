@@ -66,6 +66,10 @@ namespace assent {
   X(STORE_SCHEMA_NEWER, kFailedPrecondition, kNever)       \
   X(STORE_OTHER_CLUSTER, kFailedPrecondition, kNever)      \
   X(STORE_UNFIT, kFailedPrecondition, kNever)              \
+  X(STORE_HALF_IMPORTED, kFailedPrecondition, kNever)      \
+  X(STORE_NOT_SETTLED, kFailedPrecondition, kNever)        \
+  X(STORE_DIFFERS, kFailedPrecondition, kNever)            \
+  X(STORE_FILE_INVALID, kInvalidArgument, kNever)          \
   X(INSTANCE_FENCED, kUnavailable, kSameCall)              \
   /* The participant SDKs. */                              \
   X(COORDINATOR_UNREACHABLE, kUnavailable, kSameCall)      \

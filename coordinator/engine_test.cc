@@ -95,6 +95,8 @@ class ScriptedStore : public Store {
   bool IsShared() const override { return real_->IsShared(); }
   std::string Id() const override { return real_->Id(); }
   bool MayHaveLostLazyWrites() const override { return power_loss_ || real_->MayHaveLostLazyWrites(); }
+  bool IsHalfImported() const override { return false; }
+  absl::Status FinishImport() override { return absl::OkStatus(); }
   StoreStats Stats() const override { return real_->Stats(); }
 
  private:

@@ -99,7 +99,14 @@ absl::Status MariaDbMembership::Renew(int64_t load) {
   });
   if (!status.ok()) return status;
   if (!alive) return Fence::Fenced();
-  status = pool_->Run("look for silent instances", [&](MariaDbConnection* connection) {
+  status = DeclareSilentDead();
+  // Somebody else's death is nobody's hurry: the next Renew tries again.
+  LOG_IF(WARNING, !status.ok()) << "store: " << status.message();
+  return absl::OkStatus();
+}
+
+absl::Status MariaDbMembership::DeclareSilentDead() {
+  return pool_->Run("look for silent instances", [&](MariaDbConnection* connection) {
     std::vector<Silent> silent;
     DbError error = FindSilent(connection, &silent);
     for (const Silent& one : silent) {
@@ -107,9 +114,6 @@ absl::Status MariaDbMembership::Renew(int64_t load) {
     }
     return error;
   });
-  // Somebody else's death is nobody's hurry: the next Renew tries again.
-  LOG_IF(WARNING, !status.ok()) << "store: " << status.message();
-  return absl::OkStatus();
 }
 
 DbError MariaDbMembership::FindSilent(MariaDbConnection* connection, std::vector<Silent>* silent) {

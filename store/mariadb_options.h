@@ -20,6 +20,11 @@ struct MariaDbOptions {
   ConnectTls tls;
   // The cluster's name (base/xid.h). Kept in the store; a store of another cluster is refused.
   std::string cluster;
+  // For tools: a database without a store is an error (STORE_UNAVAILABLE) and nothing is made.
+  bool must_exist = false;
+  // Opens it for an import of the store with this id: makes it, half imported, or continues such a one; one that is
+  // complete opens, too. STORE_DIFFERS if it has another id. Empty: for service.
+  std::string import_as;
   // What to do with a server whose settings can lose what it has acknowledged (store/mariadb_findings.h).
   enum class Unsafe { kRefuse, kWarn };
   Unsafe unsafe = Unsafe::kRefuse;

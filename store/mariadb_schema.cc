@@ -103,6 +103,23 @@ absl::StatusOr<std::unique_ptr<MariaDbConnection>> ConnectAndCreate(const MariaD
   return connection;
 }
 
+absl::Status CheckImport(const MariaDbOptions& options, const std::map<std::string, Meta>& meta) {
+  const auto id = meta.find("store_id");
+  if (id == meta.end()) return absl::OkStatus();
+  if (options.import_as.empty() && meta.count("importing") > 0) {
+    return MakeError(Reason::STORE_HALF_IMPORTED,
+                     absl::StrCat("an import into the store in the database '", options.database,
+                                  "' has not finished, so it would deny what was decided: run the same `assentctl "
+                                  "store import` again, or drop the database and begin anew"),
+                     {{"database", options.database}});
+  }
+  if (options.import_as.empty() || id->second.value == options.import_as) return absl::OkStatus();
+  return MakeError(Reason::STORE_DIFFERS,
+                   absl::StrCat("the store in the database '", options.database, "' is another one (", id->second.value,
+                                ") than the file's (", options.import_as, "): import into a database without a store"),
+                   {{"database", options.database}, {"stored", id->second.value}, {"file", options.import_as}});
+}
+
 absl::Status CheckMeta(const MariaDbOptions& options, const std::map<std::string, Meta>& meta) {
   const auto schema = meta.find("schema");
   const auto cluster = meta.find("cluster");
@@ -122,7 +139,7 @@ absl::Status CheckMeta(const MariaDbOptions& options, const std::map<std::string
                                   "': give the right database, or the right cluster name"),
                      {{"database", options.database}, {"stored", cluster->second.value}, {"cluster", options.cluster}});
   }
-  return absl::OkStatus();
+  return CheckImport(options, meta);
 }
 
 absl::Status Migrate(MariaDbConnection* connection, const MariaDbOptions& options) {
@@ -134,7 +151,9 @@ absl::Status Migrate(MariaDbConnection* connection, const MariaDbOptions& option
                      "VARBINARY(255) NOT NULL, "
                      "number BIGINT NOT NULL) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=binary;"
                      "INSERT IGNORE INTO store_meta (name, value, number) VALUES ('cluster', ",
-                     Quote(options.cluster), ", 0), ('store_id', ", Quote(NewRequestId()), ", 0), ('schema', '', 0)"));
+                     Quote(options.cluster), ", 0), ('store_id', ",
+                     Quote(options.import_as.empty() ? NewRequestId() : options.import_as), ", 0), ('schema', '', 0)",
+                     options.import_as.empty() ? "" : ", ('importing', '', 1)"));
     if (!result.ok()) return StoreError(result.error, "create the store's tables");
     meta = ReadMeta(connection);
     if (!meta.ok()) return meta.status();
@@ -264,13 +283,19 @@ absl::StatusOr<std::vector<StoreFinding>> ExamineServer(MariaDbConnection* conne
 }
 
 absl::StatusOr<MariaDbStoreFacts> PrepareMariaDbStore(const MariaDbOptions& options, bool lossy) {
-  absl::StatusOr<std::unique_ptr<MariaDbConnection>> connected = ConnectAndCreate(options);
+  absl::StatusOr<std::unique_ptr<MariaDbConnection>> connected =
+      options.must_exist ? ConnectToStore(options, /*database=*/true) : ConnectAndCreate(options);
   if (!connected.ok()) return connected.status();
   MariaDbConnection* const connection = connected->get();
   // Before anything is changed in a store that is not ours to change.
   absl::StatusOr<std::map<std::string, Meta>> meta = ReadMeta(connection);
   if (!meta.ok()) return meta.status();
   if (absl::Status status = CheckMeta(options, *meta); !status.ok()) return status;
+  if (options.must_exist && meta->count("schema") == 0) {
+    return MakeError(Reason::STORE_UNAVAILABLE,
+                     absl::StrCat("there is no store in the database '", options.database, "': give the right one"),
+                     {{"database", options.database}});
+  }
   if ((*meta)["schema"].number < NewestMariaDbSchema()) {
     const std::string lock = Quote(absl::StrCat("assent.migrate.", options.database));
     // Longer than one answer may take: asked for in pieces.
@@ -295,7 +320,7 @@ absl::StatusOr<MariaDbStoreFacts> PrepareMariaDbStore(const MariaDbOptions& opti
   if (!barrier.ok()) return StoreError(barrier.error, "write to the store");
   meta = ReadMeta(connection);
   if (!meta.ok()) return meta.status();
-  return MariaDbStoreFacts{(*meta)["store_id"].value, *lost};
+  return MariaDbStoreFacts{(*meta)["store_id"].value, *lost, meta->count("importing") > 0};
 }
 
 }  // namespace assent

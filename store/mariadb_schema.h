@@ -10,7 +10,8 @@
 //                     only with joins and deaths.
 //   store_heartbeats  one row for each living instance; apart, so that saying "I live" never waits for a write.
 //   store_leases      one row for each piece of work.
-//   store_meta        single values: schema, cluster, store_id, barrier, server_life, lossy_until_id.
+//   store_meta        single values: schema, cluster, store_id, barrier, server_life, lossy_until_id; and, while an
+//                     import into it has not finished, importing.
 #ifndef ASSENT_STORE_MARIADB_SCHEMA_H_
 #define ASSENT_STORE_MARIADB_SCHEMA_H_
 
@@ -32,6 +33,8 @@ struct MariaDbStoreFacts {
   std::string store_id;
   // True if what was acknowledged before may be lost (Store::MayHaveLostLazyWrites).
   bool may_have_lost = false;
+  // An import into it has not finished.
+  bool half_imported = false;
 };
 
 // Something about the server that can lose what it has acknowledged.
@@ -46,7 +49,8 @@ absl::StatusOr<std::vector<StoreFinding>> ExamineServer(MariaDbConnection* conne
 
 // Makes sure that the database exists (created if it may be), holds our tables or none of them, is of this cluster and
 // of the newest schema. Migrates an older one, under a lock, each step repeatable. STORE_SCHEMA_NEWER,
-// STORE_OTHER_CLUSTER, STORE_UNFIT (rights; a table that is not InnoDB's), STORE_CORRUPT, STORE_UNAVAILABLE. `lossy`:
+// STORE_OTHER_CLUSTER, STORE_UNFIT (rights; a table that is not InnoDB's), STORE_CORRUPT, STORE_UNAVAILABLE;
+// STORE_HALF_IMPORTED and STORE_DIFFERS as `options.import_as` says. `lossy`:
 // the server can lose what it has acknowledged. Everything that can be read afterwards is forced.
 absl::StatusOr<MariaDbStoreFacts> PrepareMariaDbStore(const MariaDbOptions& options, bool lossy);
 

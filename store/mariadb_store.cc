@@ -60,42 +60,48 @@ std::string StatesSql(const std::vector<v1::Global::State>& states) {
 
 // Where the rows of a List are, and how far it came: a page of ids, without their records.
 struct PageRows {
-  int64_t newest = 0;  // 0: none.
-  int64_t oldest = 0;
+  int64_t first = 0;  // 0: none.
+  int64_t last = 0;
   absl::optional<int64_t> continue_behind;  // There may be more.
 };
 
-DbError FindPage(MariaDbConnection* connection, const ListQuery& query, int64_t before, PageRows* page) {
+absl::string_view OrderSql(const ListQuery& query) {
+  return query.order == ListOrder::kOldestFirst ? " ORDER BY id" : " ORDER BY id DESC";
+}
+
+DbError FindPage(MariaDbConnection* connection, const ListQuery& query, int64_t behind, PageRows* page) {
   *page = PageRows();
   const auto& states = query.states;
   const bool only_open = !states.empty() && std::none_of(states.begin(), states.end(), IsFinished);
-  std::string where = absl::StrCat(
-      only_open ? "FORCE INDEX (by_ended_id) WHERE ended=0 AND id<" : "FORCE INDEX (PRIMARY) WHERE id<", before);
+  const bool oldest_first = query.order == ListOrder::kOldestFirst;
+  const std::string from = absl::StrCat(oldest_first ? "id>" : "id<", behind);
+  std::string where =
+      absl::StrCat(only_open ? "FORCE INDEX (by_ended_id) WHERE ended=0 AND " : "FORCE INDEX (PRIMARY) WHERE ", from);
   absl::optional<int64_t> scanned_to;
   if (!states.empty() && !only_open) {
     // A filter may skip no more than so many rows.
     const QueryResult scan =
-        connection->Query(absl::StrCat("SELECT id FROM store_globals FORCE INDEX (PRIMARY) WHERE id<", before,
-                                       " ORDER BY id DESC LIMIT 1 OFFSET ", kMaxScannedRows - 1));
+        connection->Query(absl::StrCat("SELECT id FROM store_globals FORCE INDEX (PRIMARY) WHERE ", from,
+                                       OrderSql(query), " LIMIT 1 OFFSET ", kMaxScannedRows - 1));
     if (!scan.ok()) return scan.error;
     if (!scan.rows().empty()) {
       scanned_to = IntOf(scan.rows()[0][0]);
-      absl::StrAppend(&where, " AND id>=", *scanned_to);
+      absl::StrAppend(&where, oldest_first ? " AND id<=" : " AND id>=", *scanned_to);
     }
   }
   const QueryResult found =
       connection->Query(absl::StrCat("SELECT id, LENGTH(record) FROM store_globals ", where, StatesSql(states),
-                                     " ORDER BY id DESC LIMIT ", query.page_size + 1));
+                                     OrderSql(query), " LIMIT ", query.page_size + 1));
   if (!found.ok()) return found.error;
   size_t bytes = 0;
   int rows = 0;
   for (const auto& row : found.rows()) {
     if (rows == query.page_size || bytes > kMaxPageBytes) {
-      page->continue_behind = page->oldest;
+      page->continue_behind = page->last;
       return DbError{};
     }
-    if (rows++ == 0) page->newest = IntOf(row[0]);
-    page->oldest = IntOf(row[0]);
+    if (rows++ == 0) page->first = IntOf(row[0]);
+    page->last = IntOf(row[0]);
     bytes += IntOf(row[1]);
   }
   page->continue_behind = scanned_to;
@@ -107,6 +113,7 @@ DbError FindPage(MariaDbConnection* connection, const ListQuery& query, int64_t 
 MariaDbStore::MariaDbStore(const MariaDbOptions& options, MariaDbStoreFacts facts, std::vector<StoreFinding> findings)
     : facts_(std::move(facts)),
       findings_(std::move(findings)),
+      half_imported_(facts_.half_imported),
       pool_(options, facts_.store_id),
       writer_(std::make_unique<MariaDbWriter>(options, facts_.store_id, absl::StrCat("assent.writer.", NewRequestId()),
                                               &fence_)),
@@ -193,18 +200,19 @@ absl::StatusOr<std::vector<GlobalPtr>> MariaDbStore::ReadChanged(absl::Span<cons
 
 absl::StatusOr<ListPage> MariaDbStore::List(const ListQuery& query) {
   if (absl::Status status = CheckPageSize(query.page_size); !status.ok()) return status;
-  const absl::StatusOr<int64_t> before = DecodePageToken(query.page_token, query.states);
-  if (!before.ok()) return before.status();
+  const absl::StatusOr<int64_t> behind = DecodePageToken(query);
+  if (!behind.ok()) return behind.status();
   std::vector<std::string> records;
   PageRows rows;
   const absl::Status status = pool_.Run("list transactions", [&](MariaDbConnection* connection) {
     records.clear();
-    const DbError error = FindPage(connection, query, *before, &rows);
-    if (!error.ok() || rows.newest == 0) return error;
+    const DbError error = FindPage(connection, query, *behind, &rows);
+    if (!error.ok() || rows.first == 0) return error;
     // Whose state has changed in between is left out, as if it had changed before.
-    const QueryResult answer = connection->Query(
-        absl::StrCat("SELECT record FROM store_globals FORCE INDEX (PRIMARY) WHERE id BETWEEN ", rows.oldest, " AND ",
-                     rows.newest, StatesSql(query.states), " ORDER BY id DESC LIMIT ", query.page_size));
+    const QueryResult answer =
+        connection->Query(absl::StrCat("SELECT record FROM store_globals FORCE INDEX (PRIMARY) WHERE id BETWEEN ",
+                                       std::min(rows.first, rows.last), " AND ", std::max(rows.first, rows.last),
+                                       StatesSql(query.states), OrderSql(query), " LIMIT ", query.page_size));
     for (const auto& row : answer.rows()) records.push_back(TextOf(row[0]));
     return answer.error;
   });
@@ -213,7 +221,7 @@ absl::StatusOr<ListPage> MariaDbStore::List(const ListQuery& query) {
   if (!globals.ok()) return globals.status();
   ListPage page;
   page.globals = *std::move(globals);
-  if (rows.continue_behind) page.next_page_token = EncodePageToken(*rows.continue_behind, query.states);
+  if (rows.continue_behind) page.next_page_token = EncodePageToken(*rows.continue_behind, query);
   return page;
 }
 
@@ -282,6 +290,15 @@ absl::Status MariaDbStore::PutResource(const v1::Resource& resource) {
   return Change("write a resource",
                 absl::StrCat("REPLACE INTO store_resources (name, record) VALUES (", Quote(resource.name()), ",",
                              Quote(resource.SerializeAsString()), ")"));
+}
+
+absl::Status MariaDbStore::FinishImport() {
+  // Everything that may have been lost was compared, and written again.
+  const absl::Status status = Change("finish the import",
+                                     "UPDATE store_meta SET number=0 WHERE name='lossy_until_id';"
+                                     "DELETE FROM store_meta WHERE name='importing'");
+  if (status.ok()) half_imported_ = false;
+  return status;
 }
 
 absl::Status MariaDbStore::RemoveResource(absl::string_view name) {

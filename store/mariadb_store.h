@@ -7,6 +7,7 @@
 #ifndef ASSENT_STORE_MARIADB_STORE_H_
 #define ASSENT_STORE_MARIADB_STORE_H_
 
+#include <atomic>
 #include <memory>
 #include <string>
 #include <vector>
@@ -29,7 +30,8 @@ class MariaDbStore : public Store {
  public:
   // Everything that can be read afterwards is durable. Errors, none of which changes an existing store:
   // STORE_UNAVAILABLE, STORE_UNFIT, STORE_READ_ONLY, STORE_CORRUPT, STORE_SCHEMA_NEWER, STORE_OTHER_CLUSTER,
-  // STORE_FULL, INVALID_FIELD (the options). They say what to do.
+  // STORE_FULL, STORE_HALF_IMPORTED, STORE_DIFFERS (see MariaDbOptions::import_as), INVALID_FIELD (the options). They
+  // say what to do.
   static absl::StatusOr<std::unique_ptr<MariaDbStore>> Open(const MariaDbOptions& options);
   ~MariaDbStore() override;
 
@@ -48,6 +50,8 @@ class MariaDbStore : public Store {
   bool IsShared() const override { return true; }
   std::string Id() const override { return facts_.store_id; }
   bool MayHaveLostLazyWrites() const override { return facts_.may_have_lost; }
+  bool IsHalfImported() const override { return half_imported_; }
+  absl::Status FinishImport() override;
   StoreStats Stats() const override { return writer_->Stats(); }
   Membership& Members() override { return members_; }
 
@@ -63,6 +67,7 @@ class MariaDbStore : public Store {
 
   const MariaDbStoreFacts facts_;
   const std::vector<StoreFinding> findings_;
+  std::atomic<bool> half_imported_;
   Fence fence_;
   MariaDbPool pool_;
   std::unique_ptr<MariaDbWriter> writer_;

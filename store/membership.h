@@ -2,7 +2,7 @@
 //
 // Several coordinators (instances) may share one store. Each joins it under its address and says again and again that
 // it is there (Renew). Whose word is older than its lease, by the clock of the store, is declared dead by whichever
-// instance renews next. The laws, in addition to those of store.h:
+// instance renews next (or by a tool that asks for it). The laws, in addition to those of store.h:
 //
 //  M1. An instance is (id, epoch). The id belongs to the address; the epoch counts the joins of that address. Of one id
 //  at
@@ -68,6 +68,9 @@ class Membership {
   virtual absl::StatusOr<InstanceKey> Join(const InstanceInfo& info) = 0;
   // Says that this instance lives, and declares those dead whose lease ran out. INSTANCE_FENCED if it is dead itself.
   virtual absl::Status Renew(int64_t load) = 0;
+  // Declares those dead whose lease ran out, whether this object has joined or not: who is alive afterwards has been
+  // heard of within its lease.
+  virtual absl::Status DeclareSilentDead() = 0;
   // Leaves in good order. Nothing may be submitted afterwards.
   virtual absl::Status Leave() = 0;
   // All that are alive, and the dead of about a day, in order of id.

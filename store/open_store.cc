@@ -88,6 +88,8 @@ absl::StatusOr<StorePlace> ParseStore(const StoreSettings& settings) {
     absl::StatusOr<MariaDbOptions> options = ParseMariaDb(text);
     if (!options.ok()) return options.status();
     options->cluster = settings.cluster;
+    options->must_exist = settings.must_exist;
+    options->import_as = settings.import_as;
     options->tls = settings.tls;
     options->tls.required = settings.tls_mode != "off";
     options->tls.verify = settings.tls_mode == "on";
@@ -111,6 +113,8 @@ absl::StatusOr<std::unique_ptr<Store>> OpenStore(const StoreSettings& settings) 
     SqliteOptions options;
     options.path = place->sqlite_path;
     options.cluster = settings.cluster;
+    options.must_exist = settings.must_exist;
+    options.import_as = settings.import_as;
     absl::StatusOr<std::unique_ptr<SqliteStore>> store = SqliteStore::Open(options);
     if (!store.ok()) return store.status();
     return std::unique_ptr<Store>(*std::move(store));

@@ -23,6 +23,10 @@ struct StoreSettings {
   ConnectTls tls;                // `required` follows from `tls_mode`.
   std::string tls_mode = "off";  // off, on, or insecure: encrypted, but whoever answers is believed.
   bool allow_unsafe = false;     // Warn of a server that can lose what it has acknowledged, instead of refusing it.
+
+  // For tools, not settings: see SqliteOptions.
+  bool must_exist = false;
+  std::string import_as;
 };
 
 // Where a store is; exactly one of the two.

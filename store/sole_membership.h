@@ -22,6 +22,7 @@ class SoleMembership : public Membership {
 
   absl::StatusOr<InstanceKey> Join(const InstanceInfo& info) override;
   absl::Status Renew(int64_t load) override;
+  absl::Status DeclareSilentDead() override { return absl::OkStatus(); }
   absl::Status Leave() override;
   absl::StatusOr<std::vector<Instance>> Instances() override;
   absl::StatusOr<std::vector<Lease>> Claim(absl::Span<const std::string> work) override;

@@ -83,11 +83,65 @@ absl::Status CheckCluster(SqliteConnection* db, absl::string_view path, absl::st
                    {{"path", std::string(path)}, {"stored", *stored}, {"cluster", std::string(cluster)}});
 }
 
+// Whether an import into it has not finished; an error if it may not be opened for `import_as`.
+absl::StatusOr<bool> CheckImport(SqliteConnection* db, absl::string_view path, absl::string_view import_as) {
+  absl::StatusOr<std::string> importing = ReadMeta(db, "importing");
+  if (!importing.ok()) return importing.status();
+  if (import_as.empty()) {
+    if (importing->empty()) return false;
+    return MakeError(Reason::STORE_HALF_IMPORTED,
+                     absl::StrCat("an import into the store '", path,
+                                  "' has not finished, so it would deny what was decided: run the same `assentctl "
+                                  "store import` again, or remove the file and begin anew"),
+                     {{"path", std::string(path)}});
+  }
+  absl::StatusOr<std::string> id = ReadMeta(db, "store_id");
+  if (!id.ok()) return id.status();
+  // The one that makes the store may have been killed before its id was there.
+  if (id->empty() && !importing->empty()) id = importing;
+  if (*id == import_as) return !importing->empty();
+  return MakeError(Reason::STORE_DIFFERS,
+                   absl::StrCat("the store '", path, "' is another one (", *id, ") than the file's (", import_as,
+                                "): import into a path where there is none"),
+                   {{"path", std::string(path)}, {"stored", *id}, {"file", std::string(import_as)}});
+}
+
+// Step `step` of the migrations, inside its transaction.
+absl::Status ApplyMigration(SqliteConnection* db, int64_t step, absl::string_view cluster,
+                            absl::string_view importing) {
+  absl::Status applied = db->Execute(kMigrations[step], absl::StrCat("migrate to schema ", step + 1));
+  if (applied.ok() && step == 0) applied = WriteMeta(db, "cluster", cluster);
+  // Before there is an id: at no moment is it a complete store of another id.
+  if (applied.ok() && step == 0 && !importing.empty()) applied = WriteMeta(db, "importing", importing);
+  if (applied.ok() && step == 1 && !importing.empty()) applied = WriteMeta(db, "store_id", importing);
+  if (!applied.ok()) return applied;
+  return db->Execute(
+      absl::StrCat("PRAGMA application_id = ", kSqliteApplicationId, "; PRAGMA user_version = ", step + 1),
+      "note the schema version");
+}
+
 }  // namespace
 
 int64_t NewestSchemaVersion() { return std::size(kMigrations); }
 
-absl::Status PrepareSchema(SqliteConnection* db, absl::string_view path, absl::string_view cluster) {
+absl::Status CheckIsStore(absl::string_view path, int64_t application_id, int64_t version) {
+  if (application_id != kSqliteApplicationId) {
+    return MakeError(Reason::STORE_CORRUPT,
+                     absl::StrCat("'", path, "' is an SQLite database of another program (application id ",
+                                  application_id, "), not a store of Assent: give another path"),
+                     {{"path", std::string(path)}});
+  }
+  if (version <= NewestSchemaVersion()) return absl::OkStatus();
+  return MakeError(Reason::STORE_SCHEMA_NEWER,
+                   absl::StrCat("the store '", path, "' has schema ", version, ", this program knows up to ",
+                                NewestSchemaVersion(), ": run the newer program that wrote it"),
+                   {{"path", std::string(path)},
+                    {"found", absl::StrCat(version)},
+                    {"supported", absl::StrCat(NewestSchemaVersion())}});
+}
+
+absl::StatusOr<SchemaFacts> PrepareSchema(SqliteConnection* db, absl::string_view path, absl::string_view cluster,
+                                          absl::string_view import_as) {
   const absl::StatusOr<int64_t> application_id = db->QueryInt("PRAGMA application_id");
   if (!application_id.ok()) return application_id.status();
   const absl::StatusOr<int64_t> version = db->QueryInt("PRAGMA user_version");
@@ -96,36 +150,22 @@ absl::Status PrepareSchema(SqliteConnection* db, absl::string_view path, absl::s
   if (!objects.ok()) return objects.status();
 
   const bool empty = *objects == 0 && *version == 0 && *application_id == 0;
-  if (!empty && *application_id != kSqliteApplicationId) {
-    return MakeError(Reason::STORE_CORRUPT,
-                     absl::StrCat("'", path, "' is an SQLite database of another program (application id ",
-                                  *application_id, "), not a store of Assent: give another path"),
-                     {{"path", std::string(path)}});
-  }
-  if (*version > NewestSchemaVersion()) {
-    return MakeError(Reason::STORE_SCHEMA_NEWER,
-                     absl::StrCat("the store '", path, "' has schema ", *version, ", this program knows up to ",
-                                  NewestSchemaVersion(), ": run the newer program that wrote it"),
-                     {{"path", std::string(path)},
-                      {"found", absl::StrCat(*version)},
-                      {"supported", absl::StrCat(NewestSchemaVersion())}});
-  }
+  SchemaFacts facts;
+  facts.half_imported = empty && !import_as.empty();
   // Before anything is changed in a file that is not ours to change.
   if (!empty) {
+    if (absl::Status status = CheckIsStore(path, *application_id, *version); !status.ok()) return status;
     if (absl::Status status = CheckCluster(db, path, cluster); !status.ok()) return status;
+    const absl::StatusOr<bool> half_imported = CheckImport(db, path, import_as);
+    if (!half_imported.ok()) return half_imported.status();
+    facts.half_imported = *half_imported;
   }
+  const absl::string_view importing = facts.half_imported ? import_as : absl::string_view();
   for (int64_t step = *version; step < NewestSchemaVersion(); ++step) {
-    absl::Status status = InTransaction(db, [&] {
-      absl::Status applied = db->Execute(kMigrations[step], absl::StrCat("migrate to schema ", step + 1));
-      if (applied.ok() && step == 0) applied = WriteMeta(db, "cluster", cluster);
-      if (!applied.ok()) return applied;
-      return db->Execute(
-          absl::StrCat("PRAGMA application_id = ", kSqliteApplicationId, "; PRAGMA user_version = ", step + 1),
-          "note the schema version");
-    });
+    absl::Status status = InTransaction(db, [&] { return ApplyMigration(db, step, cluster, importing); });
     if (!status.ok()) return status;
   }
-  return absl::OkStatus();
+  return facts;
 }
 
 absl::StatusOr<bool> NoteBoot(SqliteConnection* db, bool new_file, absl::string_view boot_id) {

@@ -3,7 +3,8 @@
 // Schema (docs/operating.md shows it to operators; user_version counts the migrations that were applied):
 //   globals    one row for each global transaction; `id` is the order of creation, `record` the assent.v1.Global.
 //   resources  the registry; `record` is the assent.v1.Resource.
-//   meta       single values: cluster, store_id, boot_id, lossy_until_id, barrier, epoch.
+//   meta       single values: cluster, store_id, boot_id, lossy_until_id, barrier, epoch, and, while
+//              an import into it has not finished, importing.
 #ifndef ASSENT_STORE_SQLITE_SCHEMA_H_
 #define ASSENT_STORE_SQLITE_SCHEMA_H_
 
@@ -26,7 +27,15 @@ int64_t NewestSchemaVersion();
 // Makes sure that the file is ours (or empty), of this cluster and of the newest schema. Migrates an older one, each
 // step in one transaction: after an error or a crash the file is of an older schema, never in between.
 // STORE_CORRUPT: another program's database. STORE_SCHEMA_NEWER. STORE_OTHER_CLUSTER. Or an error of SQLite's.
-absl::Status PrepareSchema(SqliteConnection* db, absl::string_view path, absl::string_view cluster);
+// `import_as` is SqliteOptions': STORE_HALF_IMPORTED, STORE_DIFFERS.
+struct SchemaFacts {
+  bool half_imported = false;
+};
+absl::StatusOr<SchemaFacts> PrepareSchema(SqliteConnection* db, absl::string_view path, absl::string_view cluster,
+                                          absl::string_view import_as);
+
+// OK if a file of application id `application_id` and schema `version` is a store of ours that this program can read.
+absl::Status CheckIsStore(absl::string_view path, int64_t application_id, int64_t version);
 
 // True if lazy writes of the time before this boot of the machine may be missing from what is still undecided. Notes
 // the boot (forced if the connection's synchronous is FULL).

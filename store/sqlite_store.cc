@@ -38,6 +38,9 @@ int64_t StepsOf(SqliteStatement* statement) {
 
 absl::StatusOr<std::unique_ptr<SqliteStore>> SqliteStore::Open(const SqliteOptions& options) {
   if (absl::Status status = CheckOptions(options); !status.ok()) return status;
+  if (options.must_exist) {
+    if (absl::Status status = CheckStoreExists(options.path); !status.ok()) return status;
+  }
   const absl::StatusOr<std::string> path = ResolveStorePath(options.path);
   if (!path.ok()) return path.status();
   absl::StatusOr<StoreLock> lock = StoreLock::Acquire(*path);
@@ -45,18 +48,21 @@ absl::StatusOr<std::unique_ptr<SqliteStore>> SqliteStore::Open(const SqliteOptio
 
   const bool new_file = lock->store_bytes() == 0;
   // An empty store answers NOT_FOUND for everything that another one knows: whoever mistyped a path must see it here.
-  LOG_IF(WARNING, new_file) << "store: " << options.path << " is new and empty; it knows of no earlier transaction";
+  LOG_IF(WARNING, new_file && options.import_as.empty())
+      << "store: " << options.path << " is new and empty; it knows of no earlier transaction";
   std::unique_ptr<SqliteStore> store(new SqliteStore(*std::move(lock)));
   SqliteWriter::Options writer_options;
   writer_options.path = *path;
   writer_options.vfs = options.vfs;
   writer_options.cluster = options.cluster;
+  writer_options.import_as = options.import_as;
   writer_options.boot_id = options.boot_id.empty() ? ReadBootId() : options.boot_id;
   writer_options.new_file = new_file;
   writer_options.wal_limit_pages = options.wal_limit_pages;
   absl::StatusOr<std::unique_ptr<SqliteWriter>> writer = SqliteWriter::Open(writer_options, &store->reader_mu_);
   if (!writer.ok()) return writer.status();
   store->writer_ = *std::move(writer);
+  store->half_imported_ = store->writer_->half_imported();
   if (absl::Status status = store->OpenReader(*path, options.vfs); !status.ok()) return status;
 
   SqliteWriter* const raw = store->writer_.get();
@@ -104,6 +110,9 @@ absl::Status SqliteStore::OpenReader(const std::string& path, const std::string&
       {&list_all_, "SELECT id, state, record FROM globals WHERE id < ?1 ORDER BY id DESC"},
       {&list_open_,
        "SELECT id, state, record FROM globals INDEXED BY globals_open_id WHERE open = 1 AND id < ?1 ORDER BY id DESC"},
+      {&list_all_oldest_, "SELECT id, state, record FROM globals WHERE id > ?1 ORDER BY id"},
+      {&list_open_oldest_,
+       "SELECT id, state, record FROM globals INDEXED BY globals_open_id WHERE open = 1 AND id > ?1 ORDER BY id"},
       {&read_resources_, "SELECT record FROM resources ORDER BY name"},
       {&read_changed_, "SELECT record FROM globals WHERE gtrid = ?1 AND revision > ?2"},
       {&sizes_,
@@ -147,27 +156,29 @@ absl::StatusOr<GlobalPtr> SqliteStore::Read(absl::string_view gtrid) {
 
 absl::StatusOr<ListPage> SqliteStore::List(const ListQuery& query) {
   if (absl::Status status = CheckPageSize(query.page_size); !status.ok()) return status;
-  const absl::StatusOr<int64_t> before = DecodePageToken(query.page_token, query.states);
-  if (!before.ok()) return before.status();
+  const absl::StatusOr<int64_t> behind = DecodePageToken(query);
+  if (!behind.ok()) return behind.status();
   std::vector<std::string> records;
   ListPage page;
-  if (absl::Status status = ReadPage(query, *before, &records, &page.next_page_token); !status.ok()) return status;
+  if (absl::Status status = ReadPage(query, *behind, &records, &page.next_page_token); !status.ok()) return status;
   absl::StatusOr<std::vector<GlobalPtr>> globals = ParseGlobals(records);
   if (!globals.ok()) return globals.status();
   page.globals = *std::move(globals);
   return page;
 }
 
-absl::Status SqliteStore::ReadPage(const ListQuery& query, int64_t before, std::vector<std::string>* records,
+absl::Status SqliteStore::ReadPage(const ListQuery& query, int64_t behind, std::vector<std::string>* records,
                                    std::string* token) {
   const auto& states = query.states;
   const bool only_open = !states.empty() && std::none_of(states.begin(), states.end(), IsFinished);
 
   MutexLock lock(&reader_mu_);
-  SqliteStatement* const list = only_open ? &list_open_ : &list_all_;
+  SqliteStatement* const list = query.order == ListOrder::kOldestFirst
+                                    ? (only_open ? &list_open_oldest_ : &list_all_oldest_)
+                                    : (only_open ? &list_open_ : &list_all_);
   StatementReset reset(list);
-  list->BindInt(1, before);
-  int64_t last_id = before;
+  list->BindInt(1, behind);
+  int64_t last_id = behind;
   int scanned = 0;
   size_t bytes = 0;
   int code;
@@ -175,7 +186,7 @@ absl::Status SqliteStore::ReadPage(const ListQuery& query, int64_t before, std::
     // There is another row, and no room for it (or for looking at it).
     if (records->size() == static_cast<size_t>(query.page_size) || scanned == kMaxScannedRows ||
         bytes > kMaxPageBytes) {
-      *token = EncodePageToken(last_id, states);
+      *token = EncodePageToken(last_id, query);
       break;
     }
     ++scanned;
@@ -245,6 +256,13 @@ absl::StatusOr<StoreSizes> SqliteStore::Sizes() {
 absl::Status SqliteStore::PutResource(const v1::Resource& resource) {
   absl::Status status;
   queue_->RunBlocking([&] { status = writer_->PutResource(resource); });
+  return status;
+}
+
+absl::Status SqliteStore::FinishImport() {
+  absl::Status status;
+  queue_->RunBlocking([&] { status = writer_->FinishImport(); });
+  if (status.ok()) half_imported_ = false;
   return status;
 }
 

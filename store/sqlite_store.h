@@ -2,6 +2,7 @@
 #ifndef ASSENT_STORE_SQLITE_STORE_H_
 #define ASSENT_STORE_SQLITE_STORE_H_
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -28,6 +29,11 @@ struct SqliteOptions {
   std::string path;
   // The cluster's name (base/xid.h). Kept in the file; a file of another cluster is refused.
   std::string cluster;
+  // For tools: a file that is missing or empty is an error (STORE_UNAVAILABLE) and not made into a store.
+  bool must_exist = false;
+  // Opens it for an import of the store with this id: makes it, half imported, or continues such a one; one that is
+  // complete opens, too. STORE_DIFFERS if it has another id. Empty: for service.
+  std::string import_as;
   // Transitions that may wait; beyond it Submit answers OVERLOADED.
   int queue_limit = 65536;
   // Transitions of one SQLite transaction.
@@ -43,7 +49,8 @@ class SqliteStore : public Store {
  public:
   // Everything that can be read afterwards is durable. Errors, none of which changes an existing store: STORE_LOCKED,
   // STORE_READ_ONLY, STORE_CORRUPT (damaged, or no store of Assent's), STORE_SCHEMA_NEWER, STORE_OTHER_CLUSTER,
-  // STORE_FULL, STORE_UNAVAILABLE (no such folder, not a file, …), INVALID_FIELD (the options). They say what to do.
+  // STORE_FULL, STORE_UNAVAILABLE (no such folder, not a file, …), STORE_HALF_IMPORTED, STORE_DIFFERS (see import_as),
+  // INVALID_FIELD (the options). They say what to do.
   static absl::StatusOr<std::unique_ptr<SqliteStore>> Open(const SqliteOptions& options);
   ~SqliteStore() override;
 
@@ -61,6 +68,8 @@ class SqliteStore : public Store {
   bool IsShared() const override { return false; }
   std::string Id() const override { return id_; }
   bool MayHaveLostLazyWrites() const override { return writer_->may_have_lost_lazy_writes(); }
+  bool IsHalfImported() const override { return half_imported_; }
+  absl::Status FinishImport() override;
   StoreStats Stats() const override { return writer_->Stats(); }
   Membership& Members() override { return *members_; }
 
@@ -71,10 +80,11 @@ class SqliteStore : public Store {
   explicit SqliteStore(StoreLock lock) : lock_(std::move(lock)) {}
   absl::Status OpenReader(const std::string& path, const std::string& vfs);
   // The rows of List as they are stored; the page's records are parsed without the lock.
-  absl::Status ReadPage(const ListQuery& query, int64_t before, std::vector<std::string>* records, std::string* token);
+  absl::Status ReadPage(const ListQuery& query, int64_t behind, std::vector<std::string>* records, std::string* token);
 
   StoreLock lock_;
   std::string id_;
+  std::atomic<bool> half_imported_{false};
 
   // Whoever reads; and the writer, when it wants nobody to read.
   Mutex reader_mu_;
@@ -85,6 +95,8 @@ class SqliteStore : public Store {
   SqliteStatement read_open_ ABSL_GUARDED_BY(reader_mu_);
   SqliteStatement list_all_ ABSL_GUARDED_BY(reader_mu_);
   SqliteStatement list_open_ ABSL_GUARDED_BY(reader_mu_);
+  SqliteStatement list_all_oldest_ ABSL_GUARDED_BY(reader_mu_);
+  SqliteStatement list_open_oldest_ ABSL_GUARDED_BY(reader_mu_);
   SqliteStatement read_resources_ ABSL_GUARDED_BY(reader_mu_);
   SqliteStatement read_changed_ ABSL_GUARDED_BY(reader_mu_);
   SqliteStatement sizes_ ABSL_GUARDED_BY(reader_mu_);

@@ -73,7 +73,9 @@ absl::Status SqliteWriter::Configure(const Options& options) {
   if (absl::Status status = db_.Execute(settings, "configure"); !status.ok()) return status;
   full_sync_ = true;
   // Not before the file is known to be ours: it changes the file.
-  if (absl::Status status = PrepareSchema(&db_, options.path, options.cluster); !status.ok()) return status;
+  const absl::StatusOr<SchemaFacts> facts = PrepareSchema(&db_, options.path, options.cluster, options.import_as);
+  if (!facts.ok()) return facts.status();
+  half_imported_ = facts->half_imported;
   const absl::StatusOr<std::string> mode = db_.QueryText("PRAGMA journal_mode = WAL");
   if (!mode.ok()) return mode.status();
   if (*mode != "wal") {
@@ -112,6 +114,8 @@ absl::Status SqliteWriter::PrepareStatements() {
       {&purge_,
        "DELETE FROM globals WHERE id IN (SELECT id FROM globals INDEXED BY globals_ended WHERE open = 0 AND ended < ?1 "
        "ORDER BY ended LIMIT ?2) RETURNING gtrid"},
+      // Everything that may have been lost was compared, and written again.
+      {&finish_import_, "DELETE FROM meta WHERE key IN ('importing', 'lossy_until_id')"},
       {&bump_epoch_, "UPDATE meta SET value = value + 1 WHERE key = 'epoch' RETURNING value"},
   };
   for (const auto& entry : kStatements) {
@@ -357,6 +361,10 @@ absl::StatusOr<std::vector<std::string>> SqliteWriter::Purge(absl::Time ended_be
   });
   if (!status.ok()) return status;
   return gtrids;
+}
+
+absl::Status SqliteWriter::FinishImport() {
+  return ForcedTransaction("finish the import", [&] { return finish_import_.Run(); });
 }
 
 absl::StatusOr<int64_t> SqliteWriter::BumpEpoch() {

@@ -53,6 +53,7 @@ class SqliteWriter {
     std::string vfs;
     std::string cluster;
     std::string boot_id;
+    std::string import_as;  // SqliteOptions.
     bool new_file = false;
     // The log is checkpointed as soon as it is longer, idle or not.
     int wal_limit_pages = 16384;
@@ -72,6 +73,7 @@ class SqliteWriter {
   absl::Status PutResource(const v1::Resource& resource);
   absl::Status RemoveResource(absl::string_view name);
   absl::StatusOr<std::vector<std::string>> Purge(absl::Time ended_before, int limit);
+  absl::Status FinishImport();
   // Counts the instances of this store that joined; answers the new number.
   absl::StatusOr<int64_t> BumpEpoch();
 
@@ -81,6 +83,8 @@ class SqliteWriter {
   void CheckpointIfWorthwhile();
 
   bool may_have_lost_lazy_writes() const { return may_have_lost_lazy_writes_; }
+  // When it was opened.
+  bool half_imported() const { return half_imported_; }
   // Any thread.
   StoreStats Stats() const;
 
@@ -123,9 +127,10 @@ class SqliteWriter {
   SqliteConnection db_;
   SqliteStatement begin_, commit_, rollback_;
   SqliteStatement insert_, update_open_, update_any_, read_by_gtrid_, read_by_request_id_;
-  SqliteStatement bump_barrier_, put_resource_, remove_resource_, purge_, bump_epoch_;
+  SqliteStatement bump_barrier_, put_resource_, remove_resource_, purge_, bump_epoch_, finish_import_;
 
   bool may_have_lost_lazy_writes_ = false;
+  bool half_imported_ = false;
   bool full_sync_ = false;  // What the connection's synchronous is set to.
   // What is wrong with the log since the last repair. At first: everything, another process may have left it.
   bool ready_ = false;        // The file is ours, and sound: it may be written.

@@ -71,14 +71,17 @@ struct TransitionResult {
   absl::Status status;
 };
 
+enum class ListOrder { kNewestFirst, kOldestFirst };
+
 struct ListQuery {
   int page_size = 100;                    // 1..1000
-  std::string page_token;                 // Opaque; empty: the first page.
+  std::string page_token;                 // Opaque, of a page of the same order and states; empty: the first page.
   std::vector<v1::Global::State> states;  // Empty: all.
+  ListOrder order = ListOrder::kNewestFirst;
 };
 
 struct ListPage {
-  std::vector<GlobalPtr> globals;  // Newest first. May be fewer than page_size although more follow.
+  std::vector<GlobalPtr> globals;  // In order of creation. May be fewer than page_size although more follow.
   std::string next_page_token;     // Empty: the last page.
 };
 
@@ -158,6 +161,12 @@ class Store {
   // since they were written, or nobody can tell) and this has not been dealt with: it stays true, from open to open, as
   // long as a record that was ACTIVE at that moment still is. All that can be read when the store is open is forced.
   virtual bool MayHaveLostLazyWrites() const = 0;
+
+  // True while an import into this store has not finished (transfer.h). It holds a part of what was decided and would
+  // deny the rest, so it opens for the import only: for everybody else opening answers STORE_HALF_IMPORTED.
+  virtual bool IsHalfImported() const = 0;
+  // Ends the import: what is there is all of it, and forced. Blocks.
+  virtual absl::Status FinishImport() = 0;
 
   virtual StoreStats Stats() const = 0;
 

@@ -102,6 +102,15 @@ absl::StatusOr<std::string> ResolveStorePath(const std::string& path) {
   return std::string(resolved);
 }
 
+absl::Status CheckStoreExists(const std::string& path) {
+  struct stat info;
+  const bool found = stat(path.c_str(), &info) == 0;
+  if (!found && errno != ENOENT) return FileError(errno, "look at the store", path);
+  if (found && info.st_size > 0) return absl::OkStatus();
+  return MakeError(Reason::STORE_UNAVAILABLE, absl::StrCat("there is no store at '", path, "': give the path of one"),
+                   {{"path", path}});
+}
+
 std::string ReadBootId() {
   std::ifstream file("/proc/sys/kernel/random/boot_id");
   std::string id;

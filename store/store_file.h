@@ -43,6 +43,9 @@ class StoreLock {
 // to); its folder must exist: else STORE_UNAVAILABLE with words that say what is missing.
 absl::StatusOr<std::string> ResolveStorePath(const std::string& path);
 
+// OK if there is a file with something in it: a store may be there. STORE_UNAVAILABLE if not. Makes nothing.
+absl::Status CheckStoreExists(const std::string& path);
+
 // What distinguishes this boot of the machine from every other; empty if it cannot be read.
 std::string ReadBootId();
 

@@ -338,7 +338,8 @@ TEST_F(AssentctlTest, VersionAndHelp) {
   EXPECT_EQ(Ctl({"version", "-o", "json"}), 0);
   EXPECT_THAT(Json().fields().at("version").string_value(), StartsWith("0."));
   for (const char* command :
-       {"--help", "globals --help", "globals get -h", "resources register --help", "resolve --help", "in-doubt -h"}) {
+       {"--help", "globals --help", "globals get -h", "resources register --help", "resolve --help", "in-doubt -h",
+        "store -h", "store import --help", "store backup --help"}) {
     EXPECT_EQ(Ctl(absl::StrSplit(command, ' ')), 0);
     EXPECT_THAT(out_, AllOf(HasSubstr("Usage: assentctl"), HasSubstr("Exit codes: 0 done; 1 ")));
     EXPECT_EQ(err_, "");
@@ -383,9 +384,10 @@ TEST_F(AssentctlTest, TheDocumentationNamesEveryCommandOptionAndExitCode) {
   }
   EXPECT_GT(options, 15);
   for (const char* command :
-       {"globals list", "globals get", "globals history", "globals watch", "resources register", "resources list",
-        "resources get", "resources check", "resources remove", "doctor", "in-doubt", "recover", "retry", "resolve",
-        "instances", "health", "version", "completion"}) {
+       {"globals list",  "globals get",     "globals history",  "globals watch", "resources register", "resources list",
+        "resources get", "resources check", "resources remove", "doctor",        "in-doubt",           "recover",
+        "retry",         "resolve",         "instances",        "store export",  "store import",       "store verify",
+        "store backup",  "health",          "version",          "completion"}) {
     EXPECT_THAT(doc, HasSubstr(absl::StrCat("    assentctl ", command)));
   }
   for (int code = 0; code <= 4; ++code) EXPECT_THAT(doc, HasSubstr(absl::StrCat("\n| ", code, " | ")));

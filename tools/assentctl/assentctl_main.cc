@@ -25,14 +25,15 @@
 #include "tools/assentctl/recovery.h"
 #include "tools/assentctl/resources.h"
 #include "tools/assentctl/session.h"
+#include "tools/assentctl/store_verbs.h"
 #include "tools/assentctl/text.h"
 
 namespace assent {
 namespace {
 
 constexpr char kFooter[] = R"(Data goes to standard output, messages to standard error.
-Exit codes: 0 done; 1 the coordinator refused, a check or the health is bad, or the output cannot be written;
-            2 wrong usage; 3 not found; 4 the coordinator does not answer.)";
+Exit codes: 0 done; 1 the coordinator (or the store) refused, a check or the health is bad, or the output cannot be
+            written; 2 wrong usage; 3 not found; 4 the coordinator (or the store) does not answer.)";
 
 // What the command line asks for: filled in by the parser, run afterwards.
 struct Command {
@@ -389,10 +390,15 @@ void DeclareCompletion(CLI::App* app, Command* command) {
   completion->callback([app, command] {
     command->run_alone = [app] {
       CompletionTree tree = TreeOf(*app);
-      tree.values = {{"--output", {"table", "json"}}, {"-o", {"table", "json"}},
-                     {"--state", StateWords()},       {"--engine", {"mariadb"}},
-                     {"--as", ResolutionWords()},     {" completion", {"bash", "zsh", "fish"}}};
+      tree.values = {{"--output", {"table", "json"}},
+                     {"-o", {"table", "json"}},
+                     {"--state", StateWords()},
+                     {"--engine", {"mariadb"}},
+                     {"--as", ResolutionWords()},
+                     {" completion", {"bash", "zsh", "fish"}},
+                     {"--store-tls", {"off", "on", "insecure"}}};
       tree.file_options = {"--tls-ca", "--tls-cert", "--tls-key", "--password-file"};
+      for (const std::string& option : StoreFileOptions()) tree.file_options.push_back(option);
       std::cout << (shell == "bash"  ? BashCompletion(tree)
                     : shell == "zsh" ? ZshCompletion(tree)
                                      : FishCompletion(tree));
@@ -449,6 +455,7 @@ void Declare(CLI::App* app, Command* command) {
       return kExitOk;
     };
   });
+  DeclareStore(app, kFooter, &command->run_alone);
   DeclareCompletion(app, command);
 }
 
