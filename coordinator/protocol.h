@@ -101,8 +101,8 @@ struct Event {
   v1::Completion::Result result = v1::Completion::RESULT_UNSPECIFIED;
   // kEvidence; kResolve: what the look at the database found
   v1::Evidence evidence;
-  // kEvidence: the branch was open when the look began. If it has ended since, the look says nothing of it: whoever ended
-  // it may have removed its witness already.
+  // kEvidence: the branch was open when the look began. If it has ended since, the look says nothing of it: whoever
+  // ended it may have removed its witness already.
   bool of_open_branch = false;
   // kResolve, with `reason`
   v1::Resolution resolution = v1::RESOLUTION_UNSPECIFIED;

@@ -195,7 +195,7 @@ class ResourceWorker {
   bool active_ ABSL_GUARDED_BY(mutex_) = true;
   bool hurry_ ABSL_GUARDED_BY(mutex_) = false;
   bool taken_over_ ABSL_GUARDED_BY(mutex_) = false;  // Not yet seen by the thread.
-  bool offered_ ABSL_GUARDED_BY(mutex_) = false;  // Offer was called before.
+  bool offered_ ABSL_GUARDED_BY(mutex_) = false;     // Offer was called before.
   std::map<Key, OpenBranch> open_ ABSL_GUARDED_BY(mutex_);
   std::map<Key, Attempt> attempts_ ABSL_GUARDED_BY(mutex_);
   std::map<Key, v1::InDoubtBranch> contradicted_ ABSL_GUARDED_BY(mutex_);

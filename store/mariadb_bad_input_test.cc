@@ -286,9 +286,9 @@ TEST(MariaDbServersTest, AFullDiskRefusesWhatItCannotKeepAndNothingElse) {
 }
 
 TEST(MariaDbServersTest, ServersThatLoseWhatTheyAcknowledgeAreRefusedUnlessWanted) {
-  const std::unique_ptr<PrivateMariaDb> server = StartStoreServer(
-      {"--innodb-flush-log-at-trx-commit=2", "--innodb-doublewrite=0", "--log-bin", "--sync-binlog=0",
-       "--rpl-semi-sync-master-enabled=ON", "--rpl-semi-sync-master-wait-point=AFTER_COMMIT"});
+  const std::unique_ptr<PrivateMariaDb> server =
+      StartStoreServer({"--innodb-flush-log-at-trx-commit=2", "--innodb-doublewrite=0", "--log-bin", "--sync-binlog=0",
+                        "--rpl-semi-sync-master-enabled=ON", "--rpl-semi-sync-master-wait-point=AFTER_COMMIT"});
   MariaDbOptions options = StoreOptions(*server);
   const absl::Status refused = MariaDbStore::Open(options).status();
   EXPECT_EQ(ReasonName(refused), "STORE_UNFIT");
