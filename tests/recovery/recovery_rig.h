@@ -31,8 +31,8 @@ struct RawBranch {
   int server = 0;
   Xid xid;
   std::unique_ptr<MariaDbSession> session;
-  bool witnessed = false;  // It has left its witness.
   st_mysql* handle{};      // The session's own, for what no application should do with it.
+  bool witnessed = false;  // It has left its witness.
 };
 
 // Thread-compatible.
