@@ -159,7 +159,9 @@ Step RecordEvidence(const Global& global, const Event& event) {
   if (event.of_open_branch && !IsOpen(*branch)) return Step();
   const absl::optional<bool> committed = ProvenCommitted(event.evidence.outcome());
   const bool ends = IsOpen(*branch) && committed.has_value();
-  const bool is_new = branch->evidence().empty() || !SameFinding(*branch->evidence().rbegin(), event.evidence);
+  // What is done to a branch that has ended is an event of its own, however often it comes.
+  const bool is_new = branch->evidence().empty() || !SameFinding(*branch->evidence().rbegin(), event.evidence) ||
+                      (!IsOpen(*branch) && !event.evidence.done().empty());
   if (!ends && !is_new) return Step();
   Draft draft(&global, event);
   Branch* edited = draft.EditBranch(event.bqual);

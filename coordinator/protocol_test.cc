@@ -529,6 +529,20 @@ TEST(ProtocolTest, TheSameEvidenceAgainIsNoTransition) {
   EXPECT_EQ(Apply(record.get(), again).next, nullptr);
 }
 
+TEST(ProtocolTest, WhatIsDoneToABranchThatHasEndedIsAlwaysRecorded) {
+  Event event = EvidenceOf("a", v1::BRANCH_OUTCOME_ROLLED_BACK);
+  event.evidence.set_done("XA ROLLBACK");
+  GlobalPtr record = After({CreateWith({"a"}), VoteFor("a", kPrepared), FinalizeTo(v1::DECISION_ROLLBACK), event});
+  ASSERT_EQ(record->state(), Global::STATE_ROLLED_BACK);
+  const int before = record->history_size();
+  record = Apply(record.get(), event).next;  // Its server forgot it in a crash, and it was rolled back again.
+  ASSERT_NE(record, nullptr);
+  EXPECT_EQ(record->state(), Global::STATE_ROLLED_BACK);
+  EXPECT_EQ(record->history_size(), before + 1);
+  event.evidence.clear_done();
+  EXPECT_NE(Apply(record.get(), event).next, nullptr) << "another finding";
+}
+
 // Who was overtaken finds neither the branch nor its witness, which was removed when the transaction had ended.
 TEST(ProtocolTest, ALookThatBeganBeforeTheEndSaysNothingAfterIt) {
   const GlobalPtr record = After({CreateWith({"a", "b"}), VoteFor("a", kPrepared), VoteFor("b", kPrepared),
