@@ -48,7 +48,7 @@ MariaDbRecovery::MariaDbRecovery(const ConnectOptions& options, int connections,
 
 absl::StatusOr<std::unique_ptr<BranchRecovery>> MariaDbRecovery::Connect(const ConnectOptions& options,
                                                                          int connections) {
-  auto control = MariaDbSession::Connect(options);
+  auto control = MariaDbSession::ConnectForCoordinator(options);
   if (!control.ok()) return control.status();
   absl::StatusOr<ServerIdentity> identity = (*control)->Identity();
   if (!identity.ok()) return identity.status();

@@ -397,7 +397,7 @@ std::vector<v1::Finding> CheckResource(const v1::Resource& resource, absl::strin
   constexpr absl::string_view kReachable = "reachable";
   const absl::StatusOr<ConnectOptions> options = ConnectOptionsOf(resource, password);
   if (!options.ok()) return {Error(kReachable, options.status().message(), "Correct the address.")};
-  const auto session = MariaDbSession::Connect(*options);
+  const auto session = MariaDbSession::ConnectForCoordinator(*options);
   if (!session.ok()) {
     return {Error(kReachable, session.status().message(),
                   "Check that the server runs and listens on this address, and the account and its password.")};
