@@ -17,7 +17,8 @@ absl::Status Quarantine(const v1::Resource& resource, absl::string_view what) {
   return MakeError(Reason::RESOURCE_QUARANTINED,
                    absl::StrCat(what,
                                 "; correct the address, or, if this is how it is meant to be, accept it: `assentctl "
-                                "resources register --replace --accept-server`"),
+                                "resources register ",
+                                resource.name(), " --replace --accept-server`"),
                    {{"resource", resource.name()}});
 }
 
@@ -28,7 +29,8 @@ absl::Status ClaimedByAnother(const v1::Resource& resource, const Claimant& clai
                    claim.store_id, ") of a cluster that is also called '", claimant.cluster,
                    "': two coordinators with separate stores must not share a cluster name; give one of them "
                    "another `cluster`, or, if that store is gone for good, take it over: `assentctl resources "
-                   "register --replace --take-over`"),
+                   "register ",
+                   resource.name(), " --replace --take-over`"),
       {{"resource", resource.name()}, {"cluster", claimant.cluster}, {"store_id", claim.store_id}});
 }
 

@@ -16,7 +16,6 @@ namespace assent {
 namespace {
 
 constexpr int kMaxReported = 1000;
-constexpr int kMaxGhosts = 1000;
 
 // Ours by all three signs: the format id, the cluster's prefix, and ids as we make and accept them.
 bool IsOurs(const RecoveredXid& xid, absl::string_view cluster) {
@@ -94,14 +93,19 @@ absl::Status ResourceWorker::AddGhosts(const absl::optional<GhostCount>& ghosts,
   const absl::optional<WitnessTable> witness = WitnessOf(resource_);
   std::map<Key, Mono::time_point> seen;
   if (witness && !(ghosts && ghosts->surely_none)) {
-    const absl::StatusOr<std::vector<Xid>> open =
-        recovery_->ListOpenWitnesses(*witness, absl::StrCat(options_.claimant.cluster, "-"), kMaxGhosts);
-    if (!open.ok()) return open.status();
-    std::set<Key> listed;
+    std::set<Xid> listed;
+    // Under whatever format id: the server does not look at it when it compares.
     for (const RecoveredXid& xid : *prepared) listed.insert({xid.gtrid, xid.bqual});
+    const absl::StatusOr<std::vector<Xid>> open =
+        recovery_->ListOpenWitnesses(*witness, absl::StrCat(options_.claimant.cluster, "-"), listed);
+    if (!open.ok()) {
+      if (ReasonOf(open.status()) == Reason::DATABASE_UNREACHABLE) return open.status();
+      // What is listed can be looked at all the same.
+      LOG(WARNING) << "resource=" << name_ << " ghosts cannot be looked for: " << ToText(open.status());
+      return absl::OkStatus();
+    }
     for (const Xid& xid : *open) {
       Key key = {xid.gtrid, xid.bqual};
-      if (listed.count(key) != 0) continue;
       const auto before = ghosts_seen_.find(key);
       seen[key] = before == ghosts_seen_.end() ? Mono::now() : before->second;
       prepared->push_back(RecoveredXid{kFormatId, xid.gtrid, xid.bqual});

@@ -29,6 +29,8 @@ constexpr int kWitnessPage = 1000;
 constexpr absl::Duration kRefillInterval = absl::Minutes(10);
 constexpr absl::Duration kFirstRetry = absl::Seconds(1);
 constexpr absl::Duration kLongestRetry = absl::Seconds(30);
+// Until a server that took no writes is asked for one again.
+constexpr absl::Duration kWriteRetry = absl::Minutes(1);
 constexpr absl::Duration kEpochInterval = absl::Minutes(1);
 
 }  // namespace
@@ -66,7 +68,7 @@ BranchTask ResourceWorker::TaskOf(const OpenBranch& open) {
 
 absl::Status ResourceWorker::SweepOnce(bool dry_run, v1::ResourceReport* report) {
   // Before anything that has no record is rolled back, and soon after somebody has taken the server over.
-  absl::Status unfit;
+  absl::optional<absl::Status> unfit;
   if (absl::Status status = LookAtServer(&unfit); !status.ok()) return status;
   absl::StatusOr<std::vector<RecoveredXid>> prepared = recovery_->ListPrepared();
   if (!prepared.ok()) return prepared.status();
@@ -81,9 +83,12 @@ absl::Status ResourceWorker::SweepOnce(bool dry_run, v1::ResourceReport* report)
     MutexLock lock(&mutex_);
     status_.set_ghosts(detached);
   }
-  if (absl::Status status = AddGhosts(*ghosts, &*prepared); !status.ok()) return status;
+  // A witness table that cannot be read now would only be waited for again.
+  if (unfit) {
+    if (absl::Status status = AddGhosts(*ghosts, &*prepared); !status.ok()) return status;
+  }
   if (absl::Status status = FinishStray(*prepared, dry_run, report); !status.ok()) return status;
-  if (Mono::now() >= next_refill_) {
+  if (unfit && Mono::now() >= next_refill_) {
     if (absl::Status status = RefillForget(); !status.ok()) return status;
     next_refill_ = Mono::now() + absl::ToChronoNanoseconds(kRefillInterval);
   }
@@ -93,25 +98,34 @@ absl::Status ResourceWorker::SweepOnce(bool dry_run, v1::ResourceReport* report)
   return absl::OkStatus();
 }
 
-absl::Status ResourceWorker::LookAtServer(absl::Status* unfit) {
+absl::Status ResourceWorker::LookAtServer(absl::optional<absl::Status>* unfit) {
   if (absl::Status status = Claim(recovery_.get()); !status.ok()) return status;
   const absl::optional<WitnessTable> witness = WitnessOf(resource_);
-  if (witness) *unfit = recovery_->CheckWitness(*witness);
-  return unfit->ok() || ReasonOf(*unfit) == Reason::RESOURCE_UNFIT ? absl::OkStatus() : *unfit;
+  const absl::Status checked = witness ? recovery_->CheckWitness(*witness) : absl::OkStatus();
+  if (checked.ok() || ReasonOf(checked) == Reason::RESOURCE_UNFIT) {
+    *unfit = checked;
+    return absl::OkStatus();
+  }
+  if (ReasonOf(checked) == Reason::DATABASE_UNREACHABLE) return checked;
+  unfit->reset();
+  LOG(WARNING) << "resource=" << name_ << " its witness table is looked at again later: " << ToText(checked);
+  return absl::OkStatus();
 }
 
-void ResourceWorker::EndSweep(const absl::Status& unfit) {
-  failures_ = 0;
+void ResourceWorker::EndSweep(const absl::optional<absl::Status>& unfit) {
   const absl::Duration pause = Jittered(options_.sweep_interval);
   next_sweep_ = Mono::now() + absl::ToChronoNanoseconds(pause);
-  if (unfit.ok()) {
+  if (!unfit) {
+    // As it was; but it answers, and is the right one.
+    if (Status().state() != v1::ResourceStatus::STATE_QUARANTINED) SetState(v1::ResourceStatus::STATE_OK, "");
+  } else if (unfit->ok()) {
     registry_->SetQuarantine(name_, absl::OkStatus());
     SetState(v1::ResourceStatus::STATE_OK, "");
   } else {
     // Recovery goes on, but what begins here from now on could never be proven.
     const absl::Status why =
         MakeError(Reason::RESOURCE_QUARANTINED,
-                  absl::StrCat(unfit.message(), ": no new branches there; `assentctl resources register ", name_,
+                  absl::StrCat(unfit->message(), ": no new branches there; `assentctl resources register ", name_,
                                " --replace` makes it again, and what is in doubt from before needs an operator's word"),
                   {{"resource", name_}});
     registry_->SetQuarantine(name_, why);
@@ -234,6 +248,14 @@ void ResourceWorker::Store(const OpenBranch& open, const v1::Evidence& evidence)
 }
 
 absl::Status ResourceWorker::ForgetDue() {
+  if (Mono::now() >= next_forget_) {
+    if (absl::Status status = DeleteForgotten(); !status.ok()) return status;
+  }
+  if (!worked_ || Mono::now() < next_epoch_ || !IsActive()) return absl::OkStatus();
+  return CountEpochUp();
+}
+
+absl::Status ResourceWorker::DeleteForgotten() {
   const absl::optional<WitnessTable> witness = WitnessOf(resource_);
   for (;;) {
     std::vector<Xid> batch;
@@ -244,28 +266,39 @@ absl::Status ResourceWorker::ForgetDue() {
       forget_.erase(forget_.begin(), forget_.begin() + count);
       if (stopping_) return absl::OkStatus();
     }
-    if (batch.empty() || !witness) break;
+    if (batch.empty() || !witness) return absl::OkStatus();
     worked_ = true;
     ASSENT_FAULT_POINT(kRecoveryForgetBefore);
     if (absl::Status status = recovery_->ForgetWitnesses(*witness, batch); !status.ok()) {
-      next_refill_ = Mono::now();  // Found again by the next sweep.
+      // Found again by the next sweep after that.
+      next_forget_ = next_refill_ = Mono::now() + absl::ToChronoNanoseconds(Jittered(kWriteRetry));
       if (ReasonOf(status) == Reason::DATABASE_UNREACHABLE) return status;
-      LOG(WARNING) << "resource=" << name_ << " witnesses not deleted: " << ToText(status);
-      break;
+      LOG(WARNING) << "resource=" << name_ << " witnesses not deleted, tried again later: " << ToText(status);
+      return absl::OkStatus();
     }
     ASSENT_FAULT_POINT(kRecoveryForgetOk);
   }
-  if (!worked_ || Mono::now() < next_epoch_ || !IsActive()) return absl::OkStatus();
+}
+
+absl::Status ResourceWorker::CountEpochUp() {
   next_epoch_ = Mono::now() + absl::ToChronoNanoseconds(kEpochInterval);
-  worked_ = false;
   v1::Resource advanced = resource_;
   advanced.set_next_epoch(NextEpoch(resource_));
   absl::Status noted = Note(advanced);
   if (noted.ok()) {
-    if (absl::Status status = AdvanceEpoch(options_.claimant, recovery_.get(), &advanced); !status.ok()) return status;
+    const absl::Status status = AdvanceEpoch(options_.claimant, recovery_.get(), &advanced);
+    const absl::optional<Reason> reason = ReasonOf(status);
+    if (reason == Reason::DATABASE_ERROR || reason == Reason::RESOURCE_UNFIT) {
+      // The server answers, and takes no writes now (it is read-only, or a backup has it locked): what needs none goes
+      // on. It stays the server that it was, and the epoch that it did not take is one that the store knows.
+      LOG(WARNING) << "resource=" << name_ << " epoch not counted up, tried again later: " << ToText(status);
+      return absl::OkStatus();
+    }
+    if (!status.ok()) return status;
     advanced.clear_next_epoch();
     noted = Note(advanced);
   }
+  worked_ = false;
   // The store is away. What it knows is enough to know the server again.
   LOG_IF(WARNING, !noted.ok()) << "resource=" << name_ << " epoch not noted: " << ToText(noted);
   return absl::OkStatus();

@@ -283,11 +283,13 @@ void ResourceWorker::Loop() {
 absl::Status ResourceWorker::WorkOnce() {
   if (!IsActive()) {
     if (Mono::now() >= next_sweep_) {
-      absl::Status unfit;
+      absl::optional<absl::Status> unfit;
       if (absl::Status status = LookAtServer(&unfit); !status.ok()) return status;
       EndSweep(unfit);
     }
-    return ForgetDue();
+    absl::Status status = ForgetDue();
+    if (status.ok()) failures_ = 0;
+    return status;
   }
   const auto finish = [this] {
     absl::Status status = FinishDue(/*all=*/false, /*dry_run=*/false, nullptr);
@@ -305,6 +307,8 @@ absl::Status ResourceWorker::WorkOnce() {
   absl::Status status = sweep_first ? sweep() : finish();
   if (status.ok()) status = sweep_first ? finish() : sweep();
   if (status.ok()) status = ForgetDue();
+  // Not before: what fails behind every good sweep would be tried without a pause.
+  if (status.ok()) failures_ = 0;
   return status;
 }
 
@@ -358,7 +362,7 @@ absl::Status ResourceWorker::Connect() {
   if (absl::Status status = Claim(recovery->get()); !status.ok()) return status;
   recovery_ = *std::move(recovery);
   renew_ = false;
-  next_sweep_ = next_epoch_ = Mono::now();
+  next_sweep_ = next_epoch_ = next_forget_ = Mono::now();
   worked_ = true;  // A copy of this store that is at work there is to see that somebody else is.
   registry_->SetQuarantine(name_, absl::OkStatus());
   const ServerIdentity& identity = recovery_->identity();

@@ -136,17 +136,20 @@ class ResourceWorker {
   // Of resource_sweep.cc; an error means that the connection is of no more use.
   absl::Status SweepOnce(bool dry_run, v1::ResourceReport* report);
   // The part of a sweep that looks at the server itself. `unfit`: why no new branches may begin there, though it is the
-  // right one.
-  absl::Status LookAtServer(absl::Status* unfit);
-  void EndSweep(const absl::Status& unfit);
+  // right one; nullopt: that cannot be seen now.
+  absl::Status LookAtServer(absl::optional<absl::Status>* unfit);
+  void EndSweep(const absl::optional<absl::Status>& unfit);
   absl::Status FinishDue(bool all, bool dry_run, v1::ResourceReport* report);
   // Finishes the branches (or only looks at them), stores what was found, and reports it.
   absl::Status Carry(const std::vector<OpenBranch>& open, bool dry_run, v1::ResourceReport* report);
   void Report(const OpenBranch& open, const v1::Evidence& evidence, v1::ResourceReport* report);
   void Store(const OpenBranch& open, const v1::Evidence& evidence);
   void Conclude(const OpenBranch& open, const BranchFinding& finding);
-  // Deletes witnesses of finished transactions, and counts the epoch up if it is time to.
+  // Deletes witnesses of finished transactions, and counts the epoch up if it is time to. If the server takes no writes
+  // now, all else goes on, and both are tried again later.
   absl::Status ForgetDue();
+  absl::Status DeleteForgotten();
+  absl::Status CountEpochUp();
   // Finds the witnesses of transactions that finished while nobody took note.
   absl::Status RefillForget();
   BranchTask TaskOf(const OpenBranch& open);
@@ -180,6 +183,7 @@ class ResourceWorker {
   Mono::time_point next_connect_;
   Mono::time_point next_sweep_;
   Mono::time_point next_epoch_;
+  Mono::time_point next_forget_;
   bool renew_ = false;           // Privileges were missing; they count from the next connection on.
   bool lost_finishing_ = false;  // The last attempt at what was due cost the connection.
   Mono::time_point next_refill_;

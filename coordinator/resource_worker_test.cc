@@ -2,6 +2,8 @@
 // is played by a script here; what real ones do is tested in resource_manager/ and tests/recovery/.
 #include "coordinator/resource_worker.h"
 
+#include <set>
+
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "base/errors.h"
@@ -31,6 +33,10 @@ struct Script {
   int listed ABSL_GUARDED_BY(mutex) = 0;
   bool lose_advance ABSL_GUARDED_BY(mutex) = false;  // The next change of the claim is made and never answered.
   int disputes ABSL_GUARDED_BY(mutex) = 0;
+  bool takes_no_writes ABSL_GUARDED_BY(mutex) = false;
+  int refused ABSL_GUARDED_BY(mutex) = 0;  // Writes.
+  int connects ABSL_GUARDED_BY(mutex) = 0;
+  absl::Status witness_table ABSL_GUARDED_BY(mutex);
 };
 
 class ScriptedRecovery : public BranchRecovery {
@@ -58,14 +64,18 @@ class ScriptedRecovery : public BranchRecovery {
   absl::StatusOr<absl::optional<GhostCount>> CountGhosts() override {
     return absl::optional<GhostCount>(GhostCount{0, /*surely_none=*/true});
   }
-  absl::StatusOr<std::vector<Xid>> ListOpenWitnesses(const WitnessTable&, absl::string_view, int) override {
+  absl::StatusOr<std::vector<Xid>> ListOpenWitnesses(const WitnessTable&, absl::string_view,
+                                                     const std::set<Xid>&) override {
     return std::vector<Xid>();
   }
   absl::StatusOr<std::vector<v1::LockWait>> LockWaits(absl::Span<const BranchTask>, int) override {
     return std::vector<v1::LockWait>();
   }
   absl::Status Install(const absl::optional<WitnessTable>&) override { return absl::OkStatus(); }
-  absl::Status CheckWitness(const WitnessTable&) override { return absl::OkStatus(); }
+  absl::Status CheckWitness(const WitnessTable&) override {
+    MutexLock lock(&script_->mutex);
+    return script_->witness_table;
+  }
   absl::StatusOr<absl::optional<Claim>> ReadClaim(absl::string_view) override {
     MutexLock lock(&script_->mutex);
     return script_->claim;
@@ -73,6 +83,10 @@ class ScriptedRecovery : public BranchRecovery {
   absl::StatusOr<bool> WriteClaim(absl::string_view, const absl::optional<Claim>& expected,
                                   const Claim& claim) override {
     MutexLock lock(&script_->mutex);
+    if (script_->takes_no_writes) {
+      ++script_->refused;
+      return MakeError(Reason::DATABASE_ERROR, "1290");
+    }
     if (!(script_->claim == expected)) return false;
     script_->disputes += claim.store_id == "disputed" ? 1 : 0;
     script_->claim = claim;
@@ -82,6 +96,10 @@ class ScriptedRecovery : public BranchRecovery {
   }
   absl::Status ForgetWitnesses(const WitnessTable&, absl::Span<const Xid> xids) override {
     MutexLock lock(&script_->mutex);
+    if (script_->takes_no_writes) {
+      ++script_->refused;
+      return MakeError(Reason::DATABASE_ERROR, "1290");
+    }
     script_->forgotten.insert(script_->forgotten.end(), xids.begin(), xids.end());
     return absl::OkStatus();
   }
@@ -121,6 +139,8 @@ class ResourceWorkerTest : public testing::Test {
     options_.sweep_interval = absl::Milliseconds(50);
     options_.patience = absl::Milliseconds(10);
     options_.connect = [this](const v1::Resource&) -> absl::StatusOr<std::unique_ptr<BranchRecovery>> {
+      MutexLock lock(&script_.mutex);
+      ++script_.connects;
       return std::unique_ptr<BranchRecovery>(new ScriptedRecovery(&script_));
     };
   }
@@ -329,6 +349,67 @@ TEST_F(ResourceWorkerTest, BranchesThatCostTheConnectionDoNotKeepTheSweepFromCom
   ASSERT_TRUE(Await([&] { return worker_->Status().state() == v1::ResourceStatus::STATE_UNREACHABLE; }));
   const int before = listed();
   EXPECT_TRUE(Await([&] { return listed() >= before + 2; }));
+  // Nor does a good sweep in front of them take their pauses away.
+  const auto connects = [&] {
+    MutexLock lock(&script_.mutex);
+    return script_.connects;
+  };
+  const int connects_before = connects();
+  absl::SleepFor(absl::Seconds(3));
+  EXPECT_LE(connects() - connects_before, 5);
+}
+
+TEST_F(ResourceWorkerTest, AServerThatTakesNoWritesIsWellAndAskedAgainLater) {
+  {
+    MutexLock lock(&script_.mutex);
+    script_.takes_no_writes = true;
+    script_.claim = Claim{store_->Id(), 5};
+  }
+  v1::Resource known = **registry_->Find("db");
+  ASSERT_TRUE(registry_->NoteServer(known, "db:1", 5, 0).ok());
+  StartWorker();
+  worker_->Offer({Decided("c-1")});
+  ASSERT_TRUE(Await([&] { return Finished() >= 1; }));
+  worker_->Forget({"c-2", "b"});
+  ASSERT_TRUE(Await([&] {
+    MutexLock lock(&script_.mutex);
+    return script_.refused >= 2;
+  }));
+  for (int i = 0; i < 100; ++i) {
+    ASSERT_EQ(worker_->Status().state(), v1::ResourceStatus::STATE_OK) << worker_->Status().DebugString();
+    absl::SleepFor(absl::Milliseconds(10));
+  }
+  MutexLock lock(&script_.mutex);
+  EXPECT_EQ(script_.refused, 2) << "once for the epoch, once for the witness";
+  EXPECT_EQ(script_.connects, 1);
+  EXPECT_EQ(script_.disputes, 0);
+}
+
+TEST_F(ResourceWorkerTest, AWitnessTableThatCannotBeLookedAtChangesNothing) {
+  const auto table_is = [&](absl::Status status) {
+    MutexLock lock(&script_.mutex);
+    script_.witness_table = std::move(status);
+    script_.listed = 0;
+  };
+  const auto swept_again = [&] {
+    return Await([&] {
+      MutexLock lock(&script_.mutex);
+      return script_.listed >= 3;
+    });
+  };
+  table_is(MakeError(Reason::DATABASE_ERROR, "1205"));
+  StartWorker();
+  ASSERT_TRUE(swept_again());
+  EXPECT_EQ(worker_->Status().state(), v1::ResourceStatus::STATE_OK) << worker_->Status().DebugString();
+  EXPECT_TRUE(registry_->FindUsable("db").ok());
+  table_is(MakeError(Reason::RESOURCE_UNFIT, "it is missing"));
+  ASSERT_TRUE(Await([&] { return worker_->Status().state() == v1::ResourceStatus::STATE_QUARANTINED; }));
+  table_is(MakeError(Reason::DATABASE_ERROR, "1205"));
+  ASSERT_TRUE(swept_again());
+  EXPECT_EQ(worker_->Status().state(), v1::ResourceStatus::STATE_QUARANTINED) << "nobody has seen that it is back";
+  EXPECT_FALSE(registry_->FindUsable("db").ok());
+  MutexLock lock(&script_.mutex);
+  EXPECT_EQ(script_.connects, 1);
 }
 
 TEST_F(ResourceWorkerTest, AnEpochThatWasWrittenAndNeverAnsweredIsTakenUp) {

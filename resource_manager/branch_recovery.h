@@ -7,6 +7,7 @@
 #ifndef ASSENT_RESOURCE_MANAGER_BRANCH_RECOVERY_H_
 #define ASSENT_RESOURCE_MANAGER_BRANCH_RECOVERY_H_
 
+#include <set>
 #include <string>
 #include <vector>
 
@@ -80,10 +81,11 @@ class BranchRecovery {
 
   // See ghost_count.h.
   virtual absl::StatusOr<absl::optional<GhostCount>> CountGhosts() = 0;
-  // The witnesses whose gtrid has this prefix and whose transactions are open, at most `limit`: branches that are about
-  // to prepare, are prepared, or were and are not listed any more (ghosts).
+  // The witnesses whose gtrid has this prefix and whose transactions are open, all that are not in `except`: branches
+  // that are about to prepare, are prepared, or were and are not listed any more (ghosts).
   virtual absl::StatusOr<std::vector<Xid>> ListOpenWitnesses(const WitnessTable& witness,
-                                                             absl::string_view gtrid_prefix, int limit) = 0;
+                                                             absl::string_view gtrid_prefix,
+                                                             const std::set<Xid>& except) = 0;
 
   // Who waits for locks that branches hold; at most `limit`. The branch is named if `sessions` tells whose connection
   // holds the lock, or if nothing else is prepared there. RESOURCE_UNFIT (metadata `grant`): the account may not look.

@@ -52,7 +52,8 @@ absl::StatusOr<absl::optional<Claim>> ReadClaim(MariaDbSession* session, absl::s
   if (result.error.code == kErNoSuchTable || result.error.code == kErNoSuchDatabase) {
     return absl::optional<Claim>();
   }
-  if (!result.ok()) return Refused(session, kSchema, result.error, "reading the claim");
+  // To an account that may not look, a table that is still to be made looks like one that is there.
+  if (!result.ok()) return RefusedToMake(session, kSchema, result.error, "reading the claim");
   if (result.rows().empty()) return absl::optional<Claim>();
   const auto& row = result.rows()[0];
   Claim claim;

@@ -13,6 +13,13 @@
 #include "resource_manager/witness.h"
 
 namespace assent {
+namespace {
+
+constexpr int kErLockWaitTimeout = 1205;
+constexpr int kErOptionPreventsStatement = 1290;
+
+}  // namespace
+
 absl::Status GhostRepair::Repair(absl::Span<BranchCase* const> cases) {
   std::vector<Ghost> ghosts;
   std::vector<BranchCase*> owners;
@@ -117,18 +124,26 @@ absl::StatusOr<bool> GhostRepair::MayCommit(const BranchTask& like, std::string*
   if (!rehearsed_) {
     Xid xid = like.xid;  // Of the same transaction, so that whatever is left of it is an orphan of the cluster.
     xid.bqual = absl::StrCat("rehearsal-", NewRequestId());
-    const absl::StatusOr<bool> passed = Rehearse(*like.witness, xid);
-    if (!passed.ok()) return passed;
-    rehearsed_ = *passed;
-    LOG_IF(WARNING, !*passed) << "committing a ghost was rehearsed on this server and failed: gtrid=" << xid.gtrid
-                              << " bqual=" << xid.bqual;
+    const absl::StatusOr<absl::optional<bool>> passed = Rehearse(*like.witness, xid);
+    if (!passed.ok()) return passed.status();
+    if (!*passed) {
+      *hint = "or wait until the server takes writes again (it is read-only, or a backup has it locked)";
+      return false;
+    }
+    rehearsed_ = **passed;
+    LOG_IF(WARNING, !**passed) << "committing a ghost was rehearsed on this server and failed: gtrid=" << xid.gtrid
+                               << " bqual=" << xid.bqual;
   }
   return *rehearsed_;
 }
 
-absl::StatusOr<bool> GhostRepair::Rehearse(const WitnessTable& witness, const Xid& xid) {
-  const absl::Status made = MakeGhost(witness, xid);
+absl::StatusOr<absl::optional<bool>> GhostRepair::Rehearse(const WitnessTable& witness, const Xid& xid) {
+  DbError refusal;
+  const absl::Status made = MakeGhost(witness, xid, &refusal);
   if (!made.ok()) return made;
+  if (refusal.code == kErOptionPreventsStatement || refusal.code == kErLockWaitTimeout) {
+    return absl::optional<bool>();
+  }
   const auto sight = [&]() -> absl::StatusOr<WitnessSight> {
     const auto answers = ReadWitnesses(control_, witness, {WitnessQuestion{xid, absl::InfiniteFuture()}});
     if (!answers.ok()) return answers.status();
@@ -158,10 +173,10 @@ absl::StatusOr<bool> GhostRepair::Rehearse(const WitnessTable& witness, const Xi
   if (!passed) control_->Rollback(xid);
   const absl::Status forgotten = DeleteWitnesses(control_, witness, {xid});
   if (passed && !forgotten.ok()) return forgotten;
-  return passed;
+  return absl::optional<bool>(passed);
 }
 
-absl::Status GhostRepair::MakeGhost(const WitnessTable& witness, const Xid& xid) {
+absl::Status GhostRepair::MakeGhost(const WitnessTable& witness, const Xid& xid, DbError* refusal) {
   const std::string literal = XidSqlLiteral(xid);
   std::set<uint64_t> connections;
   workers_->Disconnect();
@@ -176,7 +191,8 @@ absl::Status GhostRepair::MakeGhost(const WitnessTable& witness, const Xid& xid)
         connections.insert(session->connection_id());
         // What no pool must ever do to a prepared branch: the server publishes it, and InnoDB keeps it with the
         // session.
-        if (session->ReceiveQuery().ok() && mysql_reset_connection(session->BorrowHandle()) == 0) control_->Commit(xid);
+        *refusal = session->ReceiveQuery().error;
+        if (refusal->ok() && mysql_reset_connection(session->BorrowHandle()) == 0) control_->Commit(xid);
       });
   workers_->Disconnect();
   if (!status.ok()) return status;

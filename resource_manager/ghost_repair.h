@@ -57,9 +57,11 @@ class GhostRepair {
   // True if a ghost's commit works on this server; else *hint may say what helps. `like`: a ghost that is to be
   // committed.
   absl::StatusOr<bool> MayCommit(const BranchTask& like, std::string* hint);
-  absl::StatusOr<bool> Rehearse(const WitnessTable& witness, const Xid& xid);
+  // nullopt: the server takes no writes now, which shows nothing.
+  absl::StatusOr<absl::optional<bool>> Rehearse(const WitnessTable& witness, const Xid& xid);
   // Tries to make a ghost of a branch that holds nothing but its witness; OK also if the server would not have it.
-  absl::Status MakeGhost(const WitnessTable& witness, const Xid& xid);
+  // `refusal`: what it said to the branch.
+  absl::Status MakeGhost(const WitnessTable& witness, const Xid& xid, DbError* refusal);
 
   MariaDbSession* const control_;
   WorkerPool* const workers_;

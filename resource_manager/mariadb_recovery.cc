@@ -48,7 +48,7 @@ MariaDbRecovery::MariaDbRecovery(const ConnectOptions& options, int connections,
 
 absl::StatusOr<std::unique_ptr<BranchRecovery>> MariaDbRecovery::Connect(const ConnectOptions& options,
                                                                          int connections) {
-  auto control = MariaDbSession::Connect(options);
+  auto control = MariaDbSession::ConnectForCoordinator(options);
   if (!control.ok()) return control.status();
   absl::StatusOr<ServerIdentity> identity = (*control)->Identity();
   if (!identity.ok()) return identity.status();
@@ -179,8 +179,9 @@ absl::StatusOr<absl::optional<GhostCount>> MariaDbRecovery::CountGhosts() {
 }
 
 absl::StatusOr<std::vector<Xid>> MariaDbRecovery::ListOpenWitnesses(const WitnessTable& witness,
-                                                                    absl::string_view gtrid_prefix, int limit) {
-  return assent::ListOpenWitnesses(control_.get(), witness, gtrid_prefix, limit);
+                                                                    absl::string_view gtrid_prefix,
+                                                                    const std::set<Xid>& except) {
+  return assent::ListOpenWitnesses(control_.get(), witness, gtrid_prefix, except);
 }
 
 absl::StatusOr<std::vector<v1::LockWait>> MariaDbRecovery::LockWaits(absl::Span<const BranchTask> branches, int limit) {

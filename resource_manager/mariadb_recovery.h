@@ -7,6 +7,7 @@
 #define ASSENT_RESOURCE_MANAGER_MARIADB_RECOVERY_H_
 
 #include <memory>
+#include <set>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -35,7 +36,7 @@ class MariaDbRecovery : public BranchRecovery {
   absl::StatusOr<std::vector<BranchFinding>> Finish(absl::Span<const BranchTask> tasks) override;
   absl::StatusOr<absl::optional<GhostCount>> CountGhosts() override;
   absl::StatusOr<std::vector<Xid>> ListOpenWitnesses(const WitnessTable& witness, absl::string_view gtrid_prefix,
-                                                     int limit) override;
+                                                     const std::set<Xid>& except) override;
   absl::StatusOr<std::vector<v1::LockWait>> LockWaits(absl::Span<const BranchTask> branches, int limit) override;
   absl::Status Install(const absl::optional<WitnessTable>& witness) override;
   absl::Status CheckWitness(const WitnessTable& witness) override;

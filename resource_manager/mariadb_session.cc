@@ -27,6 +27,26 @@ constexpr absl::string_view kIdentitySql =
     "SELECT CONCAT(@@hostname, ':', @@port), VERSION(), UNIX_TIMESTAMP() - VARIABLE_VALUE "
     "FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = 'UPTIME'";
 
+// Of sessions that are ours to set up, the application's among them. A transaction that no branch is in the middle of
+// would refuse XA START, and keep what Assent writes from ever being committed.
+std::string BranchSettings(const ConnectOptions& options) {
+  return absl::StrCat("SET SESSION autocommit=1, completion_type=0, lock_wait_timeout=",
+                      WholeSeconds(options.lock_wait_timeout));
+}
+
+// What else the statements of recovery rest on. A limit on rows would make what is cut off look absent; READ
+// UNCOMMITTED what is prepared look committed; READ COMMITTED refuses writes where binlog_format is STATEMENT. The
+// times of InnoDB's views are in the server's own zone.
+std::string CoordinatorSettings(const ConnectOptions& options) {
+  return absl::StrCat(BranchSettings(options),
+                      ";SET SESSION sql_mode='STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', time_zone='SYSTEM', "
+                      "sql_select_limit=18446744073709551615, sql_safe_updates=0, sql_big_selects=1, "
+                      "wait_timeout=28800, innodb_lock_wait_timeout=",
+                      WholeSeconds(options.lock_wait_timeout),
+                      ";SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ WRITE"
+                      ";SET SESSION max_statement_time=0");
+}
+
 constexpr int kErUnknownSystemVariable = 1193;
 constexpr int kErLockDeadlock = 1213;
 
@@ -61,10 +81,19 @@ absl::string_view ToString(BranchState state) {
 MariaDbSession::MariaDbSession(std::unique_ptr<MariaDbConnection> connection) : connection_(std::move(connection)) {}
 
 absl::StatusOr<std::unique_ptr<MariaDbSession>> MariaDbSession::Connect(const ConnectOptions& options) {
+  return ConnectWith(options, BranchSettings(options));
+}
+
+absl::StatusOr<std::unique_ptr<MariaDbSession>> MariaDbSession::ConnectForCoordinator(const ConnectOptions& options) {
+  return ConnectWith(options, CoordinatorSettings(options));
+}
+
+absl::StatusOr<std::unique_ptr<MariaDbSession>> MariaDbSession::ConnectWith(const ConnectOptions& options,
+                                                                            const std::string& settings) {
   absl::StatusOr<std::unique_ptr<MariaDbConnection>> connection = MariaDbConnection::Connect(options);
   if (!connection.ok()) return connection.status();
   std::unique_ptr<MariaDbSession> session(new MariaDbSession(*std::move(connection)));
-  const DbError error = session->SetUp(options.lock_wait_timeout);
+  const DbError error = session->SetUp(settings);
   const absl::Status status = StatusOf(error, absl::StrCat("connecting to ", ToString(options.address)));
   if (!status.ok()) return status;
   return session;
@@ -74,20 +103,19 @@ absl::StatusOr<std::unique_ptr<MariaDbSession>> MariaDbSession::Adopt(st_mysql* 
   absl::StatusOr<std::unique_ptr<MariaDbConnection>> connection = MariaDbConnection::Adopt(handle);
   if (!connection.ok()) return connection.status();
   std::unique_ptr<MariaDbSession> session(new MariaDbSession(*std::move(connection)));
-  const absl::Status status = StatusOf(session->SetUp(absl::nullopt), "setting up the session");
+  const absl::Status status = StatusOf(session->SetUp(""), "setting up the session");
   if (!status.ok()) return status;
   return session;
 }
 
-DbError MariaDbSession::SetUp(absl::optional<absl::Duration> lock_wait_timeout) {
-  std::string sql(kTrackSql);
-  if (lock_wait_timeout) absl::StrAppend(&sql, ", SESSION lock_wait_timeout=", WholeSeconds(*lock_wait_timeout));
-  absl::StrAppend(&sql, ";", kIdentitySql);
-  const QueryResult result = Query(sql);
+DbError MariaDbSession::SetUp(const std::string& settings) {
+  const QueryResult result = Query(absl::StrCat(settings, settings.empty() ? "" : ";", kTrackSql, ";", kIdentitySql));
   if (result.ok()) server_ = ReadIdentity(result);
   // A server without the detector (then every branch counts as written), or one that does not say who it is, can still
   // be connected to, and checked.
-  const bool set_up = !result.results.empty() || result.error.code == kErUnknownSystemVariable;
+  const auto wanted =
+      static_cast<size_t>(std::count(settings.begin(), settings.end(), ';')) + (settings.empty() ? 0 : 1);
+  const bool set_up = result.results.size() > wanted || result.error.code == kErUnknownSystemVariable;
   return set_up && !lost() ? DbError{} : result.error;
 }
 

@@ -91,9 +91,13 @@ struct ServerIdentity {
 // Thread-compatible: one thread at a time.
 class MariaDbSession {
  public:
-  // Connects and prepares the session (multi-statements, the write detector, lock_wait_timeout). DATABASE_UNREACHABLE
-  // or, if the server refuses, DATABASE_ERROR with its error.
+  // Connects and prepares the session (multi-statements, the write detector, lock_wait_timeout; autocommit on and
+  // completion_type 0, whatever the server's globals are: within a transaction no branch can start).
+  // DATABASE_UNREACHABLE or, if the server refuses, DATABASE_ERROR with its error.
   static absl::StatusOr<std::unique_ptr<MariaDbSession>> Connect(const ConnectOptions& options);
+  // The same for statements of Assent's own: sets everything that they rest on and that a global of the server's can
+  // change.
+  static absl::StatusOr<std::unique_ptr<MariaDbSession>> ConnectForCoordinator(const ConnectOptions& options);
   // Uses a connection of the application's, which stays its owner and must keep it open, unused and unchanged while the
   // session lives. Switches on multi-statements and the write detector on it (two round trips) and leaves both on, and
   // Connector/C's reconnect off. If it is reset while it holds a branch it is shut down, not closed: nobody else could
@@ -197,8 +201,10 @@ class MariaDbSession {
   enum class Due { kNothing, kStart, kQuery, kProbe, kXa };
   explicit MariaDbSession(std::unique_ptr<MariaDbConnection> connection);
 
-  // Switches on what every session needs. `lock_wait_timeout`: nullopt leaves it alone.
-  DbError SetUp(absl::optional<absl::Duration> lock_wait_timeout);
+  static absl::StatusOr<std::unique_ptr<MariaDbSession>> ConnectWith(const ConnectOptions& options,
+                                                                     const std::string& settings);
+  // Switches on what every session needs, after `settings` (statements; may be empty).
+  DbError SetUp(const std::string& settings);
   void Send(Due due, absl::string_view sql);
   void SendXa(XaVerb verb, const Xid& xid, const WitnessTable* witness, std::vector<XaResult::Step> steps);
   // Reads everything that was sent for. Leaves the connection ready for the next batch.

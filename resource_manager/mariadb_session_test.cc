@@ -262,6 +262,35 @@ TEST_F(MariaDbSessionTest, AbandonedBranchIsDetachedAndCanBeFinishedElsewhere) {
   EXPECT_EQ(Witnesses(xid), "1");
 }
 
+// A statement outside of a branch would open a transaction there, in which none can start.
+TEST(AutocommitTest, IsOnInSessionsOfOurOwnAndLeftAloneInOthers) {
+  PrivateMariaDb::Options options;
+  options.extra = {"--autocommit=0", "--completion-type=CHAIN"};
+  auto server = PrivateMariaDb::Start(options);
+  ASSERT_TRUE(server.ok()) << server.status();
+  auto session = MustConnect(**server);
+  MustQuery(session.get(), "CREATE DATABASE own; CREATE TABLE own.t (i INT PRIMARY KEY)");
+  MustQuery(session.get(), "INSERT INTO own.t VALUES (1)");
+  EXPECT_EQ(One(session.get(), "SELECT COUNT(*) FROM own.t"), "1");
+  MustQuery(session.get(), "START TRANSACTION; INSERT INTO own.t VALUES (2); COMMIT");
+  const Xid xid = NewXid();
+  ASSERT_TRUE(session->Start(xid, "INSERT INTO own.t VALUES (3)").xa.ok());
+  ASSERT_TRUE(session->CommitOnePhase(xid, nullptr).ok());
+  auto other = MustConnect(**server);
+  EXPECT_EQ(One(other.get(), "SELECT COUNT(*) FROM own.t"), "3");
+
+  MYSQL* const handle = mysql_init(nullptr);
+  ASSERT_NE(mysql_real_connect(handle, nullptr, "root", (*server)->password().c_str(), nullptr, 0,
+                               (*server)->socket().c_str(), 0),
+            nullptr);
+  {
+    auto lent = MariaDbSession::Adopt(handle);
+    ASSERT_TRUE(lent.ok()) << lent.status();
+    EXPECT_EQ(One(lent->get(), "SELECT CONCAT(@@autocommit, @@completion_type)"), "OFFCHAIN");
+  }
+  mysql_close(handle);
+}
+
 TEST_F(MariaDbSessionTest, AdoptsAConnectionAndLeavesItOpen) {
   MYSQL* const handle = mysql_init(nullptr);
   ASSERT_NE(mysql_real_connect(handle, nullptr, "root", SharedServer().password().c_str(), "t", 0,

@@ -74,6 +74,41 @@ TEST_F(RecoveryRestartTest, ARolledBackBranchThatComesBackIsRolledBackAgain) {
   EXPECT_FALSE(HasRow(branch.task));
 }
 
+// Whatever a DBA has set for everybody.
+TEST_F(RecoveryRestartTest, TheServersGlobalsChangeNothing) {
+  const BranchTask committed = Detached(v1::DECISION_COMMIT);
+  const BranchTask rolled_back = Detached(v1::DECISION_ROLLBACK);
+  const BranchTask waiting = Detached(v1::DECISION_COMMIT);
+  TestBranch living = Prepared();
+  for (const char* global :
+       {"autocommit = 0", "completion_type = 1", "tx_read_only = 1", "tx_isolation = 'READ-UNCOMMITTED'",
+        "sql_mode = 'ORACLE,EMPTY_STRING_IS_NULL'", "sql_select_limit = 1", "sql_safe_updates = 1", "max_join_size = 1",
+        "sql_big_selects = 0", "max_statement_time = 0.0001", "time_zone = '+05:00'"}) {
+    MustQuery(admin_.get(), absl::StrCat("SET GLOBAL ", global));
+  }
+  recovery_ = MustConnectRecovery(options_);
+  const absl::Status installed = recovery_->Install(witness_);
+  EXPECT_TRUE(installed.ok()) << installed;
+  const auto written = recovery_->WriteClaim("c", absl::nullopt, Claim{"s", 7});
+  EXPECT_TRUE(written.ok() && *written) << written.status();
+  EXPECT_EQ(One(admin_.get(), "SELECT epoch FROM assent.claim"), "7") << "it is not committed";
+  const auto prepared = recovery_->ListPrepared();
+  ASSERT_TRUE(prepared.ok()) << prepared.status();
+  EXPECT_EQ(prepared->size(), 4u);
+  EXPECT_OUTCOME(Finish(living.task), BRANCH_OUTCOME_ATTACHED_ELSEWHERE);
+  EXPECT_OUTCOME(Examine(waiting), BRANCH_OUTCOME_STILL_PREPARED);
+  const auto findings = recovery_->Finish({committed, rolled_back});
+  ASSERT_TRUE(findings.ok()) << findings.status();
+  EXPECT_OUTCOME((*findings)[0], BRANCH_OUTCOME_COMMITTED);
+  EXPECT_OUTCOME((*findings)[1], BRANCH_OUTCOME_ROLLED_BACK);
+  EXPECT_TRUE(HasRow(committed));
+  EXPECT_FALSE(HasRow(rolled_back));
+  const absl::Status forgotten = recovery_->ForgetWitnesses(witness_, {committed.xid});
+  EXPECT_TRUE(forgotten.ok()) << forgotten;
+  EXPECT_FALSE(*HasWitness(admin_.get(), witness_, committed.xid));
+  living.session->Abandon();
+}
+
 TEST_F(RecoveryRestartTest, ALostConnectionIsAnError) {
   const BranchTask task = Detached(v1::DECISION_COMMIT);
   server_->Kill9();

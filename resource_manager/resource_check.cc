@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <set>
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
@@ -12,6 +13,7 @@
 #include "base/address.h"
 #include "base/errors.h"
 #include "base/timestamp.h"
+#include "resource_manager/table_migration.h"
 #include "resource_manager/witness.h"
 
 namespace assent {
@@ -103,11 +105,26 @@ v1::Finding Unfit(const absl::Status& status, absl::string_view remedy) {
                absl::StrCat("Run as an administrator: ", grant, ";"));
 }
 
+// All that making the tables needs, in every schema that has one: whoever has to ask an administrator asks once.
+std::string InstallGrants(MariaDbSession* session, const v1::Resource& resource) {
+  std::set<std::string> schemas = {std::string(kDefaultWitnessSchema)};  // Where the claim is.
+  const absl::StatusOr<WitnessTable> table = WitnessTable::OfSchema(resource.witness_schema());
+  if (resource.witness() != v1::WITNESS_DISABLED && table.ok()) schemas.insert(table->schema());
+  std::string remedy = "Run as an administrator:";
+  for (const std::string& schema : schemas) {
+    absl::StrAppend(&remedy, " GRANT CREATE, ALTER, ", kKeptTablePrivileges, " ON `", schema, "`.* TO ",
+                    AccountOf(session), ";");
+  }
+  return remedy;
+}
+
 v1::Finding CheckWitness(MariaDbSession* session, const v1::Resource& resource,
                          const std::function<absl::Status()>& install) {
   constexpr absl::string_view kCheck = "witness";
   if (absl::Status status = install ? install() : absl::OkStatus(); !status.ok()) {
-    return Unfit(status, "Remove the cause and try again.");
+    v1::Finding finding = Unfit(status, "Remove the cause and try again.");
+    if (!MetadataOf(status)["grant"].empty()) finding.set_remedy(InstallGrants(session, resource));
+    return finding;
   }
   if (resource.witness() == v1::WITNESS_DISABLED) {
     return Warning(kCheck, "branches leave no witness (witness is DISABLED)",
@@ -397,7 +414,7 @@ std::vector<v1::Finding> CheckResource(const v1::Resource& resource, absl::strin
   constexpr absl::string_view kReachable = "reachable";
   const absl::StatusOr<ConnectOptions> options = ConnectOptionsOf(resource, password);
   if (!options.ok()) return {Error(kReachable, options.status().message(), "Correct the address.")};
-  const auto session = MariaDbSession::Connect(*options);
+  const auto session = MariaDbSession::ConnectForCoordinator(*options);
   if (!session.ok()) {
     return {Error(kReachable, session.status().message(),
                   "Check that the server runs and listens on this address, and the account and its password.")};

@@ -15,6 +15,9 @@ constexpr int kErDbAccessDenied = 1044;
 constexpr int kErTableAccessDenied = 1142;
 constexpr int kErColumnAccessDenied = 1143;
 constexpr int kErSpecificAccessDenied = 1227;
+constexpr int kErLockWaitTimeout = 1205;
+constexpr int kErQueryInterrupted = 1317;
+constexpr int kErSkippedTable = 1684;  // "… its definition is being modified by concurrent DDL statement".
 
 bool IsAccessDenied(int code) {
   return code == kErDbAccessDenied || code == kErTableAccessDenied || code == kErColumnAccessDenied ||
@@ -41,6 +44,23 @@ absl::Status NewerVersion(const KeptTable& table, int version) {
                    {{"version", absl::StrCat(version)}});
 }
 
+// A table that the server cannot open has no engine, and an error message for a comment; its number is in the warnings
+// (level, code, message).
+absl::Status CannotBeOpened(const KeptTable& table, absl::string_view why,
+                            const std::vector<std::vector<absl::optional<std::string>>>& warnings) {
+  for (const auto& warning : warnings) {
+    int code = 0;
+    if (warning.size() < 2 || !warning[1] || !absl::SimpleAtoi(*warning[1], &code)) continue;
+    if (code != kErLockWaitTimeout && code != kErSkippedTable && code != kErQueryInterrupted) continue;
+    return MakeError(Reason::DATABASE_ERROR,
+                     absl::StrCat("the table ", table.name(),
+                                  " cannot be looked at now, a DDL statement has it or waits for it: ", why),
+                     {{"error_code", absl::StrCat(code)}});
+  }
+  return MakeError(Reason::RESOURCE_UNFIT,
+                   absl::StrCat("the table ", table.name(), " cannot be opened, repair it or drop it: ", why));
+}
+
 absl::Status Migrate(MariaDbSession* session, const KeptTable& table) {
   // Again, now that nobody else migrates.
   const absl::StatusOr<int> version = ReadTableVersion(session, table);
@@ -60,11 +80,14 @@ absl::Status Migrate(MariaDbSession* session, const KeptTable& table) {
 std::string TableComment(absl::string_view kind, int version) { return absl::StrCat(kind, " v", version); }
 
 absl::StatusOr<int> ReadTableVersion(MariaDbSession* session, const KeptTable& table) {
-  const QueryResult result = session->Query(absl::StrCat(
-      "SELECT TABLE_COMMENT, ENGINE FROM information_schema.TABLES WHERE TABLE_SCHEMA = ", Quoted(table.schema),
-      " AND TABLE_NAME = ", Quoted(table.table)));
+  const QueryResult result = session->Query(
+      absl::StrCat("SELECT TABLE_COMMENT, ENGINE, TABLE_TYPE FROM information_schema.TABLES WHERE TABLE_SCHEMA = ",
+                   Quoted(table.schema), " AND TABLE_NAME = ", Quoted(table.table), ";SHOW WARNINGS"));
   if (!result.ok()) return StatusOf(result.error, absl::StrCat("reading the version of the table ", table.name()));
   if (result.rows().empty()) return 0;
+  if (!result.rows()[0][1] && result.rows()[0][2] == std::string("BASE TABLE")) {
+    return CannotBeOpened(table, result.rows()[0][0].value_or(""), result.results.back().rows);
+  }
   absl::string_view comment = result.rows()[0][0] ? absl::string_view(*result.rows()[0][0]) : absl::string_view();
   int version = 0;
   if (!absl::ConsumePrefix(&comment, table.kind) || !absl::ConsumePrefix(&comment, " v") ||

@@ -31,7 +31,7 @@ struct KeptTable {
 std::string TableComment(absl::string_view kind, int version);
 
 // The version of the table that is there; 0: none (or the account may not see it). RESOURCE_UNFIT if a table of that
-// name is not of this kind.
+// name is not of this kind; DATABASE_ERROR if that cannot be seen now (a DDL statement waits for it).
 absl::StatusOr<int> ReadTableVersion(MariaDbSession* session, const KeptTable& table);
 
 // Makes the schema and the table, or brings an older one up to date, unless all is well already. Safe to repeat, and

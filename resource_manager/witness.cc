@@ -19,6 +19,8 @@ namespace {
 constexpr absl::string_view kKind = "assent witness";
 constexpr int kErNoSuchDatabase = 1049;
 constexpr int kErNoSuchTable = 1146;
+constexpr int kErLockWaitTimeout = 1205;
+constexpr int kOpenPage = 1000;
 
 bool IsMissing(const DbError& error) { return error.code == kErNoSuchTable || error.code == kErNoSuchDatabase; }
 
@@ -48,6 +50,12 @@ std::set<Xid> XidsOf(const Rows& rows) {
   return xids;
 }
 
+std::vector<Xid> InOrder(const Rows& rows) {
+  std::vector<Xid> xids;
+  for (const auto& row : rows) xids.push_back(Xid{row[0].value_or(""), row[1].value_or("")});
+  return xids;
+}
+
 // When the table's contents begin, on this machine's clock, at the earliest; nullopt: it does not tell. `rows` are
 // (birth, now) by the server's clock, and were asked for at `asked`.
 absl::optional<absl::Time> BornAt(const Rows& rows, absl::Time asked) {
@@ -65,6 +73,20 @@ std::string Pair(const Xid& xid) { return absl::StrCat("(", Hex(xid.gtrid), ",",
 std::string SelectSql(const WitnessTable& table, const std::vector<std::string>& pairs) {
   return absl::StrCat("SELECT gtrid, bqual FROM ", table.quoted(), " WHERE (gtrid, bqual) IN (",
                       absl::StrJoin(pairs, ","), ")");
+}
+
+// The witnesses whose gtrid has this prefix, in order, beginning behind `after`. Two ranges of the primary key, so that
+// nothing is scanned: the rest of `after`'s transaction, and what follows.
+std::string PageSql(const WitnessTable& table, absl::string_view gtrid_prefix, const Xid& after, int limit) {
+  std::string sql;
+  const Xid first = std::max(after, WitnessBirth());
+  if (absl::StartsWith(first.gtrid, gtrid_prefix) && !first.gtrid.empty()) {
+    absl::StrAppend(&sql, "(SELECT gtrid, bqual FROM ", table.quoted(), " WHERE gtrid = ", Hex(first.gtrid),
+                    " AND bqual > ", Hex(first.bqual), " ORDER BY gtrid, bqual LIMIT ", limit, ") UNION ALL ");
+  }
+  return absl::StrCat(sql, "(SELECT gtrid, bqual FROM ", table.quoted(), " WHERE gtrid > ", Hex(first.gtrid),
+                      " AND gtrid >= ", Hex(gtrid_prefix), " AND gtrid < ", Hex(absl::StrCat(gtrid_prefix, "\x7f")),
+                      " ORDER BY gtrid, bqual LIMIT ", limit, ") ORDER BY gtrid, bqual LIMIT ", limit);
 }
 
 std::string ReadSql(const WitnessTable& table, absl::Span<const WitnessQuestion> questions) {
@@ -135,7 +157,9 @@ absl::StatusOr<WitnessAnswers> ReadWitnesses(MariaDbSession* session, const Witn
   }
   answers.sights.assign(questions.size(), WitnessSight::kUnknowable);
   const absl::StatusOr<int> version = ReadWitnessVersion(session, table);
-  if (!version.ok() && ReasonOf(version.status()) != Reason::RESOURCE_UNFIT) return version.status();
+  // A table that cannot be read now is no reason to leave a branch that is prepared: it may be the one that the DDL
+  // statement waits for.
+  if (!version.ok() && ReasonOf(version.status()) == Reason::DATABASE_UNREACHABLE) return version.status();
   if (!version.ok() || *version == 0) {
     answers.problem = version.ok() ? Missing(table) : std::string(version.status().message());
     return answers;
@@ -144,7 +168,8 @@ absl::StatusOr<WitnessAnswers> ReadWitnesses(MariaDbSession* session, const Witn
   const QueryResult result = session->Query(ReadSql(table, questions));
   if (!result.ok()) {
     const absl::Status status = Refused(session, table.schema(), result.error, "looking for witnesses");
-    if (!IsMissing(result.error) && ReasonOf(status) != Reason::RESOURCE_UNFIT) return status;
+    const bool not_now = result.error.code == kErLockWaitTimeout;
+    if (!IsMissing(result.error) && !not_now && ReasonOf(status) != Reason::RESOURCE_UNFIT) return status;
     answers.problem = std::string(status.message());
     return answers;
   }
@@ -169,41 +194,43 @@ absl::StatusOr<WitnessAnswers> ReadWitnesses(MariaDbSession* session, const Witn
 
 absl::StatusOr<std::vector<Xid>> ListWitnesses(MariaDbSession* session, const WitnessTable& table,
                                                absl::string_view gtrid_prefix, const Xid& after, int limit) {
-  // Two ranges of the primary key, so that nothing is scanned: the rest of `after`'s transaction, and what follows.
-  std::string sql;
-  const Xid first = std::max(after, WitnessBirth());
-  if (absl::StartsWith(first.gtrid, gtrid_prefix) && !first.gtrid.empty()) {
-    absl::StrAppend(&sql, "(SELECT gtrid, bqual FROM ", table.quoted(), " WHERE gtrid = ", Hex(first.gtrid),
-                    " AND bqual > ", Hex(first.bqual), " ORDER BY gtrid, bqual LIMIT ", limit, ") UNION ALL ");
-  }
-  absl::StrAppend(&sql, "(SELECT gtrid, bqual FROM ", table.quoted(), " WHERE gtrid > ", Hex(first.gtrid),
-                  " AND gtrid >= ", Hex(gtrid_prefix), " AND gtrid < ", Hex(absl::StrCat(gtrid_prefix, "\x7f")),
-                  " ORDER BY gtrid, bqual LIMIT ", limit, ") ORDER BY gtrid, bqual LIMIT ", limit);
-  const QueryResult result = session->Query(sql);
+  const QueryResult result = session->Query(PageSql(table, gtrid_prefix, after, limit));
   if (IsMissing(result.error)) return std::vector<Xid>();
   if (!result.ok()) return Refused(session, table.schema(), result.error, "listing witnesses");
-  std::vector<Xid> xids;
-  for (const auto& row : result.rows()) xids.push_back(Xid{row[0].value_or(""), row[1].value_or("")});
-  return xids;
+  return InOrder(result.rows());
 }
 
 absl::StatusOr<std::vector<Xid>> ListOpenWitnesses(MariaDbSession* session, const WitnessTable& table,
-                                                   absl::string_view gtrid_prefix, int limit) {
-  const std::string select =
-      absl::StrCat("SELECT gtrid, bqual FROM ", table.quoted(), " WHERE gtrid >= ", Hex(gtrid_prefix), " AND gtrid < ",
-                   Hex(absl::StrCat(gtrid_prefix, "\x7f")));
-  // What commits in between is in both.
-  const QueryResult result = session->Query(absl::StrCat("SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED;", select,
-                                                         ";SET TRANSACTION ISOLATION LEVEL READ COMMITTED;", select));
-  if (IsMissing(result.error)) return std::vector<Xid>();
-  if (!result.ok()) return Refused(session, table.schema(), result.error, "listing witnesses");
-  if (result.results.size() != 4) return MakeError(Reason::DATABASE_ERROR, "the witnesses cannot be listed");
-  const std::set<Xid> committed = XidsOf(result.results[3].rows);
+                                                   absl::string_view gtrid_prefix, const std::set<Xid>& except) {
   std::vector<Xid> open;
-  for (const Xid& xid : XidsOf(result.results[1].rows)) {
-    if (committed.count(xid) == 0 && static_cast<int>(open.size()) < limit) open.push_back(xid);
+  Xid after;
+  for (;;) {
+    const QueryResult page = session->Query(absl::StrCat("SET TRANSACTION ISOLATION LEVEL READ UNCOMMITTED;",
+                                                         PageSql(table, gtrid_prefix, after, kOpenPage)));
+    if (IsMissing(page.error)) return std::vector<Xid>();
+    if (!page.ok()) return Refused(session, table.schema(), page.error, "listing witnesses");
+    const std::vector<Xid> seen = InOrder(page.rows());
+    std::vector<Xid> candidates;
+    std::vector<std::string> pairs;
+    for (const Xid& xid : seen) {
+      if (except.count(xid) != 0) continue;
+      candidates.push_back(xid);
+      pairs.push_back(Pair(xid));
+    }
+    if (!candidates.empty()) {
+      // Asked for afterwards: what commits in between is in both.
+      const QueryResult result =
+          session->Query(absl::StrCat("SET TRANSACTION ISOLATION LEVEL READ COMMITTED;", SelectSql(table, pairs)));
+      if (IsMissing(result.error)) return std::vector<Xid>();
+      if (!result.ok()) return Refused(session, table.schema(), result.error, "listing witnesses");
+      const std::set<Xid> committed = XidsOf(result.rows());
+      for (const Xid& xid : candidates) {
+        if (committed.count(xid) == 0) open.push_back(xid);
+      }
+    }
+    if (static_cast<int>(seen.size()) < kOpenPage) return open;
+    after = seen.back();
   }
-  return open;
 }
 
 absl::Status DeleteWitnesses(MariaDbSession* session, const WitnessTable& table, absl::Span<const Xid> xids) {

@@ -11,6 +11,7 @@
 #ifndef ASSENT_RESOURCE_MANAGER_WITNESS_H_
 #define ASSENT_RESOURCE_MANAGER_WITNESS_H_
 
+#include <set>
 #include <string>
 #include <vector>
 
@@ -80,10 +81,11 @@ absl::StatusOr<WitnessAnswers> ReadWitnesses(MariaDbSession* session, const Witn
 absl::StatusOr<std::vector<Xid>> ListWitnesses(MariaDbSession* session, const WitnessTable& table,
                                                absl::string_view gtrid_prefix, const Xid& after, int limit);
 
-// The witnesses of open transactions whose gtrid begins with `gtrid_prefix`, at most `limit`; waits for no lock. A
-// transaction that ends meanwhile may be among them. An empty list if the table is missing.
+// The witnesses of open transactions whose gtrid begins with `gtrid_prefix`, all that are not in `except`, in order;
+// waits for no lock of a row. A transaction that ends meanwhile may be among them. An empty list if the table is
+// missing. Reads the table in pages.
 absl::StatusOr<std::vector<Xid>> ListOpenWitnesses(MariaDbSession* session, const WitnessTable& table,
-                                                   absl::string_view gtrid_prefix, int limit);
+                                                   absl::string_view gtrid_prefix, const std::set<Xid>& except);
 
 // Deletes the witnesses of branches whose global transactions are finished: in one transaction, so all or none. Missing
 // ones are no error, nor is a missing table. Those that are not committed are left, and never waited for. At most

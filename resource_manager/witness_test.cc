@@ -1,10 +1,13 @@
 #include "resource_manager/witness.h"
 
 #include <algorithm>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "base/errors.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -138,6 +141,58 @@ TEST_F(WitnessTest, ListsByPrefixAndPage) {
   EXPECT_EQ(ListWitnesses(admin_.get(), table_, "c-", Xid{"b-9", "1"}, 100)->size(), xids.size());
   EXPECT_EQ(ListWitnesses(admin_.get(), table_, "c-", Xid{"d", "1"}, 100)->size(), 0u);
   EXPECT_THAT(ListWitnesses(admin_.get(), table_, "", Xid{}, 100)->size(), xids.size() + 5) << "and no birth row";
+}
+
+TEST_F(WitnessTest, ListsWhatIsOpenBehindAnyNumberOfOthers) {
+  ASSERT_TRUE(InstallWitness(admin_.get(), table_).ok());
+  auto open = MustConnect();
+  MustQuery(open.get(), "START TRANSACTION");
+  const auto insert = [&](MariaDbSession* session, const char* prefix, int count) {
+    MustQuery(session, absl::StrCat("INSERT INTO ", table_.quoted(), " (gtrid, bqual) SELECT CONCAT('", prefix,
+                                    "', LPAD(seq, 5, '0')), 'b' FROM `wit-ness`.seq_1_to_", count));
+  };
+  insert(open.get(), "c-1", 2500);
+  insert(admin_.get(), "c-2", 2500);
+  MustQuery(open.get(), table_.InsertSql(Xid{"c-3", "b"}));
+  MustQuery(open.get(), table_.InsertSql(Xid{"c-3", "b2"}));
+  MustQuery(open.get(), table_.InsertSql(Xid{"d-1", "b"}));
+  const auto list = [&](const std::set<Xid>& except) {
+    const auto xids = ListOpenWitnesses(admin_.get(), table_, "c-", except);
+    EXPECT_TRUE(xids.ok()) << xids.status();
+    return *xids;
+  };
+  std::vector<Xid> all = list({});
+  ASSERT_EQ(all.size(), 2502u);
+  EXPECT_TRUE(std::is_sorted(all.begin(), all.end()));
+  EXPECT_THAT(list({all.begin(), all.begin() + 2500}), ElementsAre(Xid{"c-3", "b"}, Xid{"c-3", "b2"}));
+  MustQuery(open.get(), "COMMIT");
+  EXPECT_THAT(list({}), IsEmpty());
+}
+
+TEST_F(WitnessTest, ATableThatADdlStatementHasIsNeitherMissingNorForeign) {
+  ASSERT_TRUE(InstallWitness(admin_.get(), table_).ok());
+  auto holder = MustConnect();
+  auto ddl = MustConnect();
+  const Xid xid{"c-1", "b"};
+  ASSERT_TRUE(holder->Start(xid).xa.ok());
+  ASSERT_TRUE(holder->EndAndPrepare(xid, &table_).ok());
+  holder->Abandon();
+  ddl->SendQuery(absl::StrCat("SET innodb_lock_wait_timeout = 60; OPTIMIZE TABLE ", table_.quoted()));
+  auto asker = MustConnect();
+  MustQuery(asker.get(), "SET lock_wait_timeout = 1");
+  absl::Status checked;
+  for (int i = 0; i < 100 && checked.ok(); ++i) {
+    absl::SleepFor(absl::Milliseconds(50));
+    checked = CheckWitness(asker.get(), table_);
+  }
+  EXPECT_EQ(ReasonOf(checked), Reason::DATABASE_ERROR) << checked;
+  EXPECT_THAT(std::string(checked.message()), testing::Not(HasSubstr("drop")));
+  const auto answers = ReadWitnesses(asker.get(), table_, {WitnessQuestion{xid, absl::Now()}});
+  ASSERT_TRUE(answers.ok()) << answers.status();
+  EXPECT_EQ(answers->sights[0], WitnessSight::kUnknowable);
+  ASSERT_TRUE(admin_->Commit(xid).ok());
+  EXPECT_TRUE(ddl->ReceiveQuery().ok());
+  EXPECT_TRUE(CheckWitness(asker.get(), table_).ok());
 }
 
 TEST_F(WitnessTest, DeletesInBatchesWithoutWaitingForOthers) {

@@ -13,7 +13,7 @@ WorkerPool::WorkerPool(const ConnectOptions& options, int connections)
 
 absl::Status WorkerPool::ConnectAtLeast(size_t count) {
   while (sessions_.size() < std::min(count, connections_)) {
-    auto session = MariaDbSession::Connect(options_);
+    auto session = MariaDbSession::ConnectForCoordinator(options_);
     if (!session.ok()) return session.status();
     sessions_.push_back(*std::move(session));
   }

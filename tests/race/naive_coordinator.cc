@@ -1,5 +1,6 @@
 #include "tests/race/naive_coordinator.h"
 
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -45,7 +46,8 @@ class NaiveRecovery : public BranchRecovery {
   absl::StatusOr<absl::optional<GhostCount>> CountGhosts() override {
     return absl::optional<GhostCount>(GhostCount{0, /*surely_none=*/true});
   }
-  absl::StatusOr<std::vector<Xid>> ListOpenWitnesses(const WitnessTable&, absl::string_view, int) override {
+  absl::StatusOr<std::vector<Xid>> ListOpenWitnesses(const WitnessTable&, absl::string_view,
+                                                     const std::set<Xid>&) override {
     return std::vector<Xid>();
   }
   absl::StatusOr<std::vector<v1::LockWait>> LockWaits(absl::Span<const BranchTask> branches, int limit) override {

@@ -276,6 +276,117 @@ TEST_F(AdversaryTest, ALostWitnessRowIsAnAlarmAndNeverSuccess) {
   EXPECT_EQ(rig_->Await(branch.xid.gtrid, v1::Global::STATE_HEURISTIC).outcome(), v1::OUTCOME_IN_DOUBT);
 }
 
+TEST_F(AdversaryTest, ADdlStatementThatWaitsForABranchNeitherQuarantinesNorHoldsItUp) {
+  Start();
+  std::vector<RawBranch> branches = rig_->Begin({0});
+  rig_->Prepare(&branches[0]);
+  const std::string gtrid = branches[0].xid.gtrid;
+  // Without its session it has no metadata lock, and the statement gets so far that nobody else can open the table.
+  ASSERT_TRUE(rig_->Vote(branches).ok());
+  branches[0].session->Abandon();
+  auto dba = rig_->Connect(0);
+  dba->SendQuery("SET lock_wait_timeout = 120, innodb_lock_wait_timeout = 120; OPTIMIZE TABLE assent.witness");
+  ASSERT_TRUE(RecoveryRig::AwaitTrue([&] {
+    return !rig_->Sql(0,
+                      "SELECT 1 FROM information_schema.PROCESSLIST WHERE INFO LIKE 'OPTIMIZE%' AND STATE LIKE "
+                      "'preparing%'")
+                .rows()
+                .empty();
+  }));
+  const absl::Time end = absl::Now() + absl::Seconds(25);
+  while (absl::Now() < end) {
+    const v1::ResourceStatus status = StatusOfA();
+    ASSERT_NE(status.state(), v1::ResourceStatus::STATE_QUARANTINED) << status.DebugString();
+    ASSERT_NE(status.state(), v1::ResourceStatus::STATE_UNREACHABLE) << status.DebugString();
+    absl::SleepFor(absl::Milliseconds(200));
+  }
+  EXPECT_TRUE(rig_->TryBegin({0}).ok());
+  // The statement waits for the branch, so the branch must not wait for the statement.
+  ASSERT_TRUE(rig_->Finalize(gtrid, v1::DECISION_COMMIT).ok());
+  const v1::GetGlobalResponse done = rig_->Await(gtrid, v1::Global::STATE_COMMITTED, absl::Seconds(100));
+  EXPECT_EQ(done.outcome(), v1::OUTCOME_COMMITTED) << done.DebugString();
+  EXPECT_TRUE(dba->ReceiveQuery().ok());
+  EXPECT_EQ(rig_->Rows(0, gtrid), 1);
+}
+
+// --- The server's settings ------------------------------------------------------------------------------------------
+
+TEST_F(AdversaryTest, WhatTheServerHasForGlobalsIsNotWhatRecoveryRestsOn) {
+  RecoveryRig::Options options;
+  options.database_options = {"--autocommit=0", "--completion-type=CHAIN", "--transaction-isolation=READ-UNCOMMITTED"};
+  Start(std::move(options));
+  for (int round = 0; round < 3; ++round) {
+    ASSERT_TRUE(AwaitStateOfA(v1::ResourceStatus::STATE_OK)) << StatusOfA().DebugString();
+    std::vector<RawBranch> branches = rig_->Decided({0}, v1::DECISION_COMMIT);
+    branches[0].session->Abandon();
+    const std::string gtrid = branches[0].xid.gtrid;
+    EXPECT_EQ(rig_->Await(gtrid, v1::Global::STATE_COMMITTED).outcome(), v1::OUTCOME_COMMITTED);
+    EXPECT_TRUE(RecoveryRig::AwaitTrue([&] { return rig_->Witnesses(0, gtrid) == 0; }));
+    rig_->coordinator().Kill9();
+    ASSERT_TRUE(rig_->coordinator().Restart().ok());
+  }
+  ASSERT_TRUE(AwaitStateOfA(v1::ResourceStatus::STATE_OK)) << StatusOfA().DebugString();
+}
+
+TEST_F(AdversaryTest, AReadOnlyServerIsWellAndWaitedForWithPauses) {
+  Start();
+  const std::string grants =
+      "CREATE USER ordinary@localhost IDENTIFIED BY 'p'; GRANT ALL ON assent.* TO ordinary@localhost; GRANT PROCESS, "
+      "CONNECTION ADMIN ON *.* TO ordinary@localhost";
+  rig_->Sql(0, grants);
+  std::ofstream(rig_->folder() + "/ordinary.password") << "p";
+  ASSERT_TRUE(rig_->Register(0,
+                             [&](v1::RegisterResourceRequest* r) {
+                               r->mutable_resource()->set_user("ordinary");
+                               r->mutable_resource()->set_password_file(rig_->folder() + "/ordinary.password");
+                             })
+                  .ok());
+  std::vector<RawBranch> branches = rig_->Decided({0}, v1::DECISION_COMMIT);
+  const std::string gtrid = branches[0].xid.gtrid;
+  ASSERT_TRUE(AwaitStateOfA(v1::ResourceStatus::STATE_OK));
+  rig_->Sql(0, "SET GLOBAL read_only = 1");
+  branches[0].session->Abandon();
+  rig_->coordinator().Kill9();  // The first thing that it wants of a new connection is to count the epoch up.
+  ASSERT_TRUE(rig_->coordinator().Restart().ok());
+  ASSERT_TRUE(AwaitStateOfA(v1::ResourceStatus::STATE_OK));
+  const auto connections = [&] {
+    return std::stoi(*rig_->Sql(0, "SHOW GLOBAL STATUS LIKE 'Connections'").rows()[0][1]);
+  };
+  const int before = connections();
+  for (int i = 0; i < 100; ++i) {
+    const v1::ResourceStatus status = StatusOfA();
+    ASSERT_EQ(status.state(), v1::ResourceStatus::STATE_OK) << status.DebugString();
+    absl::SleepFor(absl::Milliseconds(100));
+  }
+  EXPECT_LT(connections() - before, 20);
+  EXPECT_EQ(rig_->Global(gtrid).global().state(), v1::Global::STATE_COMMITTING);
+  rig_->Sql(0, "SET GLOBAL read_only = 0");
+  EXPECT_EQ(rig_->Await(gtrid, v1::Global::STATE_COMMITTED).outcome(), v1::OUTCOME_COMMITTED);
+  EXPECT_TRUE(AwaitStateOfA(v1::ResourceStatus::STATE_OK));
+}
+
+TEST_F(AdversaryTest, ARegistrationAsksOnceForAllThatItLacks) {
+  Start();
+  rig_->Sql(0, "DROP DATABASE assent; CREATE USER poor@localhost IDENTIFIED BY 'p'");
+  std::ofstream(rig_->folder() + "/poor.password") << "p";
+  const auto as_poor = [&](v1::RegisterResourceRequest* r) {
+    r->mutable_resource()->set_name("c");
+    r->mutable_resource()->set_user("poor");
+    r->mutable_resource()->set_password_file(rig_->folder() + "/poor.password");
+    r->mutable_resource()->set_witness_schema("elsewhere");
+  };
+  const absl::Status refused = rig_->Register(0, as_poor);
+  ASSERT_EQ(ReasonOf(refused), Reason::RESOURCE_UNFIT) << refused;
+  std::string text(refused.message());
+  int grants = 0;
+  for (size_t at = text.find("GRANT "); at != std::string::npos; at = text.find("GRANT ", at + 1), ++grants) {
+    rig_->Sql(0, text.substr(at, text.find(';', at) - at));
+  }
+  EXPECT_EQ(grants, 3) << "one for each scope: " << text;
+  const absl::Status registered = rig_->Register(0, as_poor);
+  EXPECT_TRUE(registered.ok()) << registered;
+}
+
 // --- Other servers, other data, other coordinators ------------------------------------------------------------------
 
 TEST_F(AdversaryTest, AServerRestoredFromABackupIsQuarantined) {

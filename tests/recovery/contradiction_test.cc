@@ -318,6 +318,41 @@ TEST_F(ContradictionTest, AnOrphanThatIsAGhostIsRolledBack) {
   EXPECT_EQ(rig_->Witnesses(0, branch.xid.gtrid), 0);
 }
 
+// Its witness is the last of more than a thousand that are open.
+TEST_F(ContradictionTest, AGhostBehindAThousandPreparedBranchesIsRepaired) {
+  RecoveryRig::Options options;
+  options.orphan_age = absl::Hours(1);
+  Start(std::move(options));
+  for (int i = 0; i <= 1000; ++i) {
+    RawBranch other;
+    other.xid = {absl::StrCat("test--", i), "b1"};
+    other.session = rig_->Connect(0);
+    other.handle = other.session->BorrowHandle();
+    rig_->Prepare(&other);
+    other.session->Abandon();
+  }
+  std::vector<RawBranch> branches = rig_->Begin({0});
+  rig_->Prepare(&branches[0]);
+  const Xid xid = branches[0].xid;
+  ASSERT_GT(xid.gtrid, "test--999");
+  ASSERT_TRUE(rig_->Vote(branches).ok());
+  ASSERT_TRUE(rig_->Finalize(xid.gtrid, v1::DECISION_ROLLBACK).ok());
+  ASSERT_EQ(mysql_reset_connection(branches[0].handle), 0);
+  const std::string finish = absl::StrCat("XA ROLLBACK ", XidSqlLiteral(xid));
+  ASSERT_EQ(mysql_query(branches[0].handle, finish.c_str()), 0);
+  ASSERT_TRUE(rig_->Complete(branches[0], v1::Completion::RESULT_ROLLED_BACK).ok());
+  branches[0].session->Abandon();
+  EXPECT_TRUE(RecoveryRig::AwaitTrue(
+      [&] {
+        return rig_->Connect(0)
+            ->Query(
+                absl::StrCat("SET innodb_lock_wait_timeout = 1; REPLACE INTO app.t VALUES ('", xid.gtrid, "', 'b1')"))
+            .ok();
+      },
+      absl::Seconds(40)))
+      << "its locks are still there";
+}
+
 TEST_F(ContradictionTest, WithoutAWitnessAnOkToARollbackIsNotBelievedWhileAGhostIsAbout) {
   RecoveryRig::Options options;
   options.witness = v1::WITNESS_DISABLED;

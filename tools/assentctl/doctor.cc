@@ -70,6 +70,16 @@ size_t CountOf(const std::vector<Diagnosis>& diagnoses, v1::Finding::Severity se
   return count;
 }
 
+// What ends a quarantine, as its reason says. Each reason has its own options, and those that it does not name disarm
+// protections that it does not need to.
+std::string RegisterAgain(absl::string_view reason, absl::string_view resource) {
+  constexpr absl::string_view kCommand = "`assentctl resources register ";
+  const size_t begin = reason.rfind(kCommand);
+  const size_t end = begin == absl::string_view::npos ? begin : reason.find('`', begin + 1);
+  if (end != absl::string_view::npos) return std::string(reason.substr(begin + 1, end - begin - 1));
+  return absl::StrCat("assentctl resources register ", resource, " --replace  # with the option that the reason names");
+}
+
 }  // namespace
 
 absl::optional<v1::Finding> FindingOf(const ResourceStatus& status, absl::Time now) {
@@ -84,9 +94,8 @@ absl::optional<v1::Finding> FindingOf(const ResourceStatus& status, absl::Time n
                                       "  # once it can be reached; or wait for the next try."));
     case ResourceStatus::STATE_QUARANTINED:
       return MakeFinding(kCheck, v1::Finding::SEVERITY_ERROR, detail,
-                         absl::StrCat("Correct its address, or, if this server is the right one: assentctl resources "
-                                      "register ",
-                                      status.resource(), " --replace --accept-server"));
+                         absl::StrCat("Correct the cause, or, if this server is the right one: ",
+                                      RegisterAgain(status.detail(), status.resource())));
     default: return absl::nullopt;
   }
 }

@@ -62,7 +62,17 @@ TEST(DoctorTest, WhatTheRecoverySeesIsAFindingUnlessItIsWell) {
   finding = FindingOf(status, kNow);
   ASSERT_TRUE(finding.has_value());
   EXPECT_EQ(finding->severity(), v1::Finding::SEVERITY_ERROR);
-  EXPECT_THAT(finding->remedy(), HasSubstr("register orders --replace --accept-server"));
+  EXPECT_THAT(finding->remedy(), HasSubstr("register orders --replace  #"));
+  status.set_detail(
+      "another server answers; correct the address, or accept it: `assentctl resources register orders --replace "
+      "--accept-server`");
+  EXPECT_THAT(FindingOf(status, kNow)->remedy(),
+              testing::EndsWith("resources register orders --replace --accept-server"));
+  // What a table that is gone needs disarms nothing.
+  status.set_detail(
+      "the table assent.witness is missing: no new branches there; `assentctl resources register orders --replace` "
+      "makes it again");
+  EXPECT_THAT(FindingOf(status, kNow)->remedy(), testing::EndsWith("resources register orders --replace"));
 }
 
 TEST(DoctorTest, TheSummaryCounts) {
