@@ -447,7 +447,8 @@ void Engine::OnRead(const std::string& gtrid, bool settle, absl::StatusOr<Global
     timer_->Schedule(clock_->Now() + kRetryDelay, [this, gtrid] { StartRead(gtrid, true); });
     return;
   }
-  if (record.ok()) ReportStore(absl::OkStatus());
+  // That it can be read does not mean that it can be written: only a write, or a probe, turns the health to good.
+  if (!record.ok() && ReasonOf(record.status()) != Reason::STORE_CORRUPT) ReportStore(record.status());
   Effects effects;
   {
     Shard& shard = ShardOf(gtrid);
@@ -502,8 +503,18 @@ void Engine::GiveUp(const CallPtr& call, const absl::Status& status) {
     const auto waiter = std::find(live->waiters.begin(), live->waiters.end(), call);
     if (waiter == live->waiters.end()) return;
     if (call->give_up_timer) effects.cancelled_timers.push_back(*call->give_up_timer);
-    effects.answers.push_back({call, live->record != nullptr ? status : FateUnknown(), live->record});
     live->waiters.erase(waiter);
+    if (options_.shared && status.ok() && live->busy != Live::Busy::kSettling) {
+      // Somebody else may have written since: it is told what is stored now.
+      call->give_up_timer.reset();
+      call->event.reset();
+      call->wait = v1::WAIT_NONE;
+      call->came_at = live->begun;
+      live->queue.push_back(call);
+      Pump(live, &effects);
+    } else {
+      effects.answers.push_back({call, live->record != nullptr ? status : FateUnknown(), live->record});
+    }
     MaybeRetire(&shard, live, &effects);
   }
   Run(&effects);

@@ -4,7 +4,9 @@
 #include <prometheus/exposer.h>
 #include <prometheus/metric_family.h>
 
+#include <chrono>
 #include <exception>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -12,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "base/errors.h"
+#include "base/mutex.h"
 #include "base/version.h"
 
 namespace assent {
@@ -23,6 +26,18 @@ using prometheus::MetricType;
 using Labels = std::vector<ClientMetric::Label>;
 
 constexpr int kHttpThreads = 2;
+constexpr absl::Duration kLookInterval = absl::Seconds(3);
+// A look that took longer, or has not come back, means that the store does not answer.
+constexpr absl::Duration kLookPatience = absl::Seconds(8);
+
+using Mono = std::chrono::steady_clock;
+
+// What was seen at the last look.
+struct Seen {
+  Mono::time_point at;
+  absl::StatusOr<StoreSizes> sizes = absl::UnknownError("not looked yet");
+  std::vector<ResourceSurvey> resources;
+};
 
 // Collects families of one scrape.
 class Page {
@@ -54,24 +69,23 @@ class Page {
   std::vector<MetricFamily> families_;
 };
 
-void AddStore(Store* store, Page* page) {
-  const absl::StatusOr<StoreSizes> sizes = store->Sizes();
-  page->Gauge("assent_store_up", "1 if the store answers.", sizes.ok() ? 1 : 0);
-  if (sizes.ok()) {
-    page->Gauge("assent_store_open_records", "Unfinished global transactions in the store.", sizes->open);
-    page->Gauge("assent_store_records", "Global transactions in the store; an estimate.", sizes->records);
-    page->Gauge("assent_store_bytes", "Size of the store with its indexes; an estimate.", sizes->bytes);
+void AddStore(const Seen& seen, const StoreStats& stats, Page* page) {
+  const bool up = seen.sizes.ok() && Mono::now() - seen.at < absl::ToChronoNanoseconds(kLookPatience);
+  page->Gauge("assent_store_up", "1 if the store answers.", up ? 1 : 0);
+  if (up) {
+    page->Gauge("assent_store_open_records", "Unfinished global transactions in the store.", seen.sizes->open);
+    page->Gauge("assent_store_records", "Global transactions in the store; an estimate.", seen.sizes->records);
+    page->Gauge("assent_store_bytes", "Size of the store with its indexes; an estimate.", seen.sizes->bytes);
   }
-  const StoreStats stats = store->Stats();
   page->Counter("assent_store_transitions_total", "Changes of records that this coordinator has stored.",
                 stats.transitions);
   page->Counter("assent_store_groups_total", "Transactions of the store that they shared.", stats.groups);
   page->Counter("assent_store_forced_groups_total", "Of those, the ones forced to disk.", stats.forced_groups);
 }
 
-void AddResources(Recovery* recovery, Page* page) {
+void AddResources(const Seen& seen, Page* page) {
   const absl::Time now = absl::Now();
-  for (const ResourceSurvey& survey : recovery->Survey()) {
+  for (const ResourceSurvey& survey : seen.resources) {
     const std::string& resource = survey.status.resource();
     const Labels of_resource = {{"resource", resource}};
     for (int state = v1::ResourceStatus::STATE_UNKNOWN; state <= v1::ResourceStatus::State_MAX; ++state) {
@@ -93,22 +107,54 @@ void AddResources(Recovery* recovery, Page* page) {
 
 class Collector : public prometheus::Collectable {
  public:
-  explicit Collector(const MetricsSources& sources) : sources_(sources) {}
+  explicit Collector(const MetricsSources& sources) : sources_(sources), looking_([this] { Look(); }) {}
+  ~Collector() override {
+    {
+      MutexLock lock(&mutex_);
+      stopping_ = true;
+      changed_.NotifyAll();
+    }
+    looking_.join();
+  }
 
   std::vector<MetricFamily> Collect() const override {
+    Seen seen;
+    {
+      MutexLock lock(&mutex_);
+      seen = seen_;
+    }
     Page page;
     page.Gauge("assent_build_info", "1; the version is the label.", 1, {{"version", std::string(kVersion)}});
     page.Gauge("assent_open_globals", "Unfinished global transactions in this coordinator's memory.",
                sources_.engine->OpenGlobals());
-    AddStore(sources_.store, &page);
+    AddStore(seen, sources_.store->Stats(), &page);
     page.Counter("assent_retention_deleted_total", "Finished transactions that this coordinator has deleted.",
                  sources_.retention->deleted_total());
-    AddResources(sources_.recovery, &page);
+    AddResources(seen, &page);
     return page.Take();
   }
 
  private:
+  void Look() {
+    for (;;) {
+      Seen now;
+      now.sizes = sources_.store->Sizes();
+      now.resources = sources_.recovery->Survey();
+      now.at = Mono::now();
+      MutexLock lock(&mutex_);
+      seen_ = std::move(now);
+      const auto wake = Mono::now() + absl::ToChronoNanoseconds(kLookInterval);
+      while (!stopping_ && Mono::now() < wake) changed_.WaitUntil(&mutex_, wake);
+      if (stopping_) return;
+    }
+  }
+
   const MetricsSources sources_;
+  mutable Mutex mutex_;
+  CondVar changed_;
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  Seen seen_ ABSL_GUARDED_BY(mutex_);
+  std::thread looking_;
 };
 
 }  // namespace

@@ -1,7 +1,8 @@
 // Metrics: what Prometheus reads of this coordinator, over HTTP at /metrics. docs/metrics.md lists the names, which are
 // part of the public API; a test compares.
 //
-// Everything is asked for at the moment of the scrape; nothing is counted on the way of a transaction.
+// Nothing is counted on the way of a transaction. What may have to wait for the store is looked at every few seconds by
+// a thread of its own, so that a scrape answers at once, also when the store does not: then that is what it says.
 #ifndef ASSENT_COORDINATOR_METRICS_H_
 #define ASSENT_COORDINATOR_METRICS_H_
 

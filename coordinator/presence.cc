@@ -18,6 +18,9 @@ constexpr int kBreaths = 5;
 constexpr absl::Duration kMaxPause = absl::Seconds(1);
 // Decisions of others reach who waits here within this, and a read.
 constexpr absl::Duration kWatchInterval = absl::Milliseconds(40);
+// Between being replaced under one's own address and trying to take it back, doubled each time.
+constexpr absl::Duration kFirstRejoinPause = absl::Seconds(1);
+constexpr absl::Duration kLongestRejoinPause = absl::Seconds(30);
 constexpr absl::Duration kForgetInterval = absl::Seconds(10);
 
 // The same on every machine and in every build: FNV-1a, and a finalizer so that near names do not go together.
@@ -40,8 +43,9 @@ InstanceKey WhoIsToDo(const std::string& work, const std::vector<Instance>& livi
       ->key;
 }
 
-Presence::Presence(Store* store, Engine* engine, ResourceRegistry* registry, Recovery* recovery)
-    : store_(store), engine_(engine), registry_(registry), recovery_(recovery) {}
+Presence::Presence(Store* store, Engine* engine, ResourceRegistry* registry, Recovery* recovery,
+                   std::function<void(bool)> on_health)
+    : store_(store), engine_(engine), registry_(registry), recovery_(recovery), on_health_(std::move(on_health)) {}
 
 Presence::~Presence() { Stop(); }
 
@@ -73,12 +77,19 @@ absl::Status Presence::Breathe() {
     const absl::Status renewed = store_->Members().Renew(engine_->OpenGlobals());
     if (!renewed.ok() && ReasonOf(renewed) != Reason::INSTANCE_FENCED) return renewed;
     if (!renewed.ok()) {
-      ExplainDeath();
+      const bool usurped = ExplainDeath();
+      rejoin_pause_ = usurped ? std::min(kLongestRejoinPause, std::max(kFirstRejoinPause, 2 * rejoin_pause_))
+                              : absl::ZeroDuration();
+      rejoin_at_ = std::chrono::steady_clock::now() + absl::ToChronoNanoseconds(rejoin_pause_);
       joined_ = false;
       Hold({});
     }
   }
   if (!joined_) {
+    if (std::chrono::steady_clock::now() < rejoin_at_) {
+      return MakeError(Reason::INSTANCE_FENCED, absl::StrCat("another process has joined as ", info_.address,
+                                                             "; this one waits before it tries again"));
+    }
     const absl::StatusOr<InstanceKey> key = store_->Members().Join(info_);
     if (!key.ok()) return key.status();
     joined_ = true;
@@ -88,7 +99,7 @@ absl::Status Presence::Breathe() {
   return ShareWork();
 }
 
-void Presence::ExplainDeath() {
+bool Presence::ExplainDeath() {
   const absl::StatusOr<std::vector<Instance>> instances = store_->Members().Instances();
   const bool usurped =
       instances.ok() && std::any_of(instances->begin(), instances->end(), [this](const Instance& other) {
@@ -100,6 +111,7 @@ void Presence::ExplainDeath() {
   } else {
     LOG(WARNING) << "this instance was declared dead, because it did not say in time that it lives: it joins again";
   }
+  return usurped;
 }
 
 absl::Status Presence::ShareWork() {
@@ -155,6 +167,7 @@ void Presence::RunBreath() {
   while (Pause(pause)) {
     const Mono::time_point began = Mono::now();
     const absl::Status status = Breathe();
+    on_health_(status.ok());
     if (status.ok()) {
       last = began;
     } else if (absl::FromChrono(Mono::now() - last) > info_.lease) {
@@ -171,7 +184,7 @@ void Presence::RunBreath() {
 }
 
 void Presence::RunWatch() {
-  while (Pause(kWatchInterval)) (void)engine_->LearnFromOthers();  // The engine reports the store's health.
+  while (Pause(kWatchInterval)) (void)engine_->LearnFromOthers();  // The breath finds out whether the store is well.
 }
 
 bool Presence::Pause(absl::Duration pause) {

@@ -9,6 +9,8 @@
 #define ASSENT_COORDINATOR_PRESENCE_H_
 
 #include <atomic>
+#include <chrono>
+#include <functional>
 #include <set>
 #include <string>
 #include <thread>
@@ -36,7 +38,9 @@ InstanceKey WhoIsToDo(const std::string& work, const std::vector<Instance>& livi
 class Presence {
  public:
   // Everything must outlive it.
-  Presence(Store* store, Engine* engine, ResourceRegistry* registry, Recovery* recovery);
+  // `on_health`: told after each breath whether it succeeded: the store could be written to, and this instance lives.
+  Presence(Store* store, Engine* engine, ResourceRegistry* registry, Recovery* recovery,
+           std::function<void(bool)> on_health);
   ~Presence();
 
   // Joins, and takes its share: what it holds when this returns is known to the recovery. Then goes on by itself.
@@ -52,7 +56,8 @@ class Presence {
   // One breath: says that it lives, sees who else does, and takes or gives back work.
   absl::Status Breathe();
   absl::Status ShareWork();
-  void ExplainDeath();
+  // Why this instance is dead. True: another process has taken its address.
+  bool ExplainDeath();
   // The work that this instance does from now on.
   void Hold(const std::set<std::string>& work);
   void RunBreath();
@@ -66,6 +71,10 @@ class Presence {
   Recovery* const recovery_;
   InstanceInfo info_;
   std::atomic<bool> holds_retention_{false};
+  const std::function<void(bool)> on_health_;
+  // When somebody else has joined under this address: not at once again, or the two would fight for ever.
+  std::chrono::steady_clock::time_point rejoin_at_;
+  absl::Duration rejoin_pause_ = absl::ZeroDuration();
   bool joined_ = false;  // Of the breathing thread, once that runs.
 
   Mutex mutex_;

@@ -14,6 +14,7 @@
 #include "absl/time/clock.h"
 #include "base/grpc_status.h"
 #include "gmock/gmock.h"
+#include "grpc/health/v1/health.grpc.pb.h"
 #include "gtest/gtest.h"
 #include "tests/fixtures/assentd_cluster.h"
 
@@ -195,6 +196,38 @@ TEST_F(PresenceTest, TwoOfOneAddressAreSaid) {
     absl::SleepFor(absl::Milliseconds(20));
   }
   EXPECT_THAT(cluster_->instance(0).Output(), testing::HasSubstr("set `advertise`"));
+  // They do not fight: who was replaced waits, and longer each time.
+  absl::SleepFor(absl::Seconds(4));
+  int joins = 0;
+  for (const std::string& output : {cluster_->instance(0).Output(), (*second)->Output()}) {
+    for (size_t at = 0; (at = output.find(" joined\n", at)) != std::string::npos; ++at) ++joins;
+  }
+  EXPECT_GE(joins, 2);
+  EXPECT_LE(joins, 8);
+}
+
+TEST_F(PresenceTest, TheHealthTurnsAlsoWhenNobodyCalls) {
+  Start(absl::Seconds(1), 1);
+  const auto health = grpc::health::v1::Health::NewStub(
+      grpc::CreateChannel(cluster_->instance(0).address(), grpc::InsecureChannelCredentials()));
+  const auto await = [&](grpc::health::v1::HealthCheckResponse::ServingStatus wanted) {
+    grpc::health::v1::HealthCheckResponse response;
+    for (const absl::Time give_up = absl::Now() + absl::Seconds(20); absl::Now() < give_up;) {
+      grpc::ClientContext context;
+      if (health->Check(&context, grpc::health::v1::HealthCheckRequest(), &response).ok() &&
+          response.status() == wanted) {
+        return true;
+      }
+      absl::SleepFor(absl::Milliseconds(50));
+    }
+    return false;
+  };
+  using Response = grpc::health::v1::HealthCheckResponse;
+  ASSERT_TRUE(await(Response::SERVING));
+  cluster_->store_server().Kill9();
+  EXPECT_TRUE(await(Response::NOT_SERVING));
+  ASSERT_TRUE(cluster_->store_server().Restart().ok());
+  EXPECT_TRUE(await(Response::SERVING));
 }
 
 TEST_F(PresenceTest, AllJoinAgainAfterTheStoreWasAwayForLongerThanTheirLeases) {

@@ -158,8 +158,10 @@ Step Refuse(absl::Status why) {
 absl::Status GlobalNotFound(const Event& event) {
   return MakeError(
       Reason::GLOBAL_NOT_FOUND,
-      absl::StrCat("there is no record of global transaction '", event.gtrid,
-                   "': if it ever existed it has not been decided COMMIT, so its branches must be rolled back"),
+      absl::StrCat(
+          "there is no record of global transaction '", event.gtrid,
+          "': it was never created here, or it has ended long ago and its record was deleted; no branch of it may "
+          "be committed now"),
       {{"gtrid", event.gtrid}});
 }
 

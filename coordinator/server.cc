@@ -99,7 +99,7 @@ class CoordinatorServer::Impl {
         coordinator_(&engine_, store_.get(), &registry_, &recovery_, &executor_, &resource_executor_, Clock::Real(),
                      options.limits),
         resources_(&registry_, &engine_, &recovery_, &resource_executor_),
-        presence_(store_.get(), &engine_, &registry_, &recovery_),
+        presence_(store_.get(), &engine_, &registry_, &recovery_, [this](bool good) { SetHealth(&present_, good); }),
         retention_(RetentionOptionsOf(options), store_.get(), Clock::Real(),
                    [this] { return presence_.HoldsRetention(); }) {}
 
@@ -223,7 +223,7 @@ class CoordinatorServer::Impl {
 
   void ShowHealth() ABSL_EXCLUSIVE_LOCKS_REQUIRED(health_mutex_) {
     if (health_ == nullptr) return;
-    const bool serving = swept_ && store_healthy_;
+    const bool serving = swept_ && store_healthy_ && present_;
     health_->SetServingStatus("", serving);
     health_->SetServingStatus(v1::CoordinatorService::service_full_name(), serving);
     health_->SetServingStatus(v1::ResourceService::service_full_name(), serving);
@@ -234,6 +234,7 @@ class CoordinatorServer::Impl {
   grpc::HealthCheckServiceInterface* health_ ABSL_GUARDED_BY(health_mutex_) = nullptr;
   bool swept_ ABSL_GUARDED_BY(health_mutex_) = false;
   bool store_healthy_ ABSL_GUARDED_BY(health_mutex_) = true;
+  bool present_ ABSL_GUARDED_BY(health_mutex_) = true;
   std::unique_ptr<Store> store_;
   Timer timer_;
   Executor executor_;

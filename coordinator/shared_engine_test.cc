@@ -122,6 +122,25 @@ TEST_F(SharedEngineTest, WhoWaitsElsewhereLearnsOfTheDecision) {
   EXPECT_EQ(seen->decision(), v1::DECISION_COMMIT);
 }
 
+TEST_F(SharedEngineTest, WhoHasWaitedForLongEnoughIsToldWhatIsStoredNow) {
+  ASSERT_TRUE(Do(0, Create("c-1")).ok());
+  std::atomic<bool> answered{false};
+  GlobalPtr seen;
+  engines_[1]->Submit(VoteOf("c-1", "b1"), v1::WAIT_DECIDED, absl::Now() + absl::Milliseconds(500),
+                      [&](const absl::Status& status, const GlobalPtr& record) {
+                        EXPECT_TRUE(status.ok()) << status;
+                        seen = record;
+                        answered = true;
+                      });
+  // Nobody tells the first engine: it is up to the answer itself.
+  ASSERT_TRUE(Do(2, VoteOf("c-1", "b2")).ok());
+  while (ReasonOf(Do(2, Finalize("c-1", v1::DECISION_COMMIT))) == Reason::BRANCHES_NOT_PREPARED)
+    absl::SleepFor(absl::Milliseconds(1));
+  ASSERT_FALSE(answered) << "too slow to show anything";
+  while (!answered) absl::SleepFor(absl::Milliseconds(1));
+  EXPECT_EQ(seen->decision(), v1::DECISION_COMMIT);
+}
+
 TEST_F(SharedEngineTest, DeadlinesAreKeptWhoeverIsGone) {
   ASSERT_TRUE(Do(0, Create("c-1", absl::Milliseconds(100))).ok());
   engines_[0]->ForgetIdle();

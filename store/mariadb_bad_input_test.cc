@@ -217,6 +217,23 @@ TEST_F(MariaDbBadInputTest, AnUnreadableRecordIsCorruptAndItsNeighboursAreNot) {
   EXPECT_EQ(Put("g", 9), "NOT_APPLIED STORE_CORRUPT") << "what is in the way cannot be shown";
 }
 
+// It can be parsed, and says something else than was stored.
+TEST_F(MariaDbBadInputTest, ARecordThatIsNotThatOfItsRowIsCorrupt) {
+  const std::unique_ptr<MariaDbStore> store = MustOpenStore(options_);
+  for (const char* const gtrid : {"a", "b"}) {
+    ASSERT_EQ(ToString(SubmitAndWait(store.get(), To(MakeGlobal(gtrid, 1, kActive)))), "APPLIED");
+  }
+  for (const char* const record : {"''", "(SELECT record FROM (SELECT * FROM store_globals) AS o WHERE gtrid='b')"}) {
+    Sql(absl::StrCat("UPDATE store_globals SET record=", record, " WHERE gtrid='a'"));
+    EXPECT_EQ(ReasonName(store->Read("a").status()), "STORE_CORRUPT") << record;
+    EXPECT_EQ(ReasonName(store->ReadOpen("", 10).status()), "STORE_CORRUPT") << record;
+    EXPECT_EQ(ReasonName(store->List(ListQuery()).status()), "STORE_CORRUPT") << record;
+    EXPECT_EQ(ReasonName(store->Settle("a").status()), "STORE_CORRUPT") << record;
+    EXPECT_EQ(ToString(SubmitAndWait(store.get(), To(MakeGlobal("a", 1, kActive)))), "NOT_APPLIED STORE_CORRUPT");
+    EXPECT_TRUE(store->Read("b").ok());
+  }
+}
+
 TEST_F(MariaDbBadInputTest, ADatabaseOfAnotherProgramIsLeftAlone) {
   admin_.Run(absl::StrCat("CREATE DATABASE `", options_.database, "`"));
   Sql("CREATE TABLE globals (x INT);INSERT INTO globals VALUES (1)");

@@ -99,6 +99,21 @@ TEST_F(MariaDbFaultTest, AConnectionThatIsCutBeforeTheCommitIsUnknownAndNothingO
   EXPECT_EQ(MustSettle(store.get(), "g")->revision(), 1);
 }
 
+TEST_F(MariaDbFaultTest, AConnectionThatIsLostInTheMiddleOfAConflictIsMadeAgain) {
+  const std::unique_ptr<MariaDbStore> store = MustOpenStore(options_);
+  const std::unique_ptr<MariaDbStore> other = MustOpenStore(direct_options_);
+  ASSERT_EQ(Put(other.get(), "g", 1), "APPLIED");
+  proxy_.On("ROLLBACK", Commit::kCutBefore);
+  // A duplicate key, and a row that has moved on.
+  EXPECT_EQ(Put(store.get(), "g", 1), "CONFLICT");
+  EXPECT_EQ(proxy_.commits_hit(), 1);
+  ASSERT_EQ(Put(other.get(), "g", 2), "APPLIED");
+  proxy_.On("ROLLBACK", Commit::kCutAfter);
+  EXPECT_EQ(Put(store.get(), "g", 2), "CONFLICT");
+  EXPECT_EQ(proxy_.commits_hit(), 2);
+  EXPECT_EQ(Put(store.get(), "g", 3), "APPLIED");
+}
+
 TEST_F(MariaDbFaultTest, TheSecondInstanceSettlesWhatTheFirstLeftInTheAir) {
   const std::unique_ptr<MariaDbStore> first = MustOpenStore(options_);
   const std::unique_ptr<MariaDbStore> second = MustOpenStore(direct_options_);

@@ -139,6 +139,10 @@ int64_t IntOf(const absl::optional<std::string>& column) {
   return column && absl::SimpleAtoi(*column, &value) ? value : 0;
 }
 
+StoredRecord StoredOf(const std::vector<absl::optional<std::string>>& row) {
+  return {TextOf(row[0]), IntOf(row[1]), TextOf(row[2])};
+}
+
 std::string TextOf(const absl::optional<std::string>& column) { return column ? *column : ""; }
 
 absl::StatusOr<std::unique_ptr<MariaDbConnection>> ConnectToStore(const MariaDbOptions& options, bool database) {

@@ -17,6 +17,7 @@
 #include "base/mutex.h"
 #include "mariadb/connection.h"
 #include "store/mariadb_options.h"
+#include "store/record.h"
 
 namespace assent {
 
@@ -42,6 +43,8 @@ bool IsContention(int code);
 std::string Quote(absl::string_view text);
 // The column of a row as a number, or as text; 0 or "" for NULL.
 int64_t IntOf(const absl::optional<std::string>& column);
+// A row of `gtrid, revision, record`.
+StoredRecord StoredOf(const std::vector<absl::optional<std::string>>& row);
 std::string TextOf(const absl::optional<std::string>& column);
 
 // A connection with the session that the store needs, whatever the server's defaults: READ COMMITTED, strict, bytes as

@@ -161,12 +161,12 @@ absl::StatusOr<GlobalPtr> MariaDbStore::Settle(absl::string_view gtrid) {
 }
 
 absl::StatusOr<std::vector<GlobalPtr>> MariaDbStore::ReadForced(absl::string_view doing, const std::string& sql) {
-  std::vector<std::string> records;
+  std::vector<StoredRecord> records;
   const absl::Status status = pool_.Run(doing, [&](MariaDbConnection* connection) {
     records.clear();
     const QueryResult answer = connection->Query(sql);
     if (!answer.ok()) return answer.error;
-    for (const auto& row : answer.rows()) records.push_back(TextOf(row[0]));
+    for (const auto& row : answer.rows()) records.push_back(StoredOf(row));
     return records.empty() ? DbError{} : ForceWhatWasRead(connection);
   });
   if (!status.ok()) return status;
@@ -175,7 +175,8 @@ absl::StatusOr<std::vector<GlobalPtr>> MariaDbStore::ReadForced(absl::string_vie
 
 absl::StatusOr<GlobalPtr> MariaDbStore::Read(absl::string_view gtrid) {
   absl::StatusOr<std::vector<GlobalPtr>> globals =
-      ReadForced("read a transaction", absl::StrCat("SELECT record FROM store_globals WHERE gtrid=", Quote(gtrid)));
+      ReadForced("read a transaction",
+                 absl::StrCat("SELECT gtrid, revision, record FROM store_globals WHERE gtrid=", Quote(gtrid)));
   if (!globals.ok()) return globals.status();
   return globals->empty() ? GlobalPtr() : std::move((*globals)[0]);
 }
@@ -183,14 +184,15 @@ absl::StatusOr<GlobalPtr> MariaDbStore::Read(absl::string_view gtrid) {
 absl::StatusOr<std::vector<GlobalPtr>> MariaDbStore::ReadOpen(absl::string_view after, int limit) {
   return ReadForced(
       "read open transactions",
-      absl::StrCat("SELECT record FROM store_globals FORCE INDEX (by_ended_gtrid) WHERE ended=0 AND gtrid>",
-                   Quote(after), " ORDER BY gtrid LIMIT ", limit));
+      absl::StrCat(
+          "SELECT gtrid, revision, record FROM store_globals FORCE INDEX (by_ended_gtrid) WHERE ended=0 AND gtrid>",
+          Quote(after), " ORDER BY gtrid LIMIT ", limit));
 }
 
 absl::StatusOr<std::vector<GlobalPtr>> MariaDbStore::ReadChanged(absl::Span<const KnownRevision> known) {
   if (absl::Status status = CheckKnown(known); !status.ok()) return status;
   if (known.empty()) return std::vector<GlobalPtr>();
-  std::string sql = "SELECT record FROM store_globals FORCE INDEX (by_gtrid) WHERE ";
+  std::string sql = "SELECT gtrid, revision, record FROM store_globals FORCE INDEX (by_gtrid) WHERE ";
   for (size_t i = 0; i < known.size(); ++i) {
     absl::StrAppend(&sql, i == 0 ? "" : " OR ", "(gtrid=", Quote(known[i].gtrid), " AND revision>", known[i].revision,
                     ")");
@@ -202,18 +204,18 @@ absl::StatusOr<ListPage> MariaDbStore::List(const ListQuery& query) {
   if (absl::Status status = CheckPageSize(query.page_size); !status.ok()) return status;
   const absl::StatusOr<int64_t> behind = DecodePageToken(query);
   if (!behind.ok()) return behind.status();
-  std::vector<std::string> records;
+  std::vector<StoredRecord> records;
   PageRows rows;
   const absl::Status status = pool_.Run("list transactions", [&](MariaDbConnection* connection) {
     records.clear();
     const DbError error = FindPage(connection, query, *behind, &rows);
     if (!error.ok() || rows.first == 0) return error;
     // Whose state has changed in between is left out, as if it had changed before.
-    const QueryResult answer =
-        connection->Query(absl::StrCat("SELECT record FROM store_globals FORCE INDEX (PRIMARY) WHERE id BETWEEN ",
-                                       std::min(rows.first, rows.last), " AND ", std::max(rows.first, rows.last),
-                                       StatesSql(query.states), OrderSql(query), " LIMIT ", query.page_size));
-    for (const auto& row : answer.rows()) records.push_back(TextOf(row[0]));
+    const QueryResult answer = connection->Query(
+        absl::StrCat("SELECT gtrid, revision, record FROM store_globals FORCE INDEX (PRIMARY) WHERE id BETWEEN ",
+                     std::min(rows.first, rows.last), " AND ", std::max(rows.first, rows.last), StatesSql(query.states),
+                     OrderSql(query), " LIMIT ", query.page_size));
+    for (const auto& row : answer.rows()) records.push_back(StoredOf(row));
     return answer.error;
   });
   if (!status.ok()) return status;

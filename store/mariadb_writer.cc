@@ -95,7 +95,8 @@ void MariaDbWriter::ApplyGroup(Group group, Results results) {
     End end = together ? TryTogether(group, results, &status) : TryInOrder(group, results, &status);
     if (end == End::kConflict) {
       together = false;
-      end = TryInOrder(group, results, &status);
+      // The connection may have gone with the ROLLBACK.
+      end = connection_ == nullptr ? End::kAgain : TryInOrder(group, results, &status);
     }
     switch (end) {
       case End::kApplied: return;
@@ -185,11 +186,11 @@ DbError MariaDbWriter::ReadConflict(const v1::Global& next, bool creating, Trans
   result->code = TransitionResult::Code::kConflict;
   std::string where = absl::StrCat("gtrid=", Quote(next.gtrid()));
   for (int i = 0; i < 2; ++i) {
-    const QueryResult answer =
-        connection_->Query(absl::StrCat("SELECT record FROM store_globals WHERE ", where, " LOCK IN SHARE MODE"));
+    const QueryResult answer = connection_->Query(
+        absl::StrCat("SELECT gtrid, revision, record FROM store_globals WHERE ", where, " LOCK IN SHARE MODE"));
     if (!answer.ok()) return answer.error;
     if (!answer.rows().empty()) {
-      absl::StatusOr<GlobalPtr> current = ParseGlobal(TextOf(answer.rows()[0][0]));
+      absl::StatusOr<GlobalPtr> current = ParseGlobal(StoredOf(answer.rows()[0]));
       if (current.ok()) {
         result->current = *std::move(current);
       } else {
@@ -248,15 +249,16 @@ void MariaDbWriter::Rollback() {
 
 absl::StatusOr<GlobalPtr> MariaDbWriter::Settle(absl::string_view gtrid) {
   // The locking read waits for whoever else is writing this row.
-  const std::string sql = absl::StrCat("START TRANSACTION;SELECT record FROM store_globals WHERE gtrid=", Quote(gtrid),
-                                       " LOCK IN SHARE MODE;", kBarrierSql, ";COMMIT");
+  const std::string sql =
+      absl::StrCat("START TRANSACTION;SELECT gtrid, revision, record FROM store_globals WHERE gtrid=", Quote(gtrid),
+                   " LOCK IN SHARE MODE;", kBarrierSql, ";COMMIT");
   DbError error;
   for (int i = 0; i < kTries; ++i) {
     if (absl::Status status = Ensure(); !status.ok()) return status;
     const QueryResult answer = connection_->Query(sql);
     if (answer.ok()) {
       if (answer.rows().empty()) return GlobalPtr();
-      return ParseGlobal(TextOf(answer.rows()[0][0]));
+      return ParseGlobal(StoredOf(answer.rows()[0]));
     }
     error = answer.error;
     Rollback();

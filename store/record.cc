@@ -17,19 +17,23 @@ absl::Status OutOfBounds(absl::string_view field, absl::string_view bounds) {
 
 }  // namespace
 
-absl::StatusOr<GlobalPtr> ParseGlobal(const std::string& record) {
+absl::StatusOr<GlobalPtr> ParseGlobal(const StoredRecord& stored) {
   auto global = std::make_shared<v1::Global>();
-  if (!global->ParseFromString(record)) {
-    return MakeError(Reason::STORE_CORRUPT, "a stored record cannot be parsed: restore the store from a copy");
+  if (!global->ParseFromString(stored.record) || global->gtrid() != stored.gtrid ||
+      global->revision() != stored.revision || global->state() == v1::Global::STATE_UNSPECIFIED) {
+    return MakeError(Reason::STORE_CORRUPT,
+                     absl::StrCat("the stored record of '", stored.gtrid,
+                                  "' cannot be read, or is not that of its row: restore the store from a copy"),
+                     {{"gtrid", stored.gtrid}});
   }
   return GlobalPtr(std::move(global));
 }
 
-absl::StatusOr<std::vector<GlobalPtr>> ParseGlobals(const std::vector<std::string>& records) {
+absl::StatusOr<std::vector<GlobalPtr>> ParseGlobals(const std::vector<StoredRecord>& stored) {
   std::vector<GlobalPtr> globals;
-  globals.reserve(records.size());
-  for (const std::string& record : records) {
-    absl::StatusOr<GlobalPtr> global = ParseGlobal(record);
+  globals.reserve(stored.size());
+  for (const StoredRecord& one : stored) {
+    absl::StatusOr<GlobalPtr> global = ParseGlobal(one);
     if (!global.ok()) return global.status();
     globals.push_back(*std::move(global));
   }

@@ -22,9 +22,16 @@ constexpr size_t kMaxWorkBytes = 128;
 constexpr int kMaxScannedRows = 10000;
 constexpr size_t kMaxPageBytes = size_t{2} << 20;
 
-// Parses a stored record; STORE_CORRUPT if it is none.
-absl::StatusOr<GlobalPtr> ParseGlobal(const std::string& record);
-absl::StatusOr<std::vector<GlobalPtr>> ParseGlobals(const std::vector<std::string>& records);
+// A row: the record, and the columns by which it was found, which must agree with it.
+struct StoredRecord {
+  std::string gtrid;
+  int64_t revision = 0;
+  std::string record;
+};
+
+// Parses a stored record; STORE_CORRUPT if it is none, or another one than its row is for.
+absl::StatusOr<GlobalPtr> ParseGlobal(const StoredRecord& stored);
+absl::StatusOr<std::vector<GlobalPtr>> ParseGlobals(const std::vector<StoredRecord>& stored);
 
 // The same for a resource.
 absl::StatusOr<v1::Resource> ParseResource(const std::string& record);

@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "store/record.h"
 
 namespace assent {
 
@@ -88,6 +89,11 @@ class SqliteConnection {
   };
   std::unique_ptr<sqlite3, Close> db_;
 };
+
+// Three columns from `index` on: gtrid, revision, record.
+inline StoredRecord StoredOf(SqliteStatement* row, int index) {
+  return {row->ColumnBytes(index), row->ColumnInt(index + 1), row->ColumnBytes(index + 2)};
+}
 
 }  // namespace assent
 

@@ -103,18 +103,21 @@ absl::Status SqliteStore::OpenReader(const std::string& path, const std::string&
     SqliteStatement* statement;
     absl::string_view sql;
   } kStatements[] = {
-      {&read_, "SELECT record FROM globals WHERE gtrid = ?1"},
+      {&read_, "SELECT gtrid, revision, record FROM globals WHERE gtrid = ?1"},
       {&read_open_,
-       "SELECT record FROM globals INDEXED BY globals_open_gtrid WHERE open = 1 AND gtrid > ?1 ORDER BY gtrid LIMIT "
+       "SELECT gtrid, revision, record FROM globals INDEXED BY globals_open_gtrid WHERE open = 1 AND gtrid > ?1 ORDER "
+       "BY gtrid LIMIT "
        "?2"},
-      {&list_all_, "SELECT id, state, record FROM globals WHERE id < ?1 ORDER BY id DESC"},
+      {&list_all_, "SELECT id, state, gtrid, revision, record FROM globals WHERE id < ?1 ORDER BY id DESC"},
       {&list_open_,
-       "SELECT id, state, record FROM globals INDEXED BY globals_open_id WHERE open = 1 AND id < ?1 ORDER BY id DESC"},
-      {&list_all_oldest_, "SELECT id, state, record FROM globals WHERE id > ?1 ORDER BY id"},
+       "SELECT id, state, gtrid, revision, record FROM globals INDEXED BY globals_open_id WHERE open = 1 AND id < ?1 "
+       "ORDER BY id DESC"},
+      {&list_all_oldest_, "SELECT id, state, gtrid, revision, record FROM globals WHERE id > ?1 ORDER BY id"},
       {&list_open_oldest_,
-       "SELECT id, state, record FROM globals INDEXED BY globals_open_id WHERE open = 1 AND id > ?1 ORDER BY id"},
+       "SELECT id, state, gtrid, revision, record FROM globals INDEXED BY globals_open_id WHERE open = 1 AND id > ?1 "
+       "ORDER BY id"},
       {&read_resources_, "SELECT record FROM resources ORDER BY name"},
-      {&read_changed_, "SELECT record FROM globals WHERE gtrid = ?1 AND revision > ?2"},
+      {&read_changed_, "SELECT gtrid, revision, record FROM globals WHERE gtrid = ?1 AND revision > ?2"},
       {&sizes_,
        "SELECT (SELECT count(*) FROM globals INDEXED BY globals_open_id WHERE open = 1), "
        "ifnull((SELECT max(id) FROM globals) - (SELECT min(id) FROM globals) + 1, 0), "
@@ -141,7 +144,7 @@ absl::StatusOr<GlobalPtr> SqliteStore::Settle(absl::string_view gtrid) {
 }
 
 absl::StatusOr<GlobalPtr> SqliteStore::Read(absl::string_view gtrid) {
-  std::string record;
+  StoredRecord record;
   {
     MutexLock lock(&reader_mu_);
     StatementReset reset(&read_);
@@ -149,7 +152,7 @@ absl::StatusOr<GlobalPtr> SqliteStore::Read(absl::string_view gtrid) {
     const int code = read_.Step();
     if (code == SQLITE_DONE) return GlobalPtr();
     if (code != SQLITE_ROW) return reader_.Error(code, "read a transaction");
-    record = read_.ColumnBytes(0);
+    record = StoredOf(&read_, 0);
   }
   return ParseGlobal(record);
 }
@@ -158,7 +161,7 @@ absl::StatusOr<ListPage> SqliteStore::List(const ListQuery& query) {
   if (absl::Status status = CheckPageSize(query.page_size); !status.ok()) return status;
   const absl::StatusOr<int64_t> behind = DecodePageToken(query);
   if (!behind.ok()) return behind.status();
-  std::vector<std::string> records;
+  std::vector<StoredRecord> records;
   ListPage page;
   if (absl::Status status = ReadPage(query, *behind, &records, &page.next_page_token); !status.ok()) return status;
   absl::StatusOr<std::vector<GlobalPtr>> globals = ParseGlobals(records);
@@ -167,7 +170,7 @@ absl::StatusOr<ListPage> SqliteStore::List(const ListQuery& query) {
   return page;
 }
 
-absl::Status SqliteStore::ReadPage(const ListQuery& query, int64_t behind, std::vector<std::string>* records,
+absl::Status SqliteStore::ReadPage(const ListQuery& query, int64_t behind, std::vector<StoredRecord>* records,
                                    std::string* token) {
   const auto& states = query.states;
   const bool only_open = !states.empty() && std::none_of(states.begin(), states.end(), IsFinished);
@@ -193,8 +196,8 @@ absl::Status SqliteStore::ReadPage(const ListQuery& query, int64_t behind, std::
     last_id = list->ColumnInt(0);
     const auto state = static_cast<v1::Global::State>(list->ColumnInt(1));
     if (!states.empty() && std::find(states.begin(), states.end(), state) == states.end()) continue;
-    records->push_back(list->ColumnBytes(2));
-    bytes += records->back().size();
+    records->push_back(StoredOf(list, 2));
+    bytes += records->back().record.size();
   }
   last_read_steps_ = StepsOf(list);
   if (code != SQLITE_ROW && code != SQLITE_DONE) return reader_.Error(code, "list transactions");
@@ -202,14 +205,14 @@ absl::Status SqliteStore::ReadPage(const ListQuery& query, int64_t behind, std::
 }
 
 absl::StatusOr<std::vector<GlobalPtr>> SqliteStore::ReadOpen(absl::string_view after, int limit) {
-  std::vector<std::string> records;
+  std::vector<StoredRecord> records;
   {
     MutexLock lock(&reader_mu_);
     StatementReset reset(&read_open_);
     read_open_.BindText(1, after);
     read_open_.BindInt(2, limit);
     int code;
-    while ((code = read_open_.Step()) == SQLITE_ROW) records.push_back(read_open_.ColumnBytes(0));
+    while ((code = read_open_.Step()) == SQLITE_ROW) records.push_back(StoredOf(&read_open_, 0));
     last_read_steps_ = StepsOf(&read_open_);
     if (code != SQLITE_DONE) return reader_.Error(code, "read open transactions");
   }
@@ -218,7 +221,7 @@ absl::StatusOr<std::vector<GlobalPtr>> SqliteStore::ReadOpen(absl::string_view a
 
 absl::StatusOr<std::vector<GlobalPtr>> SqliteStore::ReadChanged(absl::Span<const KnownRevision> known) {
   if (absl::Status status = CheckKnown(known); !status.ok()) return status;
-  std::vector<std::string> records;
+  std::vector<StoredRecord> records;
   {
     MutexLock lock(&reader_mu_);
     for (const KnownRevision& one : known) {
@@ -226,7 +229,7 @@ absl::StatusOr<std::vector<GlobalPtr>> SqliteStore::ReadChanged(absl::Span<const
       read_changed_.BindText(1, one.gtrid);
       read_changed_.BindInt(2, one.revision);
       const int code = read_changed_.Step();
-      if (code == SQLITE_ROW) records.push_back(read_changed_.ColumnBytes(0));
+      if (code == SQLITE_ROW) records.push_back(StoredOf(&read_changed_, 0));
       if (code != SQLITE_ROW && code != SQLITE_DONE) return reader_.Error(code, "read changed transactions");
     }
   }

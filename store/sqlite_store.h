@@ -14,6 +14,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "base/mutex.h"
+#include "store/record.h"
 #include "store/sole_membership.h"
 #include "store/sqlite_handle.h"
 #include "store/sqlite_writer.h"
@@ -80,7 +81,7 @@ class SqliteStore : public Store {
   explicit SqliteStore(StoreLock lock) : lock_(std::move(lock)) {}
   absl::Status OpenReader(const std::string& path, const std::string& vfs);
   // The rows of List as they are stored; the page's records are parsed without the lock.
-  absl::Status ReadPage(const ListQuery& query, int64_t behind, std::vector<std::string>* records, std::string* token);
+  absl::Status ReadPage(const ListQuery& query, int64_t behind, std::vector<StoredRecord>* records, std::string* token);
 
   StoreLock lock_;
   std::string id_;

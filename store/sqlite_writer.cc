@@ -106,8 +106,8 @@ absl::Status SqliteWriter::PrepareStatements() {
       {&update_any_,
        "UPDATE globals SET revision = ?1, state = ?2, record = ?3, open = ?6, ended = ?7 "
        "WHERE gtrid = ?4 AND revision = ?5"},
-      {&read_by_gtrid_, "SELECT record FROM globals WHERE gtrid = ?1"},
-      {&read_by_request_id_, "SELECT record FROM globals WHERE request_id = ?1"},
+      {&read_by_gtrid_, "SELECT gtrid, revision, record FROM globals WHERE gtrid = ?1"},
+      {&read_by_request_id_, "SELECT gtrid, revision, record FROM globals WHERE request_id = ?1"},
       {&bump_barrier_, "UPDATE meta SET value = value + 1 WHERE key = 'barrier'"},
       {&put_resource_, "INSERT OR REPLACE INTO resources (name, record) VALUES (?1, ?2)"},
       {&remove_resource_, "DELETE FROM resources WHERE name = ?1"},
@@ -231,7 +231,7 @@ int SqliteWriter::ReadConflict(const v1::Global& next, bool creating, Transition
     statement->BindText(1, key);
     const int code = statement->Step();
     if (code != SQLITE_ROW) return code;
-    absl::StatusOr<GlobalPtr> current = ParseGlobal(statement->ColumnBytes(0));
+    absl::StatusOr<GlobalPtr> current = ParseGlobal(StoredOf(statement, 0));
     if (current.ok()) {
       result->current = *std::move(current);
     } else {
@@ -323,7 +323,7 @@ absl::StatusOr<GlobalPtr> SqliteWriter::Settle(absl::string_view gtrid) {
     read_by_gtrid_.BindText(1, gtrid);
     const int read = read_by_gtrid_.Step();
     if (read != SQLITE_ROW) return read;
-    absl::StatusOr<GlobalPtr> found = ParseGlobal(read_by_gtrid_.ColumnBytes(0));
+    absl::StatusOr<GlobalPtr> found = ParseGlobal(StoredOf(&read_by_gtrid_, 0));
     parsed = found.status();
     if (found.ok()) global = *std::move(found);
     return SQLITE_DONE;

@@ -58,11 +58,7 @@ bool TakeMessage(std::string* buffer, std::string* message) {
   return true;
 }
 
-bool IsCommit(const std::string& message) {
-  return message.substr(4) ==
-         "\x03"
-         "COMMIT";
-}
+bool Is(const std::string& message, const std::string& statement) { return message.substr(4) == "\x03" + statement; }
 
 }  // namespace
 
@@ -90,15 +86,16 @@ TcpProxy::~TcpProxy() {
   close(listener_);
 }
 
-void TcpProxy::OnCommit(Commit what, int times) {
+void TcpProxy::On(const std::string& statement, Commit what, int times) {
   MutexLock lock(&mu_);
+  statement_ = statement;
   on_commit_ = what;
   commits_left_ = times;
 }
 
-TcpProxy::Commit TcpProxy::TakeCommit() {
+TcpProxy::Commit TcpProxy::TakeCommit(const std::string& message) {
   MutexLock lock(&mu_);
-  if (on_commit_ == Commit::kPass || commits_left_ == 0) return Commit::kPass;
+  if (on_commit_ == Commit::kPass || commits_left_ == 0 || !Is(message, statement_)) return Commit::kPass;
   --commits_left_;
   ++commits_hit_;
   return on_commit_;
@@ -153,7 +150,7 @@ void TcpProxy::Serve(int client, int number) {
         open = false;
         break;
       }
-      const Commit what = IsCommit(message) ? TakeCommit() : Commit::kPass;
+      const Commit what = TakeCommit(message);
       held = what == Commit::kHoldRequest;
       deaf = deaf || what == Commit::kLoseAnswer || what == Commit::kHoldRequest;
       if (what == Commit::kCutBefore) open = false;

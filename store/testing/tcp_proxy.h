@@ -36,8 +36,9 @@ class TcpProxy {
   int port() const { return port_; }
   // New connections go there from now on.
   void Retarget(int target_port) { target_port_ = target_port; }
-  // The next `times` COMMITs.
-  void OnCommit(Commit what, int times = 1);
+  // The next `times` COMMITs; or another statement that a client sends alone.
+  void OnCommit(Commit what, int times = 1) { On("COMMIT", what, times); }
+  void On(const std::string& statement, Commit what, int times = 1);
   // COMMITs that had something done to them.
   int commits_hit() const { return commits_hit_; }
   void ReleaseHeld() { released_ = true; }
@@ -51,8 +52,8 @@ class TcpProxy {
  private:
   void AcceptLoop();
   void Serve(int client, int number);
-  // What to do with the COMMIT that has just come.
-  Commit TakeCommit();
+  // What to do with the message that has just come.
+  Commit TakeCommit(const std::string& message);
 
   int listener_ = -1;
   int port_ = 0;
@@ -66,6 +67,7 @@ class TcpProxy {
   std::atomic<int> cut_{0};
 
   Mutex mu_;
+  std::string statement_ ABSL_GUARDED_BY(mu_);
   Commit on_commit_ ABSL_GUARDED_BY(mu_) = Commit::kPass;
   int commits_left_ ABSL_GUARDED_BY(mu_) = 0;
   std::list<std::thread> serving_ ABSL_GUARDED_BY(mu_);

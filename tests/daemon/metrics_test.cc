@@ -60,6 +60,11 @@ class MetricsTest : public DaemonTest {
     }
     return -1;
   }
+  // The value once it is this one, or what it is after a while.
+  double Await(const std::string& name, double wanted) {
+    for (int i = 0; i < 150 && Value(name) != wanted; ++i) usleep(100000);
+    return Value(name);
+  }
   int port_ = 0;
 };
 
@@ -72,20 +77,20 @@ TEST_F(MetricsTest, TellWhatHasHappened) {
   EXPECT_GE(Value("assent_store_forced_groups_total"), 1);
   EXPECT_GE(Value("assent_store_groups_total"), Value("assent_store_forced_groups_total"));
   EXPECT_EQ(Value("assent_open_globals"), 1);
-  EXPECT_EQ(Value("assent_store_open_records"), 1);
+  EXPECT_EQ(Await("assent_store_open_records", 1), 1);
   EXPECT_GT(Value("assent_store_bytes"), 0);
   EXPECT_EQ(Value("assent_in_doubt_branches{resource=\"db\"}"), 0);
   // Decided, and nobody can finish it: its database is not there.
   ASSERT_TRUE(stubs_->Prepared(VotesOf("test-open", {"a"})).ok());
   ASSERT_TRUE(stubs_->Finalize(FinalizeOf("test-open", v1::DECISION_COMMIT)).ok());
-  for (int i = 0; i < 100 && Value("assent_in_doubt_branches{resource=\"db\"}") != 1; ++i) usleep(100000);
-  EXPECT_EQ(Value("assent_in_doubt_branches{resource=\"db\"}"), 1);
+  EXPECT_EQ(Await("assent_in_doubt_branches{resource=\"db\"}", 1), 1);
   EXPECT_GT(Value("assent_in_doubt_oldest_seconds{resource=\"db\"}"), 0);
   EXPECT_EQ(Value("assent_resource_state{resource=\"db\",state=\"unreachable\"}"), 1);
   EXPECT_EQ(Value("assent_resource_state{resource=\"db\",state=\"ok\"}"), 0);
 }
 
 TEST_F(MetricsTest, TheNamesAreThoseThatAreDocumented) {
+  ASSERT_EQ(Await("assent_witnesses_waiting{resource=\"db\"}", 0), 0) << "the resource has been looked at";
   std::set<std::string> served;
   for (const absl::string_view line : absl::StrSplit(Scrape(port_), '\n')) {
     const std::vector<std::string> words = absl::StrSplit(line, ' ');
