@@ -257,6 +257,27 @@ TEST(MariaDbServersTest, OddDefaultsAreOverruled) {
             "APPLIED");
 }
 
+TEST(MariaDbServersTest, AServerWithoutTlsIsRefusedWhereItIsWanted) {
+  const std::unique_ptr<PrivateMariaDb> server = StartStoreServer({"--skip-ssl"});
+  MariaDbOptions options = StoreOptions(*server);
+  options.tls.required = true;
+  options.tls.verify = false;
+  const absl::Status refused = MariaDbStore::Open(options).status();
+  EXPECT_EQ(ReasonName(refused), "STORE_UNAVAILABLE");
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("TLS is required"));
+}
+
+TEST(MariaDbServersTest, AServerThatWantsTlsIsAReasonToSetIt) {
+  const std::unique_ptr<PrivateMariaDb> server = StartStoreServer({"--require-secure-transport=ON"});
+  MariaDbOptions options = StoreOptions(*server);
+  options.address = Address();
+  options.address.host = "127.0.0.1";
+  options.address.port = server->port();
+  const absl::Status refused = MariaDbStore::Open(options).status();
+  EXPECT_EQ(ReasonName(refused), "STORE_UNFIT");
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("set store-tls"));
+}
+
 TEST(MariaDbServersTest, AFullDiskRefusesWhatItCannotKeepAndNothingElse) {
   // A tablespace that may not grow is what the server makes of a full disk.
   const std::string space = "--innodb-data-file-path=ibdata1:12M:autoextend:max:";
