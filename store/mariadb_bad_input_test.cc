@@ -233,7 +233,8 @@ TEST(MariaDbServersTest, OddDefaultsAreOverruled) {
   admin.Run(
       "SET GLOBAL tx_isolation='SERIALIZABLE', character_set_server=utf16, collation_server=utf16_general_ci, "
       "sql_mode='NO_BACKSLASH_ESCAPES,ANSI_QUOTES,PAD_CHAR_TO_FULL_LENGTH', default_storage_engine=MyISAM, "
-      "completion_type=CHAIN, time_zone='+11:00', tx_read_only=1, autocommit=0");
+      "completion_type=CHAIN, time_zone='+11:00', tx_read_only=1, autocommit=0, "
+      "sql_safe_updates=1, sql_select_limit=1, max_join_size=1, sql_big_selects=0");
   const std::unique_ptr<MariaDbStore> store = MustOpenStore(options);
   EXPECT_THAT(store->Findings(), IsEmpty());
   const std::string nasty("\\'\"\0\n\r\x1a%_\xc3\xa4", 11);

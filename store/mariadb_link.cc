@@ -92,11 +92,14 @@ absl::string_view TlsRemedy(const DbError& error, bool tls) {
   return denied && !tls ? "; if the server or the account takes TLS only, set store-tls (it is off)" : "";
 }
 
+// Values, not DEFAULT, which is the server's global. A limit on rows would make what is cut off look absent; the others
+// refuse statements that are meant.
 absl::Status SetUp(MariaDbConnection* connection) {
   const QueryResult result = connection->Query(
       absl::StrCat("SET NAMES binary;"
                    "SET SESSION sql_mode='STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', time_zone='+00:00', autocommit=1, "
-                   "completion_type=0, unique_checks=1, lock_wait_timeout=",
+                   "completion_type=0, unique_checks=1, sql_select_limit=18446744073709551615, sql_safe_updates=0, "
+                   "sql_big_selects=1, lock_wait_timeout=",
                    WholeSeconds(kLockWait), ", innodb_lock_wait_timeout=", WholeSeconds(kLockWait),
                    ";SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED;SET SESSION TRANSACTION READ WRITE"));
   if (!result.ok()) return StoreError(result.error, "set up a session at the store");
