@@ -199,6 +199,71 @@ TEST_F(MariaDbBadInputTest, AColumnThatWasAlteredLosesNothing) {
   EXPECT_EQ((*store_->Read("g"))->revision(), 2);
 }
 
+TEST_F(MariaDbBadInputTest, WhatTheStoreRestsOnIsLookedForAtTheStart) {
+  ASSERT_EQ(Open(), "OK");
+  ASSERT_EQ(Put("g", 1), "APPLIED");
+  store_.reset();
+  const struct {
+    const char* damage;
+    const char* repair;
+    const char* named;
+  } kCases[] = {
+      {"ALTER TABLE store_globals DROP INDEX by_gtrid", "ALTER TABLE store_globals ADD UNIQUE KEY by_gtrid (gtrid)",
+       "by_gtrid (gtrid)"},
+      {"ALTER TABLE store_globals DROP INDEX by_request_id, ADD KEY by_request_id (request_id)",
+       "ALTER TABLE store_globals DROP INDEX by_request_id, ADD UNIQUE KEY by_request_id (request_id)",
+       "unique by_request_id"},
+      {"ALTER TABLE store_globals DROP INDEX by_request_id, ADD UNIQUE KEY by_request_id (request_id(8))",
+       "ALTER TABLE store_globals DROP INDEX by_request_id, ADD UNIQUE KEY by_request_id (request_id)",
+       "unique by_request_id"},
+      {"ALTER TABLE store_globals DROP INDEX by_ended_id", "ALTER TABLE store_globals ADD KEY by_ended_id (ended, id)",
+       "by_ended_id"},
+      {"ALTER TABLE store_globals MODIFY gtrid VARCHAR(64) CHARACTER SET utf8mb4 NOT NULL",
+       "ALTER TABLE store_globals MODIFY gtrid VARBINARY(64) NOT NULL", "store_globals.gtrid"},
+      {"ALTER TABLE store_globals CHANGE revision version BIGINT NOT NULL",
+       "ALTER TABLE store_globals CHANGE version revision BIGINT NOT NULL", "store_globals.revision"},
+      {"ALTER TABLE store_leases DROP PRIMARY KEY", "ALTER TABLE store_leases ADD PRIMARY KEY (work)", "store_leases"},
+      {"ALTER TABLE store_instances DROP INDEX by_address",
+       "ALTER TABLE store_instances ADD UNIQUE KEY by_address (address)", "by_address"},
+  };
+  for (const auto& c : kCases) {
+    Sql(c.damage);
+    EXPECT_EQ(Open(), "STORE_CORRUPT") << c.damage;
+    EXPECT_THAT(message(), HasSubstr(c.named));
+    Sql(c.repair);
+    ASSERT_EQ(Open(), "OK") << c.repair << ": " << message();
+  }
+  store_.reset();
+  Sql("CREATE TABLE kept LIKE store_meta;INSERT INTO kept SELECT * FROM store_meta");
+  for (const char* const row : {"schema", "cluster", "store_id", "barrier", "server_life", "lossy_until_id"}) {
+    Sql(absl::StrCat("DELETE FROM store_meta WHERE name='", row, "'"));
+    EXPECT_EQ(Open(), "STORE_CORRUPT") << row;
+    EXPECT_THAT(message(), HasSubstr(absl::StrCat("'", row, "'")));
+    Sql("REPLACE INTO store_meta SELECT * FROM kept");
+    ASSERT_EQ(Open(), "OK") << message();
+  }
+  store_.reset();
+  Sql("DROP TABLE store_meta");
+  EXPECT_EQ(Open(), "STORE_CORRUPT") << "not a new store with another id";
+  Sql("RENAME TABLE kept TO store_meta");
+  ASSERT_EQ(Open(), "OK") << message();
+  EXPECT_EQ((*store_->Read("g"))->revision(), 1);
+}
+
+TEST_F(MariaDbBadInputTest, WithoutABarrierNothingOfOthersIsShown) {
+  ASSERT_EQ(Open(), "OK");
+  ASSERT_EQ(Put("g", 1), "APPLIED");
+  Sql("DELETE FROM store_meta WHERE name='barrier'");
+  EXPECT_EQ(ReasonName(store_->Read("g").status()), "STORE_CORRUPT");
+  EXPECT_EQ(ReasonName(store_->ReadOpen("", 10).status()), "STORE_CORRUPT");
+  EXPECT_EQ(ReasonName(store_->Settle("g").status()), "STORE_CORRUPT");
+  EXPECT_EQ(Put("g", 1), "NOT_APPLIED STORE_CORRUPT") << "a conflict shows what is there";
+  EXPECT_THAT(std::string(status_.message()), HasSubstr("'barrier'"));
+  EXPECT_EQ(Put("g", 2), "APPLIED") << "and shows nothing";
+  Sql("INSERT INTO store_meta VALUES ('barrier', '', 0)");
+  EXPECT_EQ((*store_->Read("g"))->revision(), 2);
+}
+
 TEST_F(MariaDbBadInputTest, ATableOfAnotherEngineIsRefused) {
   ASSERT_EQ(Open(), "OK");
   store_.reset();

@@ -12,6 +12,7 @@
 namespace assent {
 namespace {
 
+constexpr int kErKeyNotFound = 1032;
 constexpr int kErAccessDenied = 1045;
 constexpr int kErUnknownSystemVariable = 1193;
 constexpr int kErLockWaitTimeout = 1205;
@@ -54,6 +55,7 @@ Reason ReasonOfCode(const DbError& error) {
     case 1665:  // ER_BINLOG_STMT_MODE_AND_ROW_ENGINE
     case kErAccessDeniedNoPassword:
     case kErSecureTransportRequired: return Reason::STORE_UNFIT;
+    case kErKeyNotFound:
     case 1034:  // ER_NOT_KEYFILE
     case kErBadDb:
     case 1054:  // ER_BAD_FIELD_ERROR
@@ -203,8 +205,15 @@ DbError EndHolder(MariaDbConnection* connection, absl::string_view name, bool ta
   return connection->Query(absl::StrCat("DO RELEASE_LOCK(", lock, ")")).error;
 }
 
+DbError NoBarrierError() { return DbError{kErKeyNotFound, "HY000", "store_meta has no row 'barrier'"}; }
+
+DbError WriteBarrier(MariaDbConnection* connection) {
+  const QueryResult written = connection->Query(kBarrierSql);
+  return written.ok() && written.affected_rows() != 1 ? NoBarrierError() : written.error;
+}
+
 DbError ForceWhatWasRead(MariaDbConnection* connection) {
-  const DbError error = connection->Query(kBarrierSql).error;
+  const DbError error = WriteBarrier(connection);
   const Reason reason = ReasonOfCode(error);
   if (error.ok() || (reason != Reason::STORE_FULL && reason != Reason::STORE_READ_ONLY)) return error;
   // The server flushes once a second in any case.
