@@ -32,7 +32,7 @@ void SetTls(MYSQL* mysql, const ConnectTls& tls) {
   const my_bool enforce = 1;
   const my_bool verify = tls.verify ? 1 : 0;
   mysql_ssl_set(mysql, path(tls.key), path(tls.cert), path(tls.ca), nullptr, nullptr);
-  mysql_options(mysql, MYSQL_OPT_SSL_ENFORCE, &enforce);
+  mysql_options(mysql, MYSQL_OPT_SSL_ENFORCE, &enforce);  // Asks for it; see Connect.
   mysql_options(mysql, MYSQL_OPT_SSL_VERIFY_SERVER_CERT, &verify);
 }
 
@@ -92,6 +92,14 @@ absl::StatusOr<std::unique_ptr<MariaDbConnection>> MariaDbConnection::Connect(co
                          address.socket.empty() ? nullptr : address.socket.c_str(),
                          CLIENT_MULTI_STATEMENTS) == nullptr) {
     return StatusOf(connection->TakeError(), absl::StrCat("connecting to ", ToString(address)));
+  }
+  // Connector/C enforces TLS only together with a verification; else it goes on in plain text where a server (or
+  // whoever sits in between) offers none.
+  if (options.tls.required && mysql_get_ssl_cipher(mysql) == nullptr) {
+    return StatusOf(DbError{CR_SSL_CONNECTION_ERROR, "08000",
+                            "TLS is required, but the server offers none: give it a certificate (ssl_cert, ssl_key; "
+                            "its have_ssl must be YES)"},
+                    absl::StrCat("connecting to ", ToString(address)));
   }
   connection->id_ = mysql_thread_id(mysql);
   return connection;

@@ -75,7 +75,8 @@ struct QueryResult {
 class MariaDbConnection {
  public:
   // Connects with multi-statements, utf8mb4 and only such ways to prove the password that never show it.
-  // DATABASE_UNREACHABLE or, if the server refuses, DATABASE_ERROR with its error.
+  // DATABASE_UNREACHABLE (also if TLS is required and the server has none) or, if the server refuses, DATABASE_ERROR
+  // with its error.
   static absl::StatusOr<std::unique_ptr<MariaDbConnection>> Connect(const ConnectOptions& options);
   // Uses a connection that somebody else owns. Switches on multi-statements, and Connector/C's reconnect off.
   static absl::StatusOr<std::unique_ptr<MariaDbConnection>> Adopt(st_mysql* handle);

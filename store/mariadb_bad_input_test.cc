@@ -199,6 +199,71 @@ TEST_F(MariaDbBadInputTest, AColumnThatWasAlteredLosesNothing) {
   EXPECT_EQ((*store_->Read("g"))->revision(), 2);
 }
 
+TEST_F(MariaDbBadInputTest, WhatTheStoreRestsOnIsLookedForAtTheStart) {
+  ASSERT_EQ(Open(), "OK");
+  ASSERT_EQ(Put("g", 1), "APPLIED");
+  store_.reset();
+  const struct {
+    const char* damage;
+    const char* repair;
+    const char* named;
+  } kCases[] = {
+      {"ALTER TABLE store_globals DROP INDEX by_gtrid", "ALTER TABLE store_globals ADD UNIQUE KEY by_gtrid (gtrid)",
+       "by_gtrid (gtrid)"},
+      {"ALTER TABLE store_globals DROP INDEX by_request_id, ADD KEY by_request_id (request_id)",
+       "ALTER TABLE store_globals DROP INDEX by_request_id, ADD UNIQUE KEY by_request_id (request_id)",
+       "unique by_request_id"},
+      {"ALTER TABLE store_globals DROP INDEX by_request_id, ADD UNIQUE KEY by_request_id (request_id(8))",
+       "ALTER TABLE store_globals DROP INDEX by_request_id, ADD UNIQUE KEY by_request_id (request_id)",
+       "unique by_request_id"},
+      {"ALTER TABLE store_globals DROP INDEX by_ended_id", "ALTER TABLE store_globals ADD KEY by_ended_id (ended, id)",
+       "by_ended_id"},
+      {"ALTER TABLE store_globals MODIFY gtrid VARCHAR(64) CHARACTER SET utf8mb4 NOT NULL",
+       "ALTER TABLE store_globals MODIFY gtrid VARBINARY(64) NOT NULL", "store_globals.gtrid"},
+      {"ALTER TABLE store_globals CHANGE revision version BIGINT NOT NULL",
+       "ALTER TABLE store_globals CHANGE version revision BIGINT NOT NULL", "store_globals.revision"},
+      {"ALTER TABLE store_leases DROP PRIMARY KEY", "ALTER TABLE store_leases ADD PRIMARY KEY (work)", "store_leases"},
+      {"ALTER TABLE store_instances DROP INDEX by_address",
+       "ALTER TABLE store_instances ADD UNIQUE KEY by_address (address)", "by_address"},
+  };
+  for (const auto& c : kCases) {
+    Sql(c.damage);
+    EXPECT_EQ(Open(), "STORE_CORRUPT") << c.damage;
+    EXPECT_THAT(message(), HasSubstr(c.named));
+    Sql(c.repair);
+    ASSERT_EQ(Open(), "OK") << c.repair << ": " << message();
+  }
+  store_.reset();
+  Sql("CREATE TABLE kept LIKE store_meta;INSERT INTO kept SELECT * FROM store_meta");
+  for (const char* const row : {"schema", "cluster", "store_id", "barrier", "server_life", "lossy_until_id"}) {
+    Sql(absl::StrCat("DELETE FROM store_meta WHERE name='", row, "'"));
+    EXPECT_EQ(Open(), "STORE_CORRUPT") << row;
+    EXPECT_THAT(message(), HasSubstr(absl::StrCat("'", row, "'")));
+    Sql("REPLACE INTO store_meta SELECT * FROM kept");
+    ASSERT_EQ(Open(), "OK") << message();
+  }
+  store_.reset();
+  Sql("DROP TABLE store_meta");
+  EXPECT_EQ(Open(), "STORE_CORRUPT") << "not a new store with another id";
+  Sql("RENAME TABLE kept TO store_meta");
+  ASSERT_EQ(Open(), "OK") << message();
+  EXPECT_EQ((*store_->Read("g"))->revision(), 1);
+}
+
+TEST_F(MariaDbBadInputTest, WithoutABarrierNothingOfOthersIsShown) {
+  ASSERT_EQ(Open(), "OK");
+  ASSERT_EQ(Put("g", 1), "APPLIED");
+  Sql("DELETE FROM store_meta WHERE name='barrier'");
+  EXPECT_EQ(ReasonName(store_->Read("g").status()), "STORE_CORRUPT");
+  EXPECT_EQ(ReasonName(store_->ReadOpen("", 10).status()), "STORE_CORRUPT");
+  EXPECT_EQ(ReasonName(store_->Settle("g").status()), "STORE_CORRUPT");
+  EXPECT_EQ(Put("g", 1), "NOT_APPLIED STORE_CORRUPT") << "a conflict shows what is there";
+  EXPECT_THAT(std::string(status_.message()), HasSubstr("'barrier'"));
+  EXPECT_EQ(Put("g", 2), "APPLIED") << "and shows nothing";
+  Sql("INSERT INTO store_meta VALUES ('barrier', '', 0)");
+  EXPECT_EQ((*store_->Read("g"))->revision(), 2);
+}
+
 TEST_F(MariaDbBadInputTest, ATableOfAnotherEngineIsRefused) {
   ASSERT_EQ(Open(), "OK");
   store_.reset();
@@ -250,7 +315,8 @@ TEST(MariaDbServersTest, OddDefaultsAreOverruled) {
   admin.Run(
       "SET GLOBAL tx_isolation='SERIALIZABLE', character_set_server=utf16, collation_server=utf16_general_ci, "
       "sql_mode='NO_BACKSLASH_ESCAPES,ANSI_QUOTES,PAD_CHAR_TO_FULL_LENGTH', default_storage_engine=MyISAM, "
-      "completion_type=CHAIN, time_zone='+11:00', tx_read_only=1, autocommit=0");
+      "completion_type=CHAIN, time_zone='+11:00', tx_read_only=1, autocommit=0, "
+      "sql_safe_updates=1, sql_select_limit=1, max_join_size=1, sql_big_selects=0");
   const std::unique_ptr<MariaDbStore> store = MustOpenStore(options);
   EXPECT_THAT(store->Findings(), IsEmpty());
   const std::string nasty("\\'\"\0\n\r\x1a%_\xc3\xa4", 11);
@@ -272,6 +338,27 @@ TEST(MariaDbServersTest, OddDefaultsAreOverruled) {
   EXPECT_LT(absl::AbsDuration(instances[0].last_seen - absl::Now()), absl::Minutes(1)) << "UTC";
   ASSERT_EQ(ToString(SubmitAndWait(store.get(), To(MakeGlobal("a.:_-", 2, kCommitting), Durability::kForced))),
             "APPLIED");
+}
+
+TEST(MariaDbServersTest, AServerWithoutTlsIsRefusedWhereItIsWanted) {
+  const std::unique_ptr<PrivateMariaDb> server = StartStoreServer({"--skip-ssl"});
+  MariaDbOptions options = StoreOptions(*server);
+  options.tls.required = true;
+  options.tls.verify = false;
+  const absl::Status refused = MariaDbStore::Open(options).status();
+  EXPECT_EQ(ReasonName(refused), "STORE_UNAVAILABLE");
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("TLS is required"));
+}
+
+TEST(MariaDbServersTest, AServerThatWantsTlsIsAReasonToSetIt) {
+  const std::unique_ptr<PrivateMariaDb> server = StartStoreServer({"--require-secure-transport=ON"});
+  MariaDbOptions options = StoreOptions(*server);
+  options.address = Address();
+  options.address.host = "127.0.0.1";
+  options.address.port = server->port();
+  const absl::Status refused = MariaDbStore::Open(options).status();
+  EXPECT_EQ(ReasonName(refused), "STORE_UNFIT");
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("set store-tls"));
 }
 
 TEST(MariaDbServersTest, AFullDiskRefusesWhatItCannotKeepAndNothingElse) {

@@ -12,11 +12,15 @@
 namespace assent {
 namespace {
 
+constexpr int kErKeyNotFound = 1032;
+constexpr int kErAccessDenied = 1045;
 constexpr int kErUnknownSystemVariable = 1193;
 constexpr int kErLockWaitTimeout = 1205;
 constexpr int kErLockDeadlock = 1213;
 constexpr int kErCheckRead = 1020;  // "Record has changed since last read": the newer InnoDB's word for a lost race.
 constexpr int kErTryAgain = 1412;   // The table was altered in between.
+constexpr int kErAccessDeniedNoPassword = 1698;
+constexpr int kErSecureTransportRequired = 3159;
 
 // Locks are waited for a little less long than answers, so that the database says so before the connection counts as
 // lost.
@@ -43,14 +47,15 @@ Reason ReasonOfCode(const DbError& error) {
     case 1836:  // ER_READ_ONLY_MODE
       return Reason::STORE_READ_ONLY;
     case 1044:  // ER_DBACCESS_DENIED_ERROR
-    case 1045:  // ER_ACCESS_DENIED_ERROR
+    case kErAccessDenied:
     case 1142:  // ER_TABLEACCESS_DENIED_ERROR
     case 1143:  // ER_COLUMNACCESS_DENIED_ERROR
     case 1227:  // ER_SPECIFIC_ACCESS_DENIED_ERROR
     case 1251:  // ER_NOT_SUPPORTED_AUTH_MODE
     case 1665:  // ER_BINLOG_STMT_MODE_AND_ROW_ENGINE
-    case 1698:  // ER_ACCESS_DENIED_NO_PASSWORD_ERROR
-      return Reason::STORE_UNFIT;
+    case kErAccessDeniedNoPassword:
+    case kErSecureTransportRequired: return Reason::STORE_UNFIT;
+    case kErKeyNotFound:
     case 1034:  // ER_NOT_KEYFILE
     case kErBadDb:
     case 1054:  // ER_BAD_FIELD_ERROR
@@ -81,11 +86,22 @@ absl::string_view Remedy(const DbError& error, Reason reason) {
   }
 }
 
+// A server that wants TLS (require_secure_transport, or REQUIRE SSL of the account) says no more than that access is
+// denied.
+absl::string_view TlsRemedy(const DbError& error, bool tls) {
+  const bool denied = error.code == kErAccessDenied || error.code == kErAccessDeniedNoPassword ||
+                      error.code == kErSecureTransportRequired;
+  return denied && !tls ? "; if the server or the account takes TLS only, set store-tls (it is off)" : "";
+}
+
+// Values, not DEFAULT, which is the server's global. A limit on rows would make what is cut off look absent; the others
+// refuse statements that are meant.
 absl::Status SetUp(MariaDbConnection* connection) {
   const QueryResult result = connection->Query(
       absl::StrCat("SET NAMES binary;"
                    "SET SESSION sql_mode='STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', time_zone='+00:00', autocommit=1, "
-                   "completion_type=0, unique_checks=1, lock_wait_timeout=",
+                   "completion_type=0, unique_checks=1, sql_select_limit=18446744073709551615, sql_safe_updates=0, "
+                   "sql_big_selects=1, lock_wait_timeout=",
                    WholeSeconds(kLockWait), ", innodb_lock_wait_timeout=", WholeSeconds(kLockWait),
                    ";SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED;SET SESSION TRANSACTION READ WRITE"));
   if (!result.ok()) return StoreError(result.error, "set up a session at the store");
@@ -161,7 +177,10 @@ absl::StatusOr<std::unique_ptr<MariaDbConnection>> ConnectToStore(const MariaDbO
     const auto code = metadata.find("error_code");
     if (code != metadata.end()) error.code = static_cast<int>(IntOf(code->second));
     const Reason reason = IsConnectionLost(error.code) ? Reason::STORE_UNAVAILABLE : ReasonOfCode(error);
-    return MakeError(reason, absl::StrCat("cannot use the store: ", error.message, Remedy(error, reason)), metadata);
+    return MakeError(reason,
+                     absl::StrCat("cannot use the store: ", error.message, Remedy(error, reason),
+                                  TlsRemedy(error, options.tls.required)),
+                     metadata);
   }
   if (absl::Status status = SetUp(connection->get()); !status.ok()) return status;
   return connection;
@@ -190,8 +209,15 @@ DbError EndHolder(MariaDbConnection* connection, absl::string_view name, bool ta
   return connection->Query(absl::StrCat("DO RELEASE_LOCK(", lock, ")")).error;
 }
 
+DbError NoBarrierError() { return DbError{kErKeyNotFound, "HY000", "store_meta has no row 'barrier'"}; }
+
+DbError WriteBarrier(MariaDbConnection* connection) {
+  const QueryResult written = connection->Query(kBarrierSql);
+  return written.ok() && written.affected_rows() != 1 ? NoBarrierError() : written.error;
+}
+
 DbError ForceWhatWasRead(MariaDbConnection* connection) {
-  const DbError error = connection->Query(kBarrierSql).error;
+  const DbError error = WriteBarrier(connection);
   const Reason reason = ReasonOfCode(error);
   if (error.ok() || (reason != Reason::STORE_FULL && reason != Reason::STORE_READ_ONLY)) return error;
   // The server flushes once a second in any case.

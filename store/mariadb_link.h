@@ -24,6 +24,11 @@ namespace assent {
 // A write of one's own: what was read before it is forced when it is (law S6).
 constexpr absl::string_view kBarrierSql = "UPDATE store_meta SET number=number+1 WHERE name='barrier'";
 
+// Runs it. STORE_CORRUPT's error if it changes no row, because then nothing was written, and nothing is forced.
+DbError WriteBarrier(MariaDbConnection* connection);
+// That error, for those who send kBarrierSql along with other statements.
+DbError NoBarrierError();
+
 // Forces what was read before on this connection: with a write of its own; where the server has no room for one, or
 // takes none, by waiting until its log is flushed as far as it is written.
 DbError ForceWhatWasRead(MariaDbConnection* connection);

@@ -3,6 +3,7 @@
 #include <iterator>
 #include <map>
 #include <memory>
+#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -73,6 +74,53 @@ const char* const kMigrations[] = {
     )sql",
 };
 
+// What the store rests on, as the migrations make it: without a unique index two records could have one gtrid or one
+// request id, and a column of another type could take two of them for the same. Name and type of the columns; `unique`,
+// or not, name and columns of the indexes.
+constexpr absl::string_view kParts[] = {
+    "store_globals.id bigint",
+    "store_globals.gtrid varbinary",
+    "store_globals.request_id varbinary",
+    "store_globals.revision bigint",
+    "store_globals.state tinyint",
+    "store_globals.ended bigint",
+    "store_globals.record longblob",
+    "store_globals: unique PRIMARY (id)",
+    "store_globals: unique by_gtrid (gtrid)",
+    "store_globals: unique by_request_id (request_id)",
+    "store_globals: by_ended_gtrid (ended,gtrid)",
+    "store_globals: by_ended_id (ended,id)",
+    "store_resources.name varbinary",
+    "store_resources.record longblob",
+    "store_resources: unique PRIMARY (name)",
+    "store_instances.id bigint",
+    "store_instances.address varbinary",
+    "store_instances.epoch bigint",
+    "store_instances.alive tinyint",
+    "store_instances.version varbinary",
+    "store_instances.writer varbinary",
+    "store_instances.joined datetime",
+    "store_instances.ended datetime",
+    "store_instances: unique PRIMARY (id)",
+    "store_instances: unique by_address (address)",
+    "store_heartbeats.instance bigint",
+    "store_heartbeats.epoch bigint",
+    "store_heartbeats.seen datetime",
+    "store_heartbeats.lease_us bigint",
+    "store_heartbeats.load_now bigint",
+    "store_heartbeats: unique PRIMARY (instance)",
+    "store_leases.work varbinary",
+    "store_leases.epoch bigint",
+    "store_leases.instance bigint",
+    "store_leases.instance_epoch bigint",
+    "store_leases: unique PRIMARY (work)",
+    "store_meta.name varbinary",
+    "store_meta.value varbinary",
+    "store_meta.number bigint",
+    "store_meta: unique PRIMARY (name)",
+};
+constexpr absl::string_view kMetaRows[] = {"schema", "cluster", "store_id", "barrier", "server_life", "lossy_until_id"};
+
 constexpr absl::string_view kTables[] = {"store_globals",    "store_resources", "store_instances",
                                          "store_heartbeats", "store_leases",    "store_meta"};
 
@@ -142,10 +190,24 @@ absl::Status CheckMeta(const MariaDbOptions& options, const std::map<std::string
   return CheckImport(options, meta);
 }
 
+absl::Status Missing(absl::string_view what, absl::string_view table) {
+  return MakeError(Reason::STORE_CORRUPT,
+                   absl::StrCat("the store's ", what,
+                                " is missing, or is not as it was made: restore the store from a copy, its tables are "
+                                "not for editing"),
+                   {{"table", std::string(table)}});
+}
+
 absl::Status Migrate(MariaDbConnection* connection, const MariaDbOptions& options) {
   absl::StatusOr<std::map<std::string, Meta>> meta = ReadMeta(connection);
   if (!meta.ok()) return meta.status();
   if (meta->count("schema") == 0) {
+    // The rows are made before any other table: this is no new store, and another id would make a stranger of it.
+    const QueryResult others = connection->Query(
+        "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA=DATABASE() AND "
+        "TABLE_NAME='store_globals'");
+    if (!others.ok()) return StoreError(others.error, "look at the store's tables");
+    if (!others.rows().empty()) return Missing("row 'schema' of store_meta", "store_meta");
     const QueryResult result = connection->Query(
         absl::StrCat("CREATE TABLE IF NOT EXISTS store_meta (name VARBINARY(64) NOT NULL PRIMARY KEY, value "
                      "VARBINARY(255) NOT NULL, "
@@ -190,6 +252,43 @@ absl::Status CheckTables(MariaDbConnection* connection) {
                                     "', which cannot keep the store's promises: ALTER TABLE ", table, " ENGINE=InnoDB"),
                        {{"table", std::string(table)}, {"engine", found->second}});
     }
+  }
+  return absl::OkStatus();
+}
+
+// Columns, indexes, and the rows of store_meta; the tables are there (CheckTables).
+absl::Status CheckParts(MariaDbConnection* connection) {
+  const QueryResult columns = connection->Query(
+      "SELECT TABLE_NAME, COLUMN_NAME, DATA_TYPE FROM information_schema.COLUMNS WHERE TABLE_SCHEMA=DATABASE() AND "
+      "TABLE_NAME LIKE 'store\\_%'");
+  if (!columns.ok()) return StoreError(columns.error, "look at the store's columns");
+  const QueryResult indexes = connection->Query(
+      "SELECT TABLE_NAME, INDEX_NAME, NON_UNIQUE, COLUMN_NAME, SUB_PART FROM information_schema.STATISTICS WHERE "
+      "TABLE_SCHEMA=DATABASE() AND TABLE_NAME LIKE 'store\\_%' ORDER BY TABLE_NAME, INDEX_NAME, SEQ_IN_INDEX");
+  if (!indexes.ok()) return StoreError(indexes.error, "look at the store's indexes");
+  std::set<std::string, std::less<>> found;
+  for (const auto& row : columns.rows()) {
+    found.insert(absl::StrCat(TextOf(row[0]), ".", TextOf(row[1]), " ", TextOf(row[2])));
+  }
+  std::map<std::string, std::vector<std::string>> indexed;
+  for (const auto& row : indexes.rows()) {
+    // Of a part of a column: another one.
+    const std::string part = row[4] ? absl::StrCat("(", *row[4], ")") : "";
+    indexed[absl::StrCat(TextOf(row[0]), ": ", IntOf(row[2]) == 0 ? "unique " : "", TextOf(row[1]))].push_back(
+        absl::StrCat(TextOf(row[3]), part));
+  }
+  for (const auto& index : indexed) {
+    found.insert(absl::StrCat(index.first, " (", absl::StrJoin(index.second, ","), ")"));
+  }
+  for (const absl::string_view part : kParts) {
+    if (found.count(part) > 0) continue;
+    const absl::string_view table = part.substr(0, part.find_first_of(".:"));
+    return Missing(absl::StrCat(part[table.size()] == '.' ? "column " : "index ", part), table);
+  }
+  const absl::StatusOr<std::map<std::string, Meta>> meta = ReadMeta(connection);
+  if (!meta.ok()) return meta.status();
+  for (const absl::string_view row : kMetaRows) {
+    if (meta->count(std::string(row)) == 0) return Missing(absl::StrCat("row '", row, "' of store_meta"), "store_meta");
   }
   return absl::OkStatus();
 }
@@ -313,11 +412,12 @@ absl::StatusOr<MariaDbStoreFacts> PrepareMariaDbStore(const MariaDbOptions& opti
     if (!status.ok()) return status;
   }
   if (absl::Status status = CheckTables(connection); !status.ok()) return status;
+  if (absl::Status status = CheckParts(connection); !status.ok()) return status;
   const absl::StatusOr<bool> lost = NoteServerLife(connection, lossy);
   if (!lost.ok()) return lost.status();
   // Forces everything that was read here, and proves that the user may write.
-  const QueryResult barrier = connection->Query(kBarrierSql);
-  if (!barrier.ok()) return StoreError(barrier.error, "write to the store");
+  const DbError barrier = WriteBarrier(connection);
+  if (!barrier.ok()) return StoreError(barrier, "write to the store");
   meta = ReadMeta(connection);
   if (!meta.ok()) return meta.status();
   return MariaDbStoreFacts{(*meta)["store_id"].value, *lost, meta->count("importing") > 0};

@@ -49,7 +49,8 @@ absl::StatusOr<std::vector<StoreFinding>> ExamineServer(MariaDbConnection* conne
 
 // Makes sure that the database exists (created if it may be), holds our tables or none of them, is of this cluster and
 // of the newest schema. Migrates an older one, under a lock, each step repeatable. STORE_SCHEMA_NEWER,
-// STORE_OTHER_CLUSTER, STORE_UNFIT (rights; a table that is not InnoDB's), STORE_CORRUPT, STORE_UNAVAILABLE;
+// STORE_OTHER_CLUSTER, STORE_UNFIT (rights; a table that is not InnoDB's), STORE_CORRUPT (a table, a column, an index
+// or a row that the store rests on is not there; the message names it), STORE_UNAVAILABLE;
 // STORE_HALF_IMPORTED and STORE_DIFFERS as `options.import_as` says. `lossy`:
 // the server can lose what it has acknowledged. Everything that can be read afterwards is forced.
 absl::StatusOr<MariaDbStoreFacts> PrepareMariaDbStore(const MariaDbOptions& options, bool lossy);

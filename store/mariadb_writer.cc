@@ -169,8 +169,8 @@ MariaDbWriter::End MariaDbWriter::TryInOrder(Group group, Results results, absl:
   }
   if (conflict) {
     // What is shown of others must be forced.
-    const QueryResult barrier = connection_->Query(kBarrierSql);
-    if (!barrier.ok()) return Failed(barrier.error, status);
+    const DbError barrier = WriteBarrier(connection_.get());
+    if (!barrier.ok()) return Failed(barrier, status);
   }
   return Commit(group, results, status);
 }
@@ -257,6 +257,7 @@ absl::StatusOr<GlobalPtr> MariaDbWriter::Settle(absl::string_view gtrid) {
     if (absl::Status status = Ensure(); !status.ok()) return status;
     const QueryResult answer = connection_->Query(sql);
     if (answer.ok()) {
+      if (answer.results[2].affected_rows != 1) return StoreError(NoBarrierError(), "settle");
       if (answer.rows().empty()) return GlobalPtr();
       return ParseGlobal(StoredOf(answer.rows()[0]));
     }

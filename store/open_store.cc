@@ -2,6 +2,7 @@
 
 #include <fstream>
 #include <sstream>
+#include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
@@ -68,6 +69,19 @@ absl::StatusOr<MariaDbOptions> ParseMariaDb(absl::string_view text) {
   return options;
 }
 
+// Who gives a certificate wants TLS, and would never notice that there is none.
+absl::Status CheckTls(const StoreSettings& settings) {
+  if (settings.tls_mode != "off") return absl::OkStatus();
+  for (const auto& file :
+       {std::make_pair("store-tls-ca", &settings.tls.ca), std::make_pair("store-tls-cert", &settings.tls.cert),
+        std::make_pair("store-tls-key", &settings.tls.key)}) {
+    if (!file.second->empty()) {
+      return Invalid(file.first, "is given, but store-tls is off: set store-tls=on, or leave the file out");
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::string> ReadPassword(const std::string& path) {
   if (path.empty()) return std::string();
   std::ifstream file(path);
@@ -87,6 +101,7 @@ absl::StatusOr<StorePlace> ParseStore(const StoreSettings& settings) {
   if (absl::ConsumePrefix(&text, kMariaDb)) {
     absl::StatusOr<MariaDbOptions> options = ParseMariaDb(text);
     if (!options.ok()) return options.status();
+    if (absl::Status status = CheckTls(settings); !status.ok()) return status;
     options->cluster = settings.cluster;
     options->must_exist = settings.must_exist;
     options->import_as = settings.import_as;

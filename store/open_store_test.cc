@@ -30,6 +30,22 @@ TEST(OpenStoreTest, Places) {
   EXPECT_EQ(Parse("mariadb://me@/d?socket=/run/s")->mariadb->address.socket, "/run/s");
 }
 
+TEST(OpenStoreTest, CertificatesWithoutTlsAreNotIgnored) {
+  for (std::string ConnectTls::*const file : {&ConnectTls::ca, &ConnectTls::cert, &ConnectTls::key}) {
+    StoreSettings settings;
+    settings.store = "mariadb://me@host/d";
+    settings.tls.*file = "/x.pem";
+    const absl::Status status = ParseStore(settings).status();
+    EXPECT_EQ(ReasonOf(status), Reason::INVALID_FIELD);
+    EXPECT_THAT(std::string(status.message()), HasSubstr("set store-tls=on"));
+    settings.tls_mode = "on";
+    EXPECT_TRUE(ParseStore(settings).ok());
+    settings.tls_mode = "off";
+    settings.store = "a.db";
+    EXPECT_TRUE(ParseStore(settings).ok()) << "a file has no transport";
+  }
+}
+
 TEST(OpenStoreTest, WhatIsWrongIsSaid) {
   const std::pair<const char*, const char*> kBad[] = {
       {"", "must not be empty"},
