@@ -22,21 +22,6 @@ ListQuery OldestFirst(int page_size) {
   return query;
 }
 
-std::vector<std::string> ListAll(Store* store, ListQuery query) {
-  std::vector<std::string> gtrids;
-  for (int pages = 0; pages < 10000; ++pages) {
-    const absl::StatusOr<ListPage> page = store->List(query);
-    EXPECT_EQ(ReasonName(page.status()), "OK");
-    if (!page.ok()) return gtrids;
-    EXPECT_LE(page->globals.size(), static_cast<size_t>(query.page_size));
-    for (const GlobalPtr& global : page->globals) gtrids.push_back(global->gtrid());
-    if (page->next_page_token.empty()) return gtrids;
-    query.page_token = page->next_page_token;
-  }
-  ADD_FAILURE() << "the list does not end";
-  return gtrids;
-}
-
 // Ids whose order by name is not that of creation.
 std::vector<std::string> Create(Store* store, int first, int count) {
   std::vector<std::string> gtrids;

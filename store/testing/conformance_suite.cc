@@ -34,22 +34,6 @@ std::vector<std::string> Gtrids(const std::vector<GlobalPtr>& globals) {
   return gtrids;
 }
 
-// Every page of a query, each checked against its size.
-std::vector<std::string> ListAll(Store* store, ListQuery query) {
-  std::vector<std::string> gtrids;
-  for (int pages = 0; pages < 10000; ++pages) {
-    const absl::StatusOr<ListPage> page = store->List(query);
-    EXPECT_EQ(ReasonName(page.status()), "OK");
-    if (!page.ok()) return gtrids;
-    EXPECT_LE(page->globals.size(), static_cast<size_t>(query.page_size));
-    for (const GlobalPtr& global : page->globals) gtrids.push_back(global->gtrid());
-    if (page->next_page_token.empty()) return gtrids;
-    query.page_token = page->next_page_token;
-  }
-  ADD_FAILURE() << "the list does not end";
-  return gtrids;
-}
-
 void ExpectAllApplied(const std::vector<TransitionResult>& results) {
   for (size_t i = 0; i < results.size(); ++i) ASSERT_EQ(ToString(results[i]), "APPLIED") << "transition " << i;
 }
@@ -77,6 +61,21 @@ v1::Resource MakeResource(const std::string& name, const std::string& address) {
 }
 
 }  // namespace
+
+std::vector<std::string> ListAll(Store* store, ListQuery query) {
+  std::vector<std::string> gtrids;
+  for (int pages = 0; pages < 10000; ++pages) {
+    const absl::StatusOr<ListPage> page = store->List(query);
+    EXPECT_EQ(ReasonName(page.status()), "OK");
+    if (!page.ok()) return gtrids;
+    EXPECT_LE(page->globals.size(), static_cast<size_t>(query.page_size));
+    for (const GlobalPtr& global : page->globals) gtrids.push_back(global->gtrid());
+    if (page->next_page_token.empty()) return gtrids;
+    query.page_token = page->next_page_token;
+  }
+  ADD_FAILURE() << "the list does not end";
+  return gtrids;
+}
 
 void StoreConformanceTest::SetUp() {
   place_ = GetParam()();

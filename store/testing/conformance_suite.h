@@ -8,6 +8,8 @@
 #include <gtest/gtest.h>
 
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "store/store.h"
@@ -41,6 +43,9 @@ class StoreConformanceTest : public testing::TestWithParam<StoreUnderTestFactory
   std::unique_ptr<StoreUnderTest> place_;
   std::unique_ptr<Store> store_;
 };
+
+// The gtrids of every page of a query, each page checked against its size.
+std::vector<std::string> ListAll(Store* store, ListQuery query);
 
 }  // namespace assent
 
