@@ -90,6 +90,9 @@ class ScriptedStore : public Store {
   absl::StatusOr<StoreSizes> Sizes() override { return real_->Sizes(); }
   Membership& Members() override { return real_->Members(); }
   absl::Status PutResource(const v1::Resource& resource) override { return real_->PutResource(resource); }
+  absl::StatusOr<bool> ReplaceResource(const v1::Resource* expected, const v1::Resource& resource) override {
+    return real_->ReplaceResource(expected, resource);
+  }
   absl::Status RemoveResource(absl::string_view name) override { return real_->RemoveResource(name); }
   absl::StatusOr<std::vector<v1::Resource>> ReadResources() override { return real_->ReadResources(); }
   bool IsShared() const override { return real_->IsShared(); }

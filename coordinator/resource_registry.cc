@@ -19,6 +19,8 @@ namespace assent {
 namespace {
 
 constexpr size_t kMaxTextBytes = 255;
+// How often a change is applied again to what another instance has stored in between.
+constexpr int kTries = 10;
 
 absl::Status Invalid(absl::string_view field, absl::string_view problem) {
   return MakeError(Reason::INVALID_RESOURCE, absl::StrCat("resource.", field, " ", problem),
@@ -31,6 +33,13 @@ absl::Status NotFound(absl::string_view name) {
       Reason::RESOURCE_NOT_FOUND,
       absl::StrCat("no resource is registered as '", shown, "'; register it with `assentctl resources register`"),
       {{"resource", shown}});
+}
+
+absl::Status ChangedTooOften(const std::string& name) {
+  return MakeError(
+      Reason::STORE_UNAVAILABLE,
+      absl::StrCat("other instances change the registration of resource '", name, "' all the time: repeat"),
+      {{"resource", name}});
 }
 
 // A schema is quoted with backticks wherever it is used; these bytes never need escaping.
@@ -106,8 +115,10 @@ ResourceRegistry::ResourceRegistry(Store* store, Clock* clock) : store_(store), 
 absl::Status ResourceRegistry::Load() {
   absl::StatusOr<std::vector<v1::Resource>> stored = store_->ReadResources();
   if (!stored.ok()) return stored.status();
+  MutexLock change(&change_mutex_);
   MutexLock lock(&mutex_);
   for (v1::Resource& resource : *stored) {
+    stored_[resource.name()] = resource;
     SetRecoveryDefaults(&resource);
     resources_[resource.name()] = std::make_shared<const v1::Resource>(resource);
   }
@@ -124,7 +135,9 @@ absl::Status ResourceRegistry::Reread() {
   if (!stored.ok()) return stored.status();
   std::map<std::string, ResourcePtr, std::less<>> now;
   MutexLock lock(&mutex_);
+  stored_.clear();
   for (v1::Resource& resource : *stored) {
+    stored_[resource.name()] = resource;
     SetRecoveryDefaults(&resource);
     const auto it = resources_.find(resource.name());
     if (it == resources_.end() || !DifferingField(*it->second, resource).empty()) changed_.insert(resource.name());
@@ -139,6 +152,20 @@ absl::Status ResourceRegistry::Reread() {
   }
   resources_ = std::move(now);
   return absl::OkStatus();
+}
+
+absl::StatusOr<bool> ResourceRegistry::Replace(const v1::Resource& resource) {
+  const auto known = stored_.find(resource.name());
+  absl::StatusOr<bool> replaced = store_->ReplaceResource(known == stored_.end() ? nullptr : &known->second, resource);
+  if (!replaced.ok()) return replaced;
+  if (!*replaced) {
+    if (absl::Status status = Reread(); !status.ok()) return status;
+    return false;
+  }
+  stored_[resource.name()] = resource;
+  MutexLock lock(&mutex_);
+  resources_[resource.name()] = std::make_shared<const v1::Resource>(resource);
+  return true;
 }
 
 std::set<std::string> ResourceRegistry::TakeChanges() {
@@ -212,22 +239,23 @@ absl::Status ResourceRegistry::CheckReplace(bool replace, const v1::Resource& re
 
 absl::StatusOr<ResourcePtr> ResourceRegistry::Put(bool replace, v1::Resource resource) {
   MutexLock change(&change_mutex_);
-  {
-    MutexLock lock(&mutex_);
-    if (absl::Status status = CheckReplace(replace, resource); !status.ok()) return status;
-    const auto it = resources_.find(resource.name());
-    if (it != resources_.end() && DifferingField(*it->second, resource).empty() &&
-        it->second->server() == resource.server() && it->second->epoch() == resource.epoch()) {
-      return it->second;
+  for (int i = 0; i < kTries; ++i) {
+    {
+      MutexLock lock(&mutex_);
+      if (absl::Status status = CheckReplace(replace, resource); !status.ok()) return status;
+      const auto it = resources_.find(resource.name());
+      if (it != resources_.end() && DifferingField(*it->second, resource).empty() &&
+          it->second->server() == resource.server() && it->second->epoch() == resource.epoch()) {
+        return it->second;
+      }
+      SetTime(clock_->Now(), resource.mutable_update_time());
+      *resource.mutable_create_time() = it == resources_.end() ? resource.update_time() : it->second->create_time();
     }
-    SetTime(clock_->Now(), resource.mutable_update_time());
-    *resource.mutable_create_time() = it == resources_.end() ? resource.update_time() : it->second->create_time();
+    const absl::StatusOr<bool> replaced = Replace(resource);
+    if (!replaced.ok()) return replaced.status();
+    if (*replaced) return Find(resource.name());
   }
-  if (absl::Status status = store_->PutResource(resource); !status.ok()) return status;
-  auto stored = std::make_shared<const v1::Resource>(std::move(resource));
-  MutexLock lock(&mutex_);
-  resources_[stored->name()] = stored;
-  return stored;
+  return ChangedTooOften(resource.name());
 }
 
 bool ResourceRegistry::KnowsEpoch(const std::string& server, int64_t epoch) {
@@ -251,25 +279,27 @@ absl::Status ResourceRegistry::NoteServer(const v1::Resource& resource, const st
     // Another instance may have registered it anew.
     if (absl::Status status = Reread(); !status.ok()) return status;
   }
-  v1::Resource noted;
-  {
-    MutexLock lock(&mutex_);
-    const auto it = resources_.find(resource.name());
-    if (it == resources_.end() || FormatTime(it->second->update_time()) != FormatTime(resource.update_time())) {
-      return MakeError(Reason::RESOURCE_NOT_FOUND,
-                       absl::StrCat("the registration of resource '", resource.name(), "' was changed meanwhile"),
-                       {{"resource", resource.name()}});
+  for (int i = 0; i < kTries; ++i) {
+    v1::Resource noted;
+    {
+      MutexLock lock(&mutex_);
+      const auto it = resources_.find(resource.name());
+      if (it == resources_.end() || FormatTime(it->second->update_time()) != FormatTime(resource.update_time())) {
+        return MakeError(Reason::RESOURCE_NOT_FOUND,
+                         absl::StrCat("the registration of resource '", resource.name(), "' was changed meanwhile"),
+                         {{"resource", resource.name()}});
+      }
+      noted = *it->second;
     }
-    noted = *it->second;
+    if (noted.server() == server && noted.epoch() == epoch && noted.next_epoch() == next_epoch) return absl::OkStatus();
+    noted.set_server(server);
+    noted.set_epoch(epoch);
+    noted.set_next_epoch(next_epoch);
+    const absl::StatusOr<bool> replaced = Replace(noted);
+    if (!replaced.ok()) return replaced.status();
+    if (*replaced) return absl::OkStatus();
   }
-  if (noted.server() == server && noted.epoch() == epoch && noted.next_epoch() == next_epoch) return absl::OkStatus();
-  noted.set_server(server);
-  noted.set_epoch(epoch);
-  noted.set_next_epoch(next_epoch);
-  if (absl::Status status = store_->PutResource(noted); !status.ok()) return status;
-  MutexLock lock(&mutex_);
-  resources_[resource.name()] = std::make_shared<const v1::Resource>(std::move(noted));
-  return absl::OkStatus();
+  return ChangedTooOften(resource.name());
 }
 
 void ResourceRegistry::SetQuarantine(const std::string& name, absl::Status why) {
@@ -315,7 +345,10 @@ absl::Status ResourceRegistry::Remove(const std::string& name, const std::functi
   } else {
     status = store_->RemoveResource(name);
   }
-  if (status.ok()) return status;
+  if (status.ok()) {
+    stored_.erase(name);
+    return status;
+  }
   MutexLock lock(&mutex_);
   resources_[name] = std::move(removed);
   return status;

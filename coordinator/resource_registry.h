@@ -44,7 +44,8 @@ class ResourceRegistry {
   // INVALID_RESOURCE, or what the content of a registration would be answered with: RESOURCE_EXISTS if there is another
   // one of this name and `replace` is false; else OK. Fills in defaults.
   absl::Status Validate(bool replace, v1::Resource* resource);
-  // Stores it (Validate first) and answers what is registered now.
+  // Stores it (Validate first) and answers what is registered now. RESOURCE_EXISTS as of Validate, also if another
+  // instance was first in this moment; STORE_UNAVAILABLE if others change it all the time.
   absl::StatusOr<ResourcePtr> Put(bool replace, v1::Resource resource);
   // Notes what the server said of itself, if the resource is still registered as in `resource` (its update_time).
   // Stored. RESOURCE_NOT_FOUND if it was changed meanwhile.
@@ -63,11 +64,16 @@ class ResourceRegistry {
  private:
   // With change_mutex_ held.
   absl::Status Reread();
+  // Stores it, with change_mutex_ held, if nobody has changed what this instance knows; false: somebody has, and it was
+  // read again.
+  absl::StatusOr<bool> Replace(const v1::Resource& resource);
   absl::Status CheckReplace(bool replace, const v1::Resource& resource) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   Store* const store_;
   Clock* const clock_;
   Mutex change_mutex_;  // One change at a time; taken before mutex_.
+  // As stored: without the defaults that an older version left out.
+  std::map<std::string, v1::Resource, std::less<>> stored_ ABSL_GUARDED_BY(change_mutex_);
   Mutex mutex_;
   std::map<std::string, ResourcePtr, std::less<>> resources_ ABSL_GUARDED_BY(mutex_);
   std::set<std::string> changed_ ABSL_GUARDED_BY(mutex_);

@@ -294,6 +294,45 @@ absl::Status MariaDbStore::PutResource(const v1::Resource& resource) {
                              Quote(resource.SerializeAsString()), ")"));
 }
 
+absl::StatusOr<bool> MariaDbStore::ReplaceResource(const v1::Resource* expected, const v1::Resource& resource) {
+  constexpr absl::string_view kDoing = "write a resource";
+  const std::string name = Quote(resource.name());
+  const std::string wanted = resource.SerializeAsString();
+  bool fenced = false;
+  bool replaced = false;
+  absl::Status parsed;
+  const absl::Status status = pool_.Run(kDoing, [&](MariaDbConnection* connection) {
+    replaced = false;
+    const QueryResult found = connection->Query(absl::StrCat(
+        "START TRANSACTION;", fence_.Sql(), ";SELECT record FROM store_resources WHERE name=", name, " FOR UPDATE"));
+    if (!found.ok()) return found.error;
+    fenced = !Fence::Holds(found.results[1]);
+    const auto& rows = found.results[2].rows;
+    absl::optional<std::string> now;
+    parsed = absl::OkStatus();
+    if (!rows.empty()) {
+      // Compared as this program writes it, which another version may do otherwise.
+      const absl::StatusOr<v1::Resource> stored = ParseResource(TextOf(rows[0][0]));
+      parsed = stored.status();
+      if (stored.ok()) now = stored->SerializeAsString();
+    }
+    const bool as_expected = expected == nullptr ? !now : now == expected->SerializeAsString();
+    if (fenced || !parsed.ok() || (!as_expected && now != wanted)) return connection->Query("ROLLBACK").error;
+    const QueryResult written = connection->Query(
+        now ? absl::StrCat("UPDATE store_resources SET record=", Quote(wanted), " WHERE name=", name)
+            : absl::StrCat("INSERT INTO store_resources (name, record) VALUES (", name, ",", Quote(wanted), ")"));
+    // There was nothing to lock, and somebody else was first.
+    if (written.error.code == kErDupEntry) return connection->Query("ROLLBACK").error;
+    if (!written.ok()) return written.error;
+    replaced = true;
+    return connection->Query("COMMIT").error;
+  });
+  if (!status.ok()) return status;
+  if (fenced) return Fence::Fenced();
+  if (!parsed.ok()) return parsed;
+  return replaced;
+}
+
 absl::Status MariaDbStore::FinishImport() {
   // Everything that may have been lost was compared, and written again.
   const absl::Status status = Change("finish the import",

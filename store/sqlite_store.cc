@@ -262,6 +262,12 @@ absl::Status SqliteStore::PutResource(const v1::Resource& resource) {
   return status;
 }
 
+absl::StatusOr<bool> SqliteStore::ReplaceResource(const v1::Resource* expected, const v1::Resource& resource) {
+  absl::StatusOr<bool> replaced = false;
+  queue_->RunBlocking([&] { replaced = writer_->ReplaceResource(expected, resource); });
+  return replaced;
+}
+
 absl::Status SqliteStore::FinishImport() {
   absl::Status status;
   queue_->RunBlocking([&] { status = writer_->FinishImport(); });

@@ -64,6 +64,7 @@ class SqliteStore : public Store {
   absl::StatusOr<std::vector<std::string>> Purge(absl::Time ended_before, int limit) override;
   absl::StatusOr<StoreSizes> Sizes() override;
   absl::Status PutResource(const v1::Resource& resource) override;
+  absl::StatusOr<bool> ReplaceResource(const v1::Resource* expected, const v1::Resource& resource) override;
   absl::Status RemoveResource(absl::string_view name) override;
   absl::StatusOr<std::vector<v1::Resource>> ReadResources() override;
   bool IsShared() const override { return false; }

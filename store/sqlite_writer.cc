@@ -109,6 +109,7 @@ absl::Status SqliteWriter::PrepareStatements() {
       {&read_by_gtrid_, "SELECT gtrid, revision, record FROM globals WHERE gtrid = ?1"},
       {&read_by_request_id_, "SELECT gtrid, revision, record FROM globals WHERE request_id = ?1"},
       {&bump_barrier_, "UPDATE meta SET value = value + 1 WHERE key = 'barrier'"},
+      {&read_resource_, "SELECT record FROM resources WHERE name = ?1"},
       {&put_resource_, "INSERT OR REPLACE INTO resources (name, record) VALUES (?1, ?2)"},
       {&remove_resource_, "DELETE FROM resources WHERE name = ?1"},
       {&purge_,
@@ -340,6 +341,35 @@ absl::Status SqliteWriter::PutResource(const v1::Resource& resource) {
     put_resource_.BindBlob(2, record);
     return put_resource_.Run();
   });
+}
+
+absl::StatusOr<bool> SqliteWriter::ReplaceResource(const v1::Resource* expected, const v1::Resource& resource) {
+  const std::string record = resource.SerializeAsString();
+  bool replaced = false;
+  absl::Status parsed;
+  absl::Status status = ForcedTransaction("write a resource", [&] {
+    absl::optional<std::string> now;
+    {
+      StatementReset reset(&read_resource_);
+      read_resource_.BindText(1, resource.name());
+      const int read = read_resource_.Step();
+      if (read != SQLITE_ROW && read != SQLITE_DONE) return read;
+      if (read == SQLITE_ROW) {
+        const absl::StatusOr<v1::Resource> stored = ParseResource(read_resource_.ColumnBytes(0));
+        parsed = stored.status();
+        if (!parsed.ok()) return SQLITE_DONE;
+        now = stored->SerializeAsString();
+      }
+    }
+    replaced = (expected == nullptr ? !now : now == expected->SerializeAsString()) || now == record;
+    if (!replaced) return SQLITE_DONE;
+    put_resource_.BindText(1, resource.name());
+    put_resource_.BindBlob(2, record);
+    return put_resource_.Run();
+  });
+  if (!status.ok()) return status;
+  if (!parsed.ok()) return parsed;
+  return replaced;
 }
 
 absl::Status SqliteWriter::RemoveResource(absl::string_view name) {

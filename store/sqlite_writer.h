@@ -71,6 +71,7 @@ class SqliteWriter {
   // See Store. Each is one forced transaction.
   absl::StatusOr<GlobalPtr> Settle(absl::string_view gtrid);
   absl::Status PutResource(const v1::Resource& resource);
+  absl::StatusOr<bool> ReplaceResource(const v1::Resource* expected, const v1::Resource& resource);
   absl::Status RemoveResource(absl::string_view name);
   absl::StatusOr<std::vector<std::string>> Purge(absl::Time ended_before, int limit);
   absl::Status FinishImport();
@@ -127,7 +128,7 @@ class SqliteWriter {
   SqliteConnection db_;
   SqliteStatement begin_, commit_, rollback_;
   SqliteStatement insert_, update_open_, update_any_, read_by_gtrid_, read_by_request_id_;
-  SqliteStatement bump_barrier_, put_resource_, remove_resource_, purge_, bump_epoch_, finish_import_;
+  SqliteStatement bump_barrier_, read_resource_, put_resource_, remove_resource_, purge_, bump_epoch_, finish_import_;
 
   bool may_have_lost_lazy_writes_ = false;
   bool half_imported_ = false;

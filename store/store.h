@@ -147,6 +147,9 @@ class Store {
 
   // The registry of resources. Forced. Put inserts or replaces. Block.
   virtual absl::Status PutResource(const v1::Resource& resource) = 0;
+  // Puts it if what is stored by its name is `expected` (null: nothing is), and answers true; false, and nothing is
+  // changed, if it is something else. True, too, if it is there already: an answer may have been lost.
+  virtual absl::StatusOr<bool> ReplaceResource(const v1::Resource* expected, const v1::Resource& resource) = 0;
   virtual absl::Status RemoveResource(absl::string_view name) = 0;
   virtual absl::StatusOr<std::vector<v1::Resource>> ReadResources() = 0;
 

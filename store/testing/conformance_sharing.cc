@@ -73,6 +73,31 @@ TEST_P(StoreConformanceTest, WhatOneWritesTheOtherSees) {
   EXPECT_EQ(same_request.current->gtrid(), "g");
 }
 
+TEST_P(StoreConformanceTest, OfRacingRegistrationsExactlyOneWins) {
+  SKIP_UNLESS_SHARED();
+  const std::unique_ptr<Store> other = OpenAnother();
+  Store* const stores[] = {store_.get(), other.get()};
+  v1::Resource known;
+  for (int round = 0; round < 50; ++round) {
+    std::atomic<int> won{0};
+    v1::Resource next[2];
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 2; ++i) {
+      next[i].set_name("orders");
+      next[i].set_address(absl::StrCat("db", i, ":", round + 1));
+      threads.emplace_back([&, i] {
+        const absl::StatusOr<bool> replaced = stores[i]->ReplaceResource(round == 0 ? nullptr : &known, next[i]);
+        EXPECT_TRUE(replaced.ok()) << replaced.status();
+        if (replaced.ok() && *replaced) won += 1 + i;
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    ASSERT_TRUE(won == 1 || won == 2) << won;
+    known = next[won - 1];
+    ASSERT_EQ((*store_->ReadResources())[0].address(), known.address());
+  }
+}
+
 TEST_P(StoreConformanceTest, OfRacingStoresExactlyOneWins) {
   SKIP_UNLESS_SHARED();
   constexpr int kThreads = 8;
@@ -206,6 +231,7 @@ TEST_P(StoreConformanceTest, TheSilentAreDeclaredDeadAndWriteNothingMore) {
   EXPECT_EQ(ReasonName(store_->Members().Renew(0)), "INSTANCE_FENCED");
   EXPECT_EQ(ReasonName(store_->Members().Claim({"w"}).status()), "INSTANCE_FENCED");
   EXPECT_EQ(ReasonName(store_->PutResource(v1::Resource())), "INSTANCE_FENCED");
+  EXPECT_EQ(ReasonName(store_->ReplaceResource(nullptr, v1::Resource()).status()), "INSTANCE_FENCED");
   EXPECT_EQ(ReasonName(store_->RemoveResource("x")), "INSTANCE_FENCED");
   EXPECT_EQ(ReasonName(store_->Purge(absl::Now(), 10).status()), "INSTANCE_FENCED");
   EXPECT_EQ((*other->Read("g"))->revision(), 3);

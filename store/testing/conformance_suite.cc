@@ -532,6 +532,23 @@ TEST_P(StoreConformanceTest, ResourcesArePutReplacedAndRemoved) {
   EXPECT_EQ((*resources)[0].name(), "payments");
 }
 
+TEST_P(StoreConformanceTest, AResourceIsReplacedOnlyIfItIsAsExpected) {
+  const v1::Resource first = MakeResource("orders", "a:1");
+  const v1::Resource second = MakeResource("orders", "a:2");
+  const v1::Resource third = MakeResource("orders", "a:3");
+  EXPECT_FALSE(*store_->ReplaceResource(&first, second)) << "nothing is there";
+  EXPECT_THAT(*store_->ReadResources(), IsEmpty());
+  EXPECT_TRUE(*store_->ReplaceResource(nullptr, first));
+  EXPECT_FALSE(*store_->ReplaceResource(nullptr, second)) << "something is there";
+  EXPECT_FALSE(*store_->ReplaceResource(&second, third));
+  EXPECT_EQ((*store_->ReadResources())[0].address(), "a:1");
+  EXPECT_TRUE(*store_->ReplaceResource(&first, second));
+  EXPECT_TRUE(*store_->ReplaceResource(&first, second)) << "it is there already";
+  Reopen();
+  ASSERT_EQ(store_->ReadResources()->size(), 1u);
+  EXPECT_EQ((*store_->ReadResources())[0].address(), "a:2");
+}
+
 TEST_P(StoreConformanceTest, StatsCountWhatWasApplied) {
   const StoreStats before = store_->Stats();
   ExpectAllApplied(SubmitAllAndWait(store_.get(), {To(MakeGlobal("a", 1, kActive)), To(MakeGlobal("b", 1, kActive)),
