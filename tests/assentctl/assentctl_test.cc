@@ -144,6 +144,7 @@ TEST_F(AssentctlTest, WrongUsageIsTwo) {
       {{"globals", "watch", "--interval", "0"}, "--interval"},
       {{"health", "--timeout", "soon"}, "--timeout"},
       {{"health", "-o", "xml"}, "xml"},
+      {{"health", "--address", "127.0.0.1:1,127.0.0.1:2"}, "takes one address"},
       {{"health", "--tls-cert", "x"}, "--tls-cert and --tls-key go together"},
       {{"health", "--tls-ca", "/nowhere"}, "cannot read /nowhere"},
       {{"resources", "register", "x"}, "required"},

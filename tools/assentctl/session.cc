@@ -7,6 +7,7 @@
 #include <sstream>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/errors.h"
 #include "tools/assentctl/text.h"
@@ -50,6 +51,11 @@ absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> Credentials(const Sess
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Session>> Session::Open(const SessionOptions& options) {
+  // What clients of the SDK are given; gRPC would look for a host of that name.
+  if (absl::StrContains(options.address, ',') && !absl::StartsWith(options.address, "unix:")) {
+    return Invalid("address", absl::StrCat("--address (ASSENTCTL_ADDRESS) takes one address, not '", options.address,
+                                           "': any instance answers for all"));
+  }
   absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> credentials = Credentials(options);
   if (!credentials.ok()) return credentials.status();
   grpc::ChannelArguments arguments;

@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "base/errors.h"
@@ -40,9 +41,7 @@ class ProgressLine {
     next_ = now + kProgressInterval;
     std::cerr << text(absl::ToDoubleSeconds(now - begun_)) << std::endl;
   }
-  std::string Elapsed() const {
-    return absl::FormatDuration(absl::Trunc(absl::Now() - begun_, absl::Milliseconds(100)));
-  }
+  std::string Elapsed() const { return absl::StrFormat("%.1f s", absl::ToDoubleSeconds(absl::Now() - begun_)); }
 
  private:
   const absl::Time begun_ = absl::Now();
@@ -195,9 +194,10 @@ void DeclareStore(CLI::App* app, const std::string& footer, std::function<int()>
   static const Verb kVerbs[] = {
       {"export", "Writes all of a store into a file of JSON lines", "FILE",
        "made as FILE.part, and renamed when it is whole; - for standard output",
-       "  assentctl store export --store /var/lib/assent/assent.db assent.jsonl\n"
-       "  assentctl store export --store /var/lib/assent/assent.db --resume assent.jsonl\n"
-       "  assentctl store export --store mariadb://assent@db0/assent --store-password-file pw - | gzip > assent.gz\n",
+       "  assentctl store export --store /var/lib/assent/assent.db --cluster shop assent.jsonl\n"
+       "  assentctl store export --store /var/lib/assent/assent.db --cluster shop --resume assent.jsonl\n"
+       "  assentctl store export --store mariadb://assent@db0/assent --store-password-file pw --cluster shop - | "
+       "gzip > assent.gz\n",
        Export, false},
       {"import",
        "Makes a store of a file; repeat it if it is interrupted. Until it has finished assentd refuses the store",
