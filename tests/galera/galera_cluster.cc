@@ -191,11 +191,6 @@ absl::StatusOr<int> GaleraCluster::Bootstrap() {
   if (absl::Status status = Launch(furthest, /*first=*/true, positions[static_cast<size_t>(furthest)]); !status.ok()) {
     return status;
   }
-  for (int i = 0; i < kNodes; ++i) {
-    if (i == furthest) continue;
-    if (absl::Status status = Launch(i, /*first=*/false, positions[static_cast<size_t>(i)]); !status.ok())
-      return status;
-  }
   return furthest;
 }
 

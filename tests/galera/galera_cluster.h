@@ -34,7 +34,8 @@ class GaleraCluster {
 
   // Starts a node that was killed, and waits until it has caught up with the others.
   absl::Status Rejoin(int i);
-  // After all were killed: starts the cluster anew from the node that had come furthest; answers which that is.
+  // After all were killed: starts the cluster anew from the node that had come furthest, alone; answers which that is.
+  // (The others may lack more than that one can send from memory: they would need its whole state.)
   absl::StatusOr<int> Bootstrap();
 
  private:
