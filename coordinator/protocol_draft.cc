@@ -156,13 +156,12 @@ Step Refuse(absl::Status why) {
 }
 
 absl::Status GlobalNotFound(const Event& event) {
-  return MakeError(
-      Reason::GLOBAL_NOT_FOUND,
-      absl::StrCat(
-          "there is no record of global transaction '", event.gtrid,
-          "': it was never created here, or it has ended long ago and its record was deleted; no branch of it may "
-          "be committed now"),
-      {{"gtrid", event.gtrid}});
+  return MakeError(Reason::GLOBAL_NOT_FOUND,
+                   absl::StrCat("there is no record of global transaction '", event.gtrid,
+                                "': it was never created here, or it has ended long ago and its record was deleted; "
+                                "its branches must be rolled "
+                                "back, should any still be there"),
+                   {{"gtrid", event.gtrid}});
 }
 
 absl::Status BranchNotFound(const Global& global, absl::string_view bqual) {

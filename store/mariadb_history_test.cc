@@ -30,14 +30,15 @@ class MariaDbHistoryTest : public testing::Test {
         admin_(*server_, options_) {
     // Five that are open, the oldest of all: whatever walks from that end comes upon them.
     for (int i = 0; i < 5; ++i) Put(absl::StrCat("oldest", i), 1);
-    const std::string record = MakeGlobal("old", 5, kCommitted, "", 200)->SerializeAsString();
+    // Each row's record with the row's own gtrid in the place of this one, which is as long.
+    const std::string record = MakeGlobal("old-0000000", 5, kCommitted, "", 200)->SerializeAsString();
     admin_.Run("SET unique_checks=0, innodb_lock_wait_timeout=600");
     for (int64_t begin = 1; begin <= kHistory; begin += 100000) {
       admin_.Run(absl::StrCat(
           "INSERT INTO store_globals (gtrid, request_id, revision, state, ended, record) SELECT CONCAT('old-', "
           "LPAD(seq, 7, '0')), CONCAT('r-', seq), 5, ",
-          static_cast<int>(kCommitted), ", (", kFirstEnd, " + seq) * 1000000, ", Quote(record), " FROM seq_", begin,
-          "_to_", begin + 99999));
+          static_cast<int>(kCommitted), ", (", kFirstEnd, " + seq) * 1000000, REPLACE(_binary ", Quote(record),
+          ", _binary 'old-0000000', CONCAT('old-', LPAD(seq, 7, '0'))) FROM seq_", begin, "_to_", begin + 99999));
     }
     for (int i = 0; i < 20; ++i) Put(absl::StrCat("young", i), 1);
   }
