@@ -50,11 +50,11 @@ Verdict Attached(const BranchFacts& facts) {
 
 // XA RECOVER lists it.
 Verdict Listed(const BranchFacts& facts) {
-  if (MayHoldIt(facts.session)) return Attached(facts);
+  if (MayHoldIt(facts.session) && !facts.detached) return Attached(facts);
   constexpr v1::BranchOutcome kPrepared = v1::BRANCH_OUTCOME_STILL_PREPARED;
   switch (facts.verb) {
     case VerbResult::kNotTried:
-      if (facts.decision == v1::DECISION_COMMIT && facts.witness == WitnessSight::kAbsent) {
+      if (facts.decision == v1::DECISION_COMMIT && facts.witness == WitnessSight::kAbsent && !facts.detached) {
         // Once it is known to whoever asks that this one leaves no witness; afterwards nobody could tell.
         return Later(kPrepared,
                      "it is prepared, and has not left its witness: it is committed next, and nothing will "
@@ -63,6 +63,7 @@ Verdict Listed(const BranchFacts& facts) {
       return Do(facts.decision == v1::DECISION_COMMIT ? Act::kCommit : Act::kRollback, kPrepared,
                 "it is prepared, and no session holds it");
     case VerbResult::kUnknownXid:
+      if (facts.detached) return Later(kPrepared, "somebody else is just finishing it");
       if (facts.session == SessionSight::kUnknown && facts.session_named) return Attached(facts);
       if (!facts.lease_over) {
         return Later(v1::BRANCH_OUTCOME_ATTACHED_ELSEWHERE,
@@ -82,6 +83,9 @@ Verdict Listed(const BranchFacts& facts) {
 
 // Not listed, and the witness is there but not committed: by a transaction that is still open.
 Verdict Uncommitted(const BranchFacts& facts) {
+  if (facts.detached) {
+    return Later(v1::BRANCH_OUTCOME_UNSPECIFIED, "its transaction is still open, though it is not listed as prepared");
+  }
   if (MayHoldIt(facts.session)) return Attached(facts);
   // The server knows nobody who has its xid, so it is not active any more.
   const bool was_prepared = facts.voted_prepared || facts.was_listed || facts.probe == ProbeResult::kFree;
@@ -158,6 +162,10 @@ Verdict UnlessAGhost(const BranchFacts& facts, const Verdict& finished) {
 }
 
 Verdict JudgeCommit(const BranchFacts& facts) {
+  const bool told_otherwise = facts.witness == WitnessSight::kUncommitted || facts.witness == WitnessSight::kAbsent;
+  if (facts.verb == VerbResult::kOk && facts.detached && !told_otherwise) {
+    return Proven(v1::BRANCH_OUTCOME_COMMITTED, "it was committed");
+  }
   switch (facts.witness) {
     case WitnessSight::kCommitted: return Proven(v1::BRANCH_OUTCOME_COMMITTED, "its witness is committed");
     case WitnessSight::kUncommitted: return Uncommitted(facts);
@@ -238,6 +246,7 @@ absl::string_view ToString(Act act) {
 Verdict Judge(const BranchFacts& all) {
   BranchFacts facts = all;
   if (facts.unwitnessed && facts.witness == WitnessSight::kAbsent) facts.witness = WitnessSight::kNone;
+  if (facts.detached) facts.ghosts = GhostSight::kNone;
   const bool seen_here = facts.listed || facts.was_listed || facts.witness == WitnessSight::kCommitted ||
                          facts.witness == WitnessSight::kUncommitted;
   if (facts.of_other_server && !seen_here) {

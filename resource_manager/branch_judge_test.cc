@@ -19,7 +19,7 @@ std::string Describe(const BranchFacts& f) {
                       f.listed, " witness ", static_cast<int>(f.witness), " was_listed ", f.was_listed, " kill ",
                       static_cast<int>(f.kill), " verb ", static_cast<int>(f.verb), " probe ",
                       static_cast<int>(f.probe), " repair ", static_cast<int>(f.repair), " unwitnessed ", f.unwitnessed,
-                      " other_format ", f.other_format, " ghosts ", static_cast<int>(f.ghosts));
+                      " other_format ", f.other_format, " detached ", f.detached, " ghosts ", static_cast<int>(f.ghosts));
 }
 
 // Calls `visit` with every combination of facts.
@@ -32,7 +32,7 @@ void ForAll(const std::function<void(const BranchFacts&)>& visit) {
       for (const WitnessSight witness : {WitnessSight::kCommitted, WitnessSight::kUncommitted, WitnessSight::kAbsent,
                                          WitnessSight::kUnknowable, WitnessSight::kNone}) {
         f.witness = witness;
-        for (int bits = 0; bits < 2048; ++bits) {
+        for (int bits = 0; bits < 4096; ++bits) {
           f.voted_prepared = bits & 1;
           f.lease_over = bits & 2;
           f.may_kill = bits & 4;
@@ -43,6 +43,7 @@ void ForAll(const std::function<void(const BranchFacts&)>& visit) {
           f.ghosts = static_cast<GhostSight>((bits >> 7) & 3);
           f.of_other_server = bits & 512;
           f.other_format = bits & 1024;
+          f.detached = bits & 2048;
           for (const KillResult kill : {KillResult::kNotTried, KillResult::kDone, KillResult::kFailed}) {
             f.kill = kill;
             for (const VerbResult verb : {VerbResult::kNotTried, VerbResult::kOk, VerbResult::kUnknownXid,
@@ -70,6 +71,13 @@ void ForAll(const std::function<void(const BranchFacts&)>& visit) {
   }
 }
 
+// What the answer of COMMIT proves by itself: on a server that lets go of branches, unless the evidence contradicts it.
+bool OkProves(const BranchFacts& f) {
+  const bool told_otherwise =
+      f.witness == WitnessSight::kUncommitted || (f.witness == WitnessSight::kAbsent && !f.unwitnessed);
+  return f.detached && !f.listed && f.verb == VerbResult::kOk && !told_otherwise;
+}
+
 // What must hold whatever the facts.
 void CheckLaws(const BranchFacts& f) {
   const Verdict verdict = Judge(f);
@@ -77,7 +85,7 @@ void CheckLaws(const BranchFacts& f) {
 
   switch (verdict.outcome) {
     case v1::BRANCH_OUTCOME_COMMITTED:
-      EXPECT_TRUE(f.decision == kCommit && f.witness == WitnessSight::kCommitted);
+      EXPECT_TRUE(f.decision == kCommit && (f.witness == WitnessSight::kCommitted || OkProves(f)));
       break;
     case v1::BRANCH_OUTCOME_HEURISTIC_COMMITTED:
       EXPECT_TRUE(f.decision == kRollback && f.witness == WitnessSight::kCommitted);
@@ -93,7 +101,7 @@ void CheckLaws(const BranchFacts& f) {
       EXPECT_TRUE(f.witness != WitnessSight::kCommitted && f.witness != WitnessSight::kUncommitted);
       EXPECT_TRUE(f.witness != WitnessSight::kUnknowable || f.verb == VerbResult::kOk ||
                   f.verb == VerbResult::kRolledBack);
-      if (f.witness != WitnessSight::kAbsent || f.unwitnessed) {
+      if ((f.witness != WitnessSight::kAbsent || f.unwitnessed) && !f.detached) {
         EXPECT_EQ(f.ghosts, GhostSight::kNone);
       }
       break;
@@ -117,7 +125,7 @@ void CheckLaws(const BranchFacts& f) {
   EXPECT_TRUE(unproven || verdict.act != Act::kNothing || !verdict.retry);
   EXPECT_TRUE(!verdict.ghost || (!f.listed && f.witness == WitnessSight::kUncommitted));
 
-  const bool alive_within_lease = f.session == SessionSight::kAlive && !f.lease_over;
+  const bool alive_within_lease = f.session == SessionSight::kAlive && !f.lease_over && !f.detached;
   EXPECT_TRUE(!alive_within_lease || verdict.act == Act::kNothing) << "it must never be disturbed";
   switch (verdict.act) {
     case Act::kNothing: break;
@@ -131,9 +139,10 @@ void CheckLaws(const BranchFacts& f) {
     case Act::kRollback:
       EXPECT_EQ(verdict.act, f.decision == kCommit ? Act::kCommit : Act::kRollback);
       EXPECT_TRUE(f.listed && f.verb == VerbResult::kNotTried);
-      EXPECT_TRUE(f.decision == kRollback || f.witness != WitnessSight::kAbsent || f.unwitnessed)
+      EXPECT_TRUE(f.decision == kRollback || f.witness != WitnessSight::kAbsent || f.unwitnessed || f.detached)
           << "that it leaves no witness is put on record first";
-      EXPECT_TRUE(f.session == SessionSight::kGone || f.session == SessionSight::kUnknown) << "the detach barrier";
+      EXPECT_TRUE(f.session == SessionSight::kGone || f.session == SessionSight::kUnknown || f.detached)
+          << "the detach barrier";
       break;
     case Act::kProbe: EXPECT_TRUE(!f.listed && f.lease_over && f.probe == ProbeResult::kNotTried); break;
     case Act::kRepair:
@@ -148,7 +157,7 @@ TEST(BranchJudgeTest, LawsHoldForAllFacts) {
     ++combinations;
     CheckLaws(facts);
   });
-  EXPECT_EQ(combinations, 2 * 4 * 5 * 2048 * 3 * 6 * 4 * 4);
+  EXPECT_EQ(combinations, 2 * 4 * 5 * 4096 * 3 * 6 * 4 * 4);
 }
 
 struct Row {
@@ -298,6 +307,65 @@ TEST(BranchJudgeTest, Commit) {
                  },
                  Act::kCommit, v1::BRANCH_OUTCOME_COMMITTED, false},
             });
+}
+
+TEST(BranchJudgeTest, ThatItsPrepareLetGoOf) {
+  using F = BranchFacts;
+  CheckRows(kCommit,
+            {
+                {"listed, its session alive within its lease",
+                 [](F* f) {
+                   f->detached = f->listed = true;
+                   f->session = SessionSight::kAlive;
+                 },
+                 Act::kCommit, v1::BRANCH_OUTCOME_STILL_PREPARED, true},
+                {"somebody else finishes it at the same time",
+                 [](F* f) {
+                   f->detached = f->listed = true;
+                   f->verb = VerbResult::kUnknownXid;
+                 },
+                 Act::kNothing, v1::BRANCH_OUTCOME_STILL_PREPARED, true},
+                {"OK is proof",
+                 [](F* f) {
+                   f->detached = true;
+                   f->verb = VerbResult::kOk;
+                   f->witness = WitnessSight::kNone;
+                 },
+                 Act::kNothing, v1::BRANCH_OUTCOME_COMMITTED, false},
+                {"OK against the evidence is a riddle",
+                 [](F* f) {
+                   f->detached = true;
+                   f->verb = VerbResult::kOk;
+                 },
+                 Act::kNothing, v1::BRANCH_OUTCOME_UNSPECIFIED, false},
+                {"not listed, and nothing tells how it ended",
+                 [](F* f) {
+                   f->detached = true;
+                   f->witness = WitnessSight::kNone;
+                 },
+                 Act::kNothing, v1::BRANCH_OUTCOME_UNSPECIFIED, false},
+                {"open and not listed: just being finished, or in another database",
+                 [](F* f) {
+                   f->detached = true;
+                   f->witness = WitnessSight::kUncommitted;
+                 },
+                 Act::kNothing, v1::BRANCH_OUTCOME_UNSPECIFIED, true},
+            });
+  CheckRows(kRollback, {
+                           {"listed, its session alive",
+                            [](F* f) {
+                              f->detached = f->listed = true;
+                              f->session = SessionSight::kAlive;
+                            },
+                            Act::kRollback, v1::BRANCH_OUTCOME_STILL_PREPARED, true},
+                           {"rolled back, and it left nothing that tells",
+                            [](F* f) {
+                              f->detached = true;
+                              f->verb = VerbResult::kOk;
+                              f->witness = WitnessSight::kNone;
+                            },
+                            Act::kNothing, v1::BRANCH_OUTCOME_ROLLED_BACK, false},
+                       });
 }
 
 TEST(BranchJudgeTest, Rollback) {
