@@ -6,7 +6,6 @@
 #include <poll.h>
 #include <sys/socket.h>
 
-#include <algorithm>
 #include <mutex>
 #include <utility>
 
@@ -56,26 +55,6 @@ void SetOptions(MYSQL* mysql, const ConnectOptions& options) {
 }
 
 }  // namespace
-
-unsigned int WholeSeconds(absl::Duration duration) {
-  return static_cast<unsigned int>(
-      std::min<int64_t>(std::max<int64_t>(1, absl::ToInt64Seconds(absl::Ceil(duration, absl::Seconds(1)))), 31536000));
-}
-
-const std::vector<std::vector<absl::optional<std::string>>>& QueryResult::rows() const {
-  static const auto* const kNone = new std::vector<std::vector<absl::optional<std::string>>>();
-  for (const ResultSet& result : results) {
-    if (!result.columns.empty()) return result.rows;
-  }
-  return *kNone;
-}
-
-uint64_t QueryResult::affected_rows() const {
-  for (auto result = results.rbegin(); result != results.rend(); ++result) {
-    if (result->columns.empty()) return result->affected_rows;
-  }
-  return 0;
-}
 
 DbError MariaDbConnection::LostError() { return DbError{CR_SERVER_LOST, "HY000", "the connection is lost or closed"}; }
 

@@ -16,60 +16,13 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
-#include "base/address.h"
-#include "mariadb/db_error.h"
+#include "base/connect_options.h"
+#include "base/db_error.h"
+#include "base/query_result.h"
 
 struct st_mysql;  // Connector/C's MYSQL.
 
 namespace assent {
-
-// TLS to the server. All paths are of PEM files.
-struct ConnectTls {
-  bool required = false;  // False: plain text.
-  std::string ca;         // Who signs the server's certificate; empty: the machine's own list.
-  std::string cert;       // What this client shows, with its key; may be empty.
-  std::string key;
-  bool verify = true;  // The certificate must be signed, and made out for the host. False: only against listeners.
-};
-
-struct ConnectOptions {
-  Address address;
-  std::string user;
-  std::string password;  // Never logged, never part of a message.
-  std::string database;  // May be empty.
-  ConnectTls tls;
-  absl::Duration connect_timeout = absl::Seconds(10);
-  // How long a read may wait for the server before the connection counts as lost; also bounds every statement of the
-  // application, so it is generous. Whole seconds, at least one.
-  absl::Duration read_timeout = absl::Minutes(10);
-  absl::Duration write_timeout = absl::Seconds(30);
-  // Session variable lock_wait_timeout, in whole seconds: how long XA PREPARE and COMMIT (and DDL locks) wait for a
-  // backup or FLUSH TABLES WITH READ LOCK. The server's default is a day. Set by whoever sets the session up.
-  absl::Duration lock_wait_timeout = absl::Seconds(50);
-};
-
-// What one statement answered. All rows are in memory.
-struct ResultSet {
-  std::vector<std::string> columns;                            // Empty: the statement has no rows to answer.
-  std::vector<std::vector<absl::optional<std::string>>> rows;  // nullopt: SQL NULL. Bytes as they came.
-  uint64_t affected_rows = 0;                                  // Of a statement without columns.
-  uint64_t last_insert_id = 0;
-  unsigned int warnings = 0;
-  // The server's report on the state of the transaction, if one came along (session_track_transaction_info).
-  absl::optional<std::string> transaction_state;
-};
-
-struct QueryResult {
-  DbError error;  // Of the statement that failed; the ones behind it did not run.
-  // Of the statements that succeeded, in order: one for a plain statement, more for a procedure or several statements.
-  std::vector<ResultSet> results;
-
-  bool ok() const { return error.ok(); }
-  // The rows of the first result that has columns; none if there is none.
-  const std::vector<std::vector<absl::optional<std::string>>>& rows() const;
-  // The rows changed by the last statement without columns; 0 if there is none.
-  uint64_t affected_rows() const;
-};
 
 // Thread-compatible: one thread at a time.
 class MariaDbConnection {
@@ -130,9 +83,6 @@ class MariaDbConnection {
   bool sent_ = false;
   int64_t round_trips_ = 0;
 };
-
-// The duration as servers and Connector/C count it: whole seconds, rounded up, one to a year.
-unsigned int WholeSeconds(absl::Duration duration);
 
 }  // namespace assent
 

@@ -4,7 +4,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
-#include "mariadb/db_error.h"
+#include "base/db_error.h"
 
 namespace assent {
 

@@ -1,4 +1,4 @@
-#include "mariadb/db_error.h"
+#include "base/db_error.h"
 
 #include "absl/strings/str_cat.h"
 #include "base/errors.h"
@@ -23,19 +23,24 @@ constexpr int kConnectorErrorLast = 5099;
 }  // namespace
 
 bool IsConnectionLost(int code) {
-  return (code >= kClientErrorFirst && code <= kClientErrorLast) ||
+  return code == kConnectionLostCode || (code >= kClientErrorFirst && code <= kClientErrorLast) ||
          (code >= kConnectorErrorFirst && code <= kConnectorErrorLast) || (code >= kErNetFirst && code <= kErNetLast) ||
          code == kErServerShutdown || code == kErNewAbortingConnection || code == kErConnectionKilled;
 }
 
 std::string Describe(absl::string_view doing, const DbError& error) {
-  if (error.code == 0 || error.code == kSessionResetCode) return absl::StrCat(doing, ": ", error.message);
-  return absl::StrCat(doing, ": the database answers ", error.code, " (", error.sqlstate, "): ", error.message);
+  if (error.code > 0) {
+    return absl::StrCat(doing, ": the database answers ", error.code, " (", error.sqlstate, "): ", error.message);
+  }
+  if (error.sqlstate.empty()) return absl::StrCat(doing, ": ", error.message);
+  return absl::StrCat(doing, ": the database answers ", error.sqlstate, ": ", error.message);
 }
 
 std::map<std::string, std::string> MetadataOf(const DbError& error) {
-  if (error.code == kSessionResetCode) return {};
-  return {{"error_code", absl::StrCat(error.code)}, {"sqlstate", error.sqlstate}};
+  std::map<std::string, std::string> metadata;
+  if (error.code > 0) metadata["error_code"] = absl::StrCat(error.code);
+  if (!error.sqlstate.empty()) metadata["sqlstate"] = error.sqlstate;
+  return metadata;
 }
 
 absl::Status StatusOf(const DbError& error, absl::string_view doing) {
