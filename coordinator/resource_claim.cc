@@ -103,7 +103,7 @@ int64_t NextEpoch(const v1::Resource& resource) {
 
 absl::Status EstablishClaim(const Claimant& claimant, const ClaimConsent& consent, BranchRecovery* recovery,
                             v1::Resource* resource) {
-  const std::string& server = recovery->identity().host_and_port;
+  const std::string& server = recovery->identity().name;
   for (;;) {
     absl::StatusOr<absl::optional<Claim>> claim = recovery->ReadClaim(claimant.cluster);
     if (!claim.ok()) return claim.status();

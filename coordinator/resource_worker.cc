@@ -366,10 +366,10 @@ absl::Status ResourceWorker::Connect() {
   worked_ = true;  // A copy of this store that is at work there is to see that somebody else is.
   registry_->SetQuarantine(name_, absl::OkStatus());
   const ServerIdentity& identity = recovery_->identity();
-  LOG(INFO) << "resource=" << name_ << " connected server=" << identity.host_and_port << " version=" << identity.version
+  LOG(INFO) << "resource=" << name_ << " connected server=" << identity.name << " version=" << identity.version
             << " started=" << absl::FormatTime(identity.start_time, absl::UTCTimeZone());
   MutexLock lock(&mutex_);
-  status_.set_server(identity.host_and_port);
+  status_.set_server(identity.name);
   SetTime(identity.start_time, status_.mutable_server_start_time());
   // A server that is back may have brought branches back, too: whatever waits is tried at once.
   for (auto& attempt : attempts_) attempt.second.next = Mono::now();

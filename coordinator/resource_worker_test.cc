@@ -41,7 +41,7 @@ struct Script {
 
 class ScriptedRecovery : public BranchRecovery {
  public:
-  explicit ScriptedRecovery(Script* script) : script_(script) { identity_.host_and_port = "db:1"; }
+  explicit ScriptedRecovery(Script* script) : script_(script) { identity_.name = "db:1"; }
 
   const ServerIdentity& identity() const override { return identity_; }
   absl::StatusOr<std::vector<RecoveredXid>> ListPrepared() override {

@@ -209,7 +209,7 @@ v1::Evidence::Sighting SightingOf(bool listed) {
 }  // namespace
 
 bool IsOfThisLife(const v1::Session& session, const ServerIdentity& identity) {
-  return session.server() == identity.host_and_port &&
+  return session.server() == identity.name &&
          absl::AbsDuration(GetTime(session.server_start_time()) - identity.start_time) <= kSameLife;
 }
 
@@ -239,7 +239,7 @@ BranchFinding FindingOf(const BranchCase& branch, const ServerIdentity& identity
   finding.lacks_privilege = branch.lacks_privilege;
   v1::Evidence& evidence = finding.evidence;
   evidence.set_outcome(branch.verdict.outcome);
-  evidence.set_server(identity.host_and_port);
+  evidence.set_server(identity.name);
   SetTime(identity.start_time, evidence.mutable_server_start_time());
   evidence.set_prepared_before(SightingOf(branch.facts.was_listed));
   evidence.set_prepared_after(SightingOf(branch.facts.listed));

@@ -119,7 +119,7 @@ TEST_F(EngineViewTest, SeesWhoHoldsABranch) {
     EXPECT_THAT(view.connections, Contains(id));
     EXPECT_EQ(view.prepared.count(id), whole ? 0u : 1u) << "INNODB_TRX does not tell";
   }
-  ASSERT_TRUE(session->EndAndPrepare(xid, nullptr).ok());
+  ASSERT_TRUE(session->Prepare(xid, nullptr).ok());
   for (const bool whole : {true, false}) {
     const EngineView view = Must(whole ? ReadEngineView(admin_.get()) : ReadInnodbTrx(admin_.get()));
     EXPECT_EQ(view.prepared.count(id), 1u);

@@ -57,7 +57,7 @@ absl::Status GhostRepair::Finish(std::vector<Ghost>* ghosts) {
   if (!adopted.ok()) return adopted;
   return workers_->ForEach(
       ghosts->size(),
-      [&](MariaDbSession* session, size_t i) {
+      [&](BranchSession* session, size_t i) {
         const Ghost& ghost = (*ghosts)[i];
         if (!ghost.adopted) return false;
         if (ghost.commit) {
@@ -67,7 +67,7 @@ absl::Status GhostRepair::Finish(std::vector<Ghost>* ghosts) {
         }
         return true;
       },
-      [&](MariaDbSession* session, size_t i) {
+      [&](BranchSession* session, size_t i) {
         Ghost& ghost = (*ghosts)[i];
         const XaResult result = session->Receive();
         // The empty branch of a rollback wrote nothing, which the server reports with 1402.
@@ -85,7 +85,7 @@ absl::Status GhostRepair::Adopt(std::vector<Ghost>* ghosts) {
     workers_->Disconnect();
     const absl::Status status = workers_->ForEach(
         count,
-        [&](MariaDbSession* session, size_t i) {
+        [&](BranchSession* session, size_t i) {
           const Ghost& ghost = (*ghosts)[begin + i];
           const std::string literal = XidSqlLiteral(ghost.xid);
           session->SendQuery(
@@ -94,7 +94,7 @@ absl::Status GhostRepair::Adopt(std::vector<Ghost>* ghosts) {
                            ";XA END ", literal, ";XA PREPARE ", literal));
           return true;
         },
-        [&](MariaDbSession* session, size_t i) {
+        [&](BranchSession* session, size_t i) {
           Ghost& ghost = (*ghosts)[begin + i];
           const QueryResult result = session->ReceiveQuery();
           ghost.adopted = result.ok();
@@ -182,12 +182,12 @@ absl::Status GhostRepair::MakeGhost(const WitnessTable& witness, const Xid& xid,
   workers_->Disconnect();
   const absl::Status status = workers_->ForEach(
       1,
-      [&](MariaDbSession* session, size_t) {
+      [&](BranchSession* session, size_t) {
         session->SendQuery(absl::StrCat("XA START ", literal, ";", witness.InsertSql(xid), ";XA END ", literal,
                                         ";XA PREPARE ", literal));
         return true;
       },
-      [&](MariaDbSession* session, size_t) {
+      [&](BranchSession* session, size_t) {
         connections.insert(session->connection_id());
         // What no pool must ever do to a prepared branch: the server publishes it, and InnoDB keeps it with the
         // session.

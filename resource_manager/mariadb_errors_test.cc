@@ -43,7 +43,7 @@ class MariaDbErrorsTest : public testing::Test {
   Xid Prepared(MariaDbSession* session, int id = 1) {
     const Xid xid = NewXid();
     EXPECT_TRUE(session->Start(xid, absl::StrCat("UPDATE e.t SET v = v + 1 WHERE id = ", id)).first->ok());
-    const XaResult result = session->EndAndPrepare(xid, nullptr);
+    const XaResult result = session->Prepare(xid, nullptr);
     EXPECT_TRUE(result.ok()) << result.error.message;
     return xid;
   }
@@ -200,7 +200,7 @@ TEST_F(MariaDbErrorsTest, DuplicateXidInEveryState) {
   expect_duplicate("active");
   ASSERT_TRUE(holder->End(xid).ok());
   expect_duplicate("ended");
-  ASSERT_TRUE(holder->EndAndPrepare(xid, nullptr).ok());
+  ASSERT_TRUE(holder->Prepare(xid, nullptr).ok());
   expect_duplicate("prepared");
   Detach(&holder, b_.get());
   expect_duplicate("detached");
@@ -226,8 +226,8 @@ TEST_F(MariaDbErrorsTest, WrongStates) {
   EXPECT_EQ(a_->branch_state(), BranchState::kEnded);
   EXPECT_EQ(a_->Commit(xid).outcome, XaOutcome::kWrongState);
   EXPECT_EQ(a_->Query("UPDATE e.t SET v = 0").error.code, 1399);
-  EXPECT_TRUE(a_->EndAndPrepare(xid, nullptr).ok());
-  EXPECT_EQ(a_->EndAndPrepare(xid, nullptr).outcome, XaOutcome::kWrongState);
+  EXPECT_TRUE(a_->Prepare(xid, nullptr).ok());
+  EXPECT_EQ(a_->Prepare(xid, nullptr).outcome, XaOutcome::kWrongState);
   EXPECT_EQ(a_->End(xid).outcome, XaOutcome::kWrongState);
   EXPECT_EQ(a_->branch_state(), BranchState::kPrepared);
   EXPECT_TRUE(a_->Commit(xid).ok());
@@ -255,7 +255,7 @@ TEST_F(MariaDbErrorsTest, ResumeGoesBackToActive) {
   ASSERT_TRUE(a_->Query(absl::StrCat("XA START ", XidSqlLiteral(xid), " RESUME")).ok());
   EXPECT_TRUE(a_->Query("UPDATE e.t SET v = 78 WHERE id = 1").ok());
   // The session does not know; the batch says so, and rolling back still works.
-  EXPECT_EQ(a_->EndAndPrepare(xid, nullptr).outcome, XaOutcome::kWrongState);
+  EXPECT_EQ(a_->Prepare(xid, nullptr).outcome, XaOutcome::kWrongState);
   a_->Query(absl::StrCat("XA END ", XidSqlLiteral(xid)));
   EXPECT_TRUE(a_->Rollback(xid).ok());
   EXPECT_EQ(Value(1), "10");
@@ -300,10 +300,10 @@ TEST_F(MariaDbErrorsTest, DeadlockVictimIsRollbackOnly) {
   EXPECT_EQ(a_->branch_state(), BranchState::kRollbackOnly);
   EXPECT_EQ(a_->Query("UPDATE e.t SET v = 0 WHERE id = 3").error.code, 1399);
   EXPECT_EQ(a_->End(victim).outcome, XaOutcome::kWrongState);
-  const XaResult prepared = a_->EndAndPrepare(victim, nullptr);
+  const XaResult prepared = a_->Prepare(victim, nullptr);
   EXPECT_EQ(prepared.outcome, XaOutcome::kWrongState);
   EXPECT_EQ(prepared.branch, BranchState::kRollbackOnly);
-  EXPECT_EQ(a_->EndAndPrepare(victim, &witness_).failed_step, Step::kRefused);
+  EXPECT_EQ(a_->Prepare(victim, &witness_).failed_step, Step::kRefused);
   EXPECT_TRUE(a_->Rollback(victim).ok());
   EXPECT_TRUE(b_->Rollback(other).ok());
   EXPECT_EQ(One(a_.get(), "SELECT COUNT(*) FROM e.w"), "0");
@@ -338,7 +338,7 @@ TEST_F(MariaDbErrorsTest, SwallowedDeadlockIsFoundAtPrepare) {
   absl::SleepFor(absl::Milliseconds(100));
   a_->Query("CALL e.swallow()");
   EXPECT_TRUE(b_->ReceiveQuery().ok());
-  const XaResult prepared = a_->EndAndPrepare(victim, &witness_);
+  const XaResult prepared = a_->Prepare(victim, &witness_);
   EXPECT_FALSE(prepared.ok());
   EXPECT_NE(prepared.branch, BranchState::kPrepared);
   EXPECT_TRUE(a_->Rollback(victim).ok());
@@ -358,7 +358,7 @@ TEST_F(MariaDbErrorsTest, LockWaitTimeoutUndoesOnlyTheStatement) {
   EXPECT_EQ(timeout.error.sqlstate, "HY000");
   EXPECT_EQ(a_->branch_state(), BranchState::kActive);
   MustQuery(b_.get(), "ROLLBACK");
-  ASSERT_TRUE(a_->EndAndPrepare(xid, nullptr).ok());
+  ASSERT_TRUE(a_->Prepare(xid, nullptr).ok());
   ASSERT_TRUE(a_->Commit(xid).ok());
   EXPECT_EQ(Value(1), "55");
   EXPECT_EQ(Value(2), "20");
@@ -380,7 +380,7 @@ TEST_F(MariaDbErrorsTest, InterruptedStatementsLeaveTheBranchActive) {
   EXPECT_EQ(duplicate.error.code, 1062);
   EXPECT_EQ(duplicate.error.sqlstate, "23000");
   EXPECT_EQ(a_->branch_state(), BranchState::kActive);
-  EXPECT_TRUE(a_->EndAndPrepare(xid, nullptr).ok());
+  EXPECT_TRUE(a_->Prepare(xid, nullptr).ok());
   EXPECT_TRUE(a_->Rollback(xid).ok());
 }
 
@@ -390,7 +390,7 @@ TEST_F(MariaDbErrorsTest, PrepareUnderGlobalReadLockRollsBack) {
   ASSERT_TRUE(a_->Start(xid, "UPDATE e.t SET v = 57 WHERE id = 1").first->ok());
   auto backup = Connect();
   MustQuery(backup.get(), "FLUSH TABLES WITH READ LOCK");
-  const XaResult result = a_->EndAndPrepare(xid, nullptr);
+  const XaResult result = a_->Prepare(xid, nullptr);
   EXPECT_EQ(result.outcome, XaOutcome::kRolledBack) << result.error.code << result.error.message;
   EXPECT_EQ(result.error.code, 1205);
   EXPECT_EQ(result.failed_step, Step::kPrepare);
@@ -408,12 +408,12 @@ TEST_F(MariaDbErrorsTest, WitnessUnderGlobalReadLockLeavesTheBranchActive) {
   ASSERT_TRUE(a_->Start(xid, "UPDATE e.t SET v = 57 WHERE id = 1").first->ok());
   auto backup = Connect();
   MustQuery(backup.get(), "FLUSH TABLES WITH READ LOCK");
-  const XaResult result = a_->EndAndPrepare(xid, &witness_);
+  const XaResult result = a_->Prepare(xid, &witness_);
   EXPECT_EQ(result.failed_step, Step::kWitness);
   EXPECT_EQ(result.error.code, 1205);
   EXPECT_EQ(result.branch, BranchState::kActive);
   MustQuery(backup.get(), "UNLOCK TABLES");
-  EXPECT_TRUE(a_->EndAndPrepare(xid, &witness_).ok());
+  EXPECT_TRUE(a_->Prepare(xid, &witness_).ok());
   EXPECT_TRUE(a_->Rollback(xid).ok());
 }
 
@@ -483,7 +483,7 @@ TEST_F(MariaDbErrorsTest, KillQueryWhileWaitingForTheCommitLock) {
 TEST_F(MariaDbErrorsTest, PreparedReadOnlyBranch) {
   const Xid held = NewXid();
   ASSERT_TRUE(a_->Start(held, "SELECT * FROM e.t").xa.ok());
-  ASSERT_TRUE(a_->EndAndPrepare(held, nullptr).ok());
+  ASSERT_TRUE(a_->Prepare(held, nullptr).ok());
   EXPECT_TRUE(IsListed(b_.get(), held));
   EXPECT_TRUE(a_->Commit(held).ok());
   for (const bool commit : {true, false}) {
@@ -492,7 +492,7 @@ TEST_F(MariaDbErrorsTest, PreparedReadOnlyBranch) {
       auto holder = Connect();
       const Xid xid = NewXid();
       ASSERT_TRUE(holder->Start(xid, sql).xa.ok());
-      ASSERT_TRUE(holder->EndAndPrepare(xid, nullptr).ok());
+      ASSERT_TRUE(holder->Prepare(xid, nullptr).ok());
       Detach(&holder, b_.get());
       EXPECT_TRUE(IsListed(b_.get(), xid)) << sql;
       EXPECT_TRUE(b_->Query("UPDATE e.t SET v = v + 1 WHERE id = 1").ok()) << "locks are gone: " << sql;
@@ -519,7 +519,7 @@ TEST_F(MariaDbErrorsTest, TemporaryTableInABranch) {
   ASSERT_TRUE(
       a_->Start(xid, "CREATE TEMPORARY TABLE e.tmp (id INT); INSERT INTO e.tmp VALUES (1); UPDATE e.t SET v = 1")
           .first->ok());
-  ASSERT_TRUE(a_->EndAndPrepare(xid, nullptr).ok());
+  ASSERT_TRUE(a_->Prepare(xid, nullptr).ok());
   EXPECT_TRUE(a_->Rollback(xid).ok());
 }
 
@@ -602,7 +602,7 @@ TEST_F(MariaDbServerTest, PreparedSurvivesKillAndCleanRestartActiveDoesNot) {
 TEST_F(MariaDbServerTest, PreparedReadOnlyBranchIsGoneAfterACrash) {
   const Xid xid = NewXid();
   ASSERT_TRUE(a_->Start(xid, "SELECT * FROM e.t").xa.ok());
-  ASSERT_TRUE(a_->EndAndPrepare(xid, nullptr).ok());
+  ASSERT_TRUE(a_->Prepare(xid, nullptr).ok());
   ASSERT_TRUE(server_->Restart().ok());
   b_ = Connect();
   EXPECT_FALSE(IsListed(b_.get(), xid));
@@ -618,7 +618,7 @@ TEST_F(MariaDbServerTest, ReadOnlyServerPreparesButDoesNotFinish) {
   const Xid first = NewXid();
   ASSERT_TRUE(app->Start(first, "UPDATE e.t SET v = v + 1 WHERE id = 1").first->ok());
   MustQuery(b_.get(), "SET GLOBAL read_only = 1");
-  ASSERT_TRUE(app->EndAndPrepare(first, nullptr).ok());
+  ASSERT_TRUE(app->Prepare(first, nullptr).ok());
   for (const bool commit : {true, false}) {
     const XaResult result = commit ? app->Commit(first) : app->Rollback(first);
     EXPECT_EQ(result.outcome, XaOutcome::kRetryLater);
@@ -641,10 +641,10 @@ TEST_F(MariaDbServerTest, RollbackOnTimeoutMarksTheBranch) {
     EXPECT_EQ(a_->Query("UPDATE e.t SET v = 1 WHERE id = 2").error.code, 1205);
     if (round == 0) {
       // Nothing was said of the whole branch; the witness must not slip out of it, and the batch finds out.
-      const XaResult prepared = a_->EndAndPrepare(xid, &witness_);
+      const XaResult prepared = a_->Prepare(xid, &witness_);
       EXPECT_FALSE(prepared.ok());
       EXPECT_NE(prepared.branch, BranchState::kPrepared);
-      EXPECT_EQ(a_->EndAndPrepare(xid, nullptr).outcome, XaOutcome::kWrongState);
+      EXPECT_EQ(a_->Prepare(xid, nullptr).outcome, XaOutcome::kWrongState);
       EXPECT_EQ(a_->branch_state(), BranchState::kRollbackOnly);
       EXPECT_TRUE(a_->Rollback(xid).ok());
     } else {

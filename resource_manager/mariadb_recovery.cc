@@ -41,7 +41,7 @@ std::vector<BranchCase*> WithAct(const std::vector<BranchCase*>& cases, std::ini
 
 MariaDbRecovery::MariaDbRecovery(const ConnectOptions& options, int connections,
                                  std::unique_ptr<MariaDbSession> control, ServerIdentity identity)
-    : workers_(options, connections),
+    : workers_([options] { return MariaDbSession::ConnectForCoordinator(options); }, connections, options.read_timeout),
       control_(std::move(control)),
       identity_(std::move(identity)),
       ghosts_(control_.get(), &workers_) {}
@@ -131,7 +131,7 @@ absl::Status MariaDbRecovery::FinishPrepared(const std::vector<BranchCase*>& cas
   bool not_now = false;  // What makes one branch wait (a backup) makes all of them wait: do not wait for each.
   return workers_.ForEach(
       cases.size(),
-      [&](MariaDbSession* session, size_t i) {
+      [&](BranchSession* session, size_t i) {
         if (not_now) {
           cases[i]->facts.verb = VerbResult::kRetryLater;
           return false;
@@ -144,7 +144,7 @@ absl::Status MariaDbRecovery::FinishPrepared(const std::vector<BranchCase*>& cas
         }
         return true;
       },
-      [&](MariaDbSession* session, size_t i) {
+      [&](BranchSession* session, size_t i) {
         const XaResult result = session->Receive();
         ASSENT_FAULT_POINT(kRecoveryActOk);
         NoteDone(cases[i], ToString(cases[i]->verdict.act), result.error);
@@ -156,11 +156,11 @@ absl::Status MariaDbRecovery::FinishPrepared(const std::vector<BranchCase*>& cas
 absl::Status MariaDbRecovery::Probe(const std::vector<BranchCase*>& cases) {
   return workers_.ForEach(
       cases.size(),
-      [&](MariaDbSession* session, size_t i) {
+      [&](BranchSession* session, size_t i) {
         session->SendStart(cases[i]->task->xid);
         return true;
       },
-      [&](MariaDbSession* session, size_t i) {
+      [&](BranchSession* session, size_t i) {
         const XaResult started = session->ReceiveStart().xa;
         NoteDone(cases[i], "XA START (probe)", started.error);
         ProbeResult& probe = cases[i]->facts.probe;

@@ -27,7 +27,7 @@ TEST_F(MariaDbRecoveryTest, CommitsWhatItsSessionLeftPrepared) {
   EXPECT_EQ(finding.evidence.session(), v1::Evidence::SIGHTING_ABSENT);
   EXPECT_EQ(finding.evidence.witness(), v1::Evidence::SIGHTING_PRESENT);
   EXPECT_EQ(finding.evidence.done(), "XA COMMIT");
-  EXPECT_EQ(finding.evidence.server(), recovery_->identity().host_and_port);
+  EXPECT_EQ(finding.evidence.server(), recovery_->identity().name);
   EXPECT_TRUE(HasRow(task));
   // Again: the same proof, nothing to do.
   const BranchFinding again = Finish(task);

@@ -1,16 +1,14 @@
 #include "resource_manager/mariadb_session.h"
 
 #include <glog/logging.h>
-#include <poll.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <utility>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "base/errors.h"
+#include "base/timestamp.h"
 
 namespace assent {
 namespace {
@@ -63,18 +61,6 @@ absl::optional<ServerIdentity> ReadIdentity(const QueryResult& result) {
 
 }  // namespace
 
-absl::string_view ToString(BranchState state) {
-  switch (state) {
-    case BranchState::kNone: return "NONE";
-    case BranchState::kActive: return "ACTIVE";
-    case BranchState::kEnded: return "ENDED";
-    case BranchState::kRollbackOnly: return "ROLLBACK_ONLY";
-    case BranchState::kPrepared: return "PREPARED";
-    case BranchState::kUnknown: return "UNKNOWN";
-  }
-  return "?";
-}
-
 // ---------------------------------------------------------------------------------------------------------------------
 // Life of a session.
 
@@ -123,6 +109,15 @@ MariaDbSession::~MariaDbSession() {
   if (connection_->handle() == nullptr || !holds_branch()) return;
   LOG(WARNING) << "a session ends while it holds a branch: gtrid=" << branch_xid_.gtrid
                << " bqual=" << branch_xid_.bqual << " connection_id=" << connection_id();
+}
+
+v1::Session MariaDbSession::Describe() const {
+  v1::Session described;
+  if (!server_) return described;  // A connection id means nothing without its server.
+  described.set_server(server_->name);
+  described.set_connection_id(static_cast<int64_t>(connection_id()));
+  SetTime(server_->start_time, described.mutable_server_start_time());
+  return described;
 }
 
 bool MariaDbSession::holds_branch() const {
@@ -239,7 +234,7 @@ void MariaDbSession::ObserveState(absl::string_view state) {
 // ---------------------------------------------------------------------------------------------------------------------
 // Statements of the application.
 
-void MariaDbSession::SendQuery(absl::string_view sql) { Send(Due::kQuery, sql); }
+void MariaDbSession::SendQuery(absl::string_view sql, bool) { Send(Due::kQuery, sql); }
 
 QueryResult MariaDbSession::ReceiveQuery() {
   QueryResult batch = ReceiveBatch(Due::kQuery);
@@ -260,11 +255,6 @@ void MariaDbSession::AskForReset() {
   if (SessionGuard::IsRefusal(batch.error.code) && !lost()) MarkReset(/*in_time=*/false);
 }
 
-QueryResult MariaDbSession::Query(absl::string_view sql) {
-  SendQuery(sql);
-  return ReceiveQuery();
-}
-
 void MariaDbSession::SendProbe() {
   report_arrived_ = false;
   if (written_) {
@@ -281,11 +271,6 @@ bool MariaDbSession::ReceiveProbe() {
   // A report tells. Without one nothing has changed since the last, which must then have told of an unsafe statement:
   // if it did not, a report has gone astray (somebody else used the connection).
   return !(reported_clean_ && (report_arrived_ || reported_unsafe_));
-}
-
-bool MariaDbSession::MayHaveWritten() {
-  SendProbe();
-  return ReceiveProbe();
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -319,32 +304,6 @@ absl::StatusOr<ServerIdentity> MariaDbSession::Identity() {
   return *identity;
 }
 
-std::vector<MariaDbSession*> MariaDbSession::WaitAny(absl::Span<MariaDbSession* const> sessions,
-                                                     absl::Duration timeout) {
-  std::vector<MariaDbSession*> ready;
-  std::vector<pollfd> fds;
-  std::vector<MariaDbSession*> polled;
-  for (MariaDbSession* session : sessions) {
-    if (!session->answer_due() || !session->sent_) {
-      ready.push_back(session);
-    } else {
-      fds.push_back(pollfd{session->connection_->Socket(), POLLIN, 0});
-      polled.push_back(session);
-    }
-  }
-  const absl::Time deadline = absl::Now() + timeout;
-  for (;;) {
-    const absl::Duration left =
-        ready.empty() ? std::max(absl::ZeroDuration(), deadline - absl::Now()) : absl::ZeroDuration();
-    // poll counts in int milliseconds; round up, or the last fraction would be a busy loop.
-    const int64_t ms = std::min<int64_t>(absl::ToInt64Milliseconds(absl::Ceil(left, absl::Milliseconds(1))), 86400000);
-    const int got = poll(fds.data(), fds.size(), static_cast<int>(ms));
-    if (got < 0 && errno == EINTR) continue;
-    for (size_t i = 0; i < fds.size(); ++i) {
-      if (got < 0 || fds[i].revents != 0) ready.push_back(polled[i]);
-    }
-    if (!ready.empty() || absl::Now() >= deadline) return ready;
-  }
-}
+int MariaDbSession::SocketDue() const { return answer_due() && sent_ ? connection_->Socket() : -1; }
 
 }  // namespace assent

@@ -64,7 +64,7 @@ TEST_F(MariaDbSessionTest, PreparesAndCommitsWithWitness) {
   EXPECT_TRUE(session_->has_written());
   EXPECT_FALSE(session_->holds_branch());
 
-  const XaResult prepared = session_->EndAndPrepare(xid, &witness_);
+  const XaResult prepared = session_->Prepare(xid, &witness_);
   ASSERT_TRUE(prepared.ok()) << prepared.error.message;
   EXPECT_EQ(prepared.branch, BranchState::kPrepared);
   EXPECT_EQ(prepared.failed_step, Step::kNone);
@@ -91,7 +91,7 @@ TEST_F(MariaDbSessionTest, RollsBackInEveryState) {
       EXPECT_EQ(session_->branch_state(), BranchState::kEnded);
     }
     if (stage == 2) {
-      ASSERT_TRUE(session_->EndAndPrepare(xid, &witness_).ok());
+      ASSERT_TRUE(session_->Prepare(xid, &witness_).ok());
     }
     const XaResult rolled_back = session_->Rollback(xid);
     ASSERT_TRUE(rolled_back.ok()) << stage << " " << rolled_back.error.message;
@@ -165,7 +165,7 @@ TEST_F(MariaDbSessionTest, BatchThatFailsSaysWhichStepAndStaysUsable) {
   const WitnessTable missing = *WitnessTable::Parse("t.missing");
   const Xid xid = NewXid();
   ASSERT_TRUE(session_->Start(xid, "UPDATE a SET v = 99").xa.ok());
-  XaResult result = session_->EndAndPrepare(xid, &missing);
+  XaResult result = session_->Prepare(xid, &missing);
   EXPECT_EQ(result.failed_step, Step::kWitness);
   EXPECT_EQ(result.outcome, XaOutcome::kError);
   EXPECT_EQ(result.error.code, 1146);
@@ -173,14 +173,14 @@ TEST_F(MariaDbSessionTest, BatchThatFailsSaysWhichStepAndStaysUsable) {
   EXPECT_FALSE(session_->holds_branch());
   // The branch is ended behind the session's back: the batch fails at END.
   ASSERT_TRUE(session_->Query(absl::StrCat("XA END ", XidSqlLiteral(xid))).ok());
-  result = session_->EndAndPrepare(xid, nullptr);
+  result = session_->Prepare(xid, nullptr);
   EXPECT_EQ(result.failed_step, Step::kEnd);
   EXPECT_EQ(result.outcome, XaOutcome::kWrongState);
   EXPECT_EQ(result.error.code, 1399);
   EXPECT_TRUE(session_->Rollback(xid).ok());
   EXPECT_EQ(session_->branch_state(), BranchState::kNone);
   // No branch at all: PREPARE itself fails.
-  result = session_->EndAndPrepare(xid, nullptr);
+  result = session_->Prepare(xid, nullptr);
   EXPECT_EQ(result.failed_step, Step::kPrepare);
   EXPECT_EQ(result.branch, BranchState::kNone);
   EXPECT_EQ(One(session_.get(), "SELECT v FROM a WHERE id = 1"), "10");
@@ -189,14 +189,14 @@ TEST_F(MariaDbSessionTest, BatchThatFailsSaysWhichStepAndStaysUsable) {
 // A witness outside of its branch would be a lie that is committed at once.
 TEST_F(MariaDbSessionTest, WitnessIsNeverLeftOutsideOfItsBranch) {
   const Xid xid = NewXid();
-  EXPECT_EQ(session_->EndAndPrepare(xid, &witness_).failed_step, Step::kRefused);
+  EXPECT_EQ(session_->Prepare(xid, &witness_).failed_step, Step::kRefused);
   EXPECT_EQ(session_->CommitOnePhase(xid, &witness_).outcome, XaOutcome::kWrongState);
   ASSERT_TRUE(session_->Start(xid).xa.ok());
   const Xid stranger = NewXid();
-  EXPECT_EQ(session_->EndAndPrepare(stranger, &witness_).failed_step, Step::kRefused);
+  EXPECT_EQ(session_->Prepare(stranger, &witness_).failed_step, Step::kRefused);
   // The application finishes the branch itself, which it must not.
   MustQuery(session_.get(), absl::StrCat("XA END ", XidSqlLiteral(xid), "; XA ROLLBACK ", XidSqlLiteral(xid)));
-  EXPECT_EQ(session_->EndAndPrepare(xid, &witness_).failed_step, Step::kRefused);
+  EXPECT_EQ(session_->Prepare(xid, &witness_).failed_step, Step::kRefused);
   EXPECT_EQ(Witnesses(xid), "0");
   EXPECT_EQ(Witnesses(stranger), "0");
 }
@@ -212,7 +212,7 @@ TEST_F(MariaDbSessionTest, RefusesBadIdsBeforeAnythingIsSent) {
     EXPECT_EQ(start.xa.failed_step, Step::kRefused);
     EXPECT_FALSE(start.first.has_value());
     for (const XaResult& result :
-         {session_->End(xid), session_->EndAndPrepare(xid, nullptr), session_->CommitOnePhase(xid, nullptr),
+         {session_->End(xid), session_->Prepare(xid, nullptr), session_->CommitOnePhase(xid, nullptr),
           session_->Commit(xid), session_->Rollback(xid)}) {
       EXPECT_EQ(result.outcome, XaOutcome::kInvalid);
       EXPECT_EQ(result.failed_step, Step::kRefused);
@@ -244,7 +244,7 @@ TEST_F(MariaDbSessionTest, CloseIsRefusedWhileABranchIsHeld) {
 TEST_F(MariaDbSessionTest, AbandonedBranchIsDetachedAndCanBeFinishedElsewhere) {
   const Xid xid = NewXid();
   ASSERT_TRUE(session_->Start(xid, "UPDATE a SET v = 56 WHERE id = 1").xa.ok());
-  ASSERT_TRUE(session_->EndAndPrepare(xid, &witness_).ok());
+  ASSERT_TRUE(session_->Prepare(xid, &witness_).ok());
   const std::string id = absl::StrCat(session_->connection_id());
   session_->Abandon();
   EXPECT_EQ(session_->branch_state(), BranchState::kUnknown);
@@ -303,7 +303,7 @@ TEST_F(MariaDbSessionTest, AdoptsAConnectionAndLeavesItOpen) {
     const Xid xid = NewXid();
     ASSERT_TRUE((*session)->Start(xid, "UPDATE a SET v = 42 WHERE id = 2").xa.ok());
     EXPECT_TRUE((*session)->has_written());
-    ASSERT_TRUE((*session)->EndAndPrepare(xid, &witness_).ok());
+    ASSERT_TRUE((*session)->Prepare(xid, &witness_).ok());
     ASSERT_TRUE((*session)->Commit(xid).ok());
     EXPECT_TRUE((*session)->Close().ok());
   }
@@ -316,7 +316,7 @@ TEST_F(MariaDbSessionTest, AdoptsAConnectionAndLeavesItOpen) {
 TEST_F(MariaDbSessionTest, BothPhasesRunOnAllSessionsAtOnce) {
   constexpr int kBranches = 8;
   std::vector<std::unique_ptr<MariaDbSession>> sessions;
-  std::vector<MariaDbSession*> waiting;
+  std::vector<BranchSession*> waiting;
   const std::string gtrid = NewGtrid("test", absl::Now());
   for (int i = 0; i < kBranches; ++i) {
     sessions.push_back(MustConnect());
@@ -327,7 +327,7 @@ TEST_F(MariaDbSessionTest, BothPhasesRunOnAllSessionsAtOnce) {
   }
   const absl::Time start = absl::Now();
   while (!waiting.empty()) {
-    for (MariaDbSession* ready : MariaDbSession::WaitAny(waiting, absl::Seconds(10))) {
+    for (BranchSession* ready : BranchSession::WaitAny(waiting, absl::Seconds(10))) {
       EXPECT_TRUE(ready->ReceiveQuery().ok());
       waiting.erase(std::find(waiting.begin(), waiting.end(), ready));
     }
@@ -345,13 +345,13 @@ TEST_F(MariaDbSessionTest, BothPhasesRunOnAllSessionsAtOnce) {
 TEST_F(MariaDbSessionTest, WaitAnyReturnsAfterTheTimeout) {
   session_->SendQuery("DO SLEEP(0.5)");
   const absl::Time start = absl::Now();
-  EXPECT_TRUE(MariaDbSession::WaitAny({session_.get()}, absl::Milliseconds(50)).empty());
+  EXPECT_TRUE(BranchSession::WaitAny({session_.get()}, absl::Milliseconds(50)).empty());
   EXPECT_GE(absl::Now() - start, absl::Milliseconds(50));
   EXPECT_LT(absl::Now() - start, absl::Milliseconds(400));
   // A session with nothing on the wire does not block.
-  EXPECT_THAT(MariaDbSession::WaitAny({session_.get(), other_.get()}, absl::Seconds(5)),
+  EXPECT_THAT(BranchSession::WaitAny({session_.get(), other_.get()}, absl::Seconds(5)),
               testing::ElementsAre(other_.get()));
-  EXPECT_THAT(MariaDbSession::WaitAny({session_.get()}, absl::Seconds(5)), testing::ElementsAre(session_.get()));
+  EXPECT_THAT(BranchSession::WaitAny({session_.get()}, absl::Seconds(5)), testing::ElementsAre(session_.get()));
   EXPECT_TRUE(session_->ReceiveQuery().ok());
 }
 
@@ -366,13 +366,13 @@ TEST_F(MariaDbSessionTest, DeadServerDoesNotHoldUpTheOthers) {
   const Xid xid = NewXid();
   ASSERT_TRUE(session_->Start(xid, "UPDATE a SET v = 66 WHERE id = 1").xa.ok());
   ASSERT_TRUE(dying->Start(xid, "INSERT INTO a VALUES (1)").xa.ok());
-  ASSERT_TRUE(session_->EndAndPrepare(xid, nullptr).ok());
-  ASSERT_TRUE(dying->EndAndPrepare(xid, nullptr).ok());
+  ASSERT_TRUE(session_->Prepare(xid, nullptr).ok());
+  ASSERT_TRUE(dying->Prepare(xid, nullptr).ok());
   mortal.Suspend();
   const absl::Time start = absl::Now();
   dying->SendCommit(xid);
   session_->SendCommit(xid);
-  ASSERT_THAT(MariaDbSession::WaitAny({dying.get(), session_.get()}, absl::Seconds(10)),
+  ASSERT_THAT(BranchSession::WaitAny({dying.get(), session_.get()}, absl::Seconds(10)),
               testing::ElementsAre(session_.get()));
   EXPECT_TRUE(session_->Receive().ok());
   EXPECT_LT(absl::Now() - start, absl::Milliseconds(800));
@@ -412,14 +412,14 @@ TEST_F(MariaDbSessionTest, IdentityTellsARestart) {
   ASSERT_TRUE(started.ok()) << started.status();
   const auto before = MustConnect(**started)->Identity();
   ASSERT_TRUE(before.ok()) << before.status();
-  EXPECT_THAT(before->host_and_port, HasSubstr(absl::StrCat(":", (*started)->port())));
+  EXPECT_THAT(before->name, HasSubstr(absl::StrCat(":", (*started)->port())));
   EXPECT_THAT(before->version, HasSubstr("MariaDB"));
   EXPECT_LT(absl::AbsDuration(before->start_time - absl::Now()), absl::Minutes(1));
   absl::SleepFor(absl::Milliseconds(2100));
   ASSERT_TRUE((*started)->Restart().ok());
   const auto after = MustConnect(**started)->Identity();
   ASSERT_TRUE(after.ok()) << after.status();
-  EXPECT_EQ(after->host_and_port, before->host_and_port);
+  EXPECT_EQ(after->name, before->name);
   EXPECT_GT(after->start_time, before->start_time);
 }
 

@@ -53,21 +53,6 @@ DbError CheckXid(const Xid& xid) {
 
 }  // namespace
 
-absl::string_view ToString(XaResult::Step step) {
-  switch (step) {
-    case Step::kNone: return "NONE";
-    case Step::kRefused: return "REFUSED";
-    case Step::kGuard: return "GUARD";
-    case Step::kStart: return "START";
-    case Step::kWitness: return "WITNESS";
-    case Step::kEnd: return "END";
-    case Step::kPrepare: return "PREPARE";
-    case Step::kCommit: return "COMMIT";
-    case Step::kRollback: return "ROLLBACK";
-  }
-  return "?";
-}
-
 void MariaDbSession::SendStart(const Xid& xid, absl::string_view first_sql) {
   due_xid_ = xid;
   with_first_ = !first_sql.empty();
@@ -107,11 +92,6 @@ StartResult MariaDbSession::ReceiveStart() {
   }
   result.xa.branch = branch_state_;
   return result;
-}
-
-StartResult MariaDbSession::Start(const Xid& xid, absl::string_view first_sql) {
-  SendStart(xid, first_sql);
-  return ReceiveStart();
 }
 
 void MariaDbSession::SendXa(XaVerb verb, const Xid& xid, const WitnessTable* witness, std::vector<Step> steps) {
@@ -269,23 +249,8 @@ XaResult MariaDbSession::End(const Xid& xid) {
   return Receive();
 }
 
-XaResult MariaDbSession::EndAndPrepare(const Xid& xid, const WitnessTable* witness) {
-  SendPrepare(xid, witness);
-  return Receive();
-}
-
 XaResult MariaDbSession::CommitOnePhase(const Xid& xid, const WitnessTable* witness) {
   SendCommitOnePhase(xid, witness);
-  return Receive();
-}
-
-XaResult MariaDbSession::Commit(const Xid& xid) {
-  SendCommit(xid);
-  return Receive();
-}
-
-XaResult MariaDbSession::Rollback(const Xid& xid) {
-  SendRollback(xid);
   return Receive();
 }
 

@@ -40,16 +40,16 @@ class RecoveryBacklogTest : public testing::Test {
   }
 
   absl::Duration CommitRaw(const std::vector<BranchTask>& tasks) {
-    WorkerPool pool(options_, kConnections);
+    WorkerPool pool([this] { return MariaDbSession::ConnectForCoordinator(options_); }, kConnections, absl::Minutes(1));
     int committed = 0;
     const absl::Time start = absl::Now();
     const absl::Status status = pool.ForEach(
         tasks.size(),
-        [&](MariaDbSession* session, size_t i) {
+        [&](BranchSession* session, size_t i) {
           session->SendCommit(tasks[i].xid);
           return true;
         },
-        [&](MariaDbSession* session, size_t) { committed += session->Receive().ok() ? 1 : 0; });
+        [&](BranchSession* session, size_t) { committed += session->Receive().ok() ? 1 : 0; });
     const absl::Duration took = absl::Now() - start;
     EXPECT_TRUE(status.ok()) << status;
     EXPECT_EQ(committed, kBranches);

@@ -36,7 +36,7 @@ inline std::unique_ptr<BranchRecovery> MustConnectRecovery(const ConnectOptions&
 
 inline v1::Session SessionOf(const MariaDbSession& session, const ServerIdentity& identity) {
   v1::Session proto;
-  proto.set_server(identity.host_and_port);
+  proto.set_server(identity.name);
   proto.set_connection_id(static_cast<int64_t>(session.connection_id()));
   SetTime(identity.start_time, proto.mutable_server_start_time());
   return proto;
@@ -66,7 +66,7 @@ inline TestBranch StartBranch(const ConnectOptions& options, const ServerIdentit
 inline TestBranch PrepareBranch(const ConnectOptions& options, const ServerIdentity& identity,
                                 const WitnessTable* witness) {
   TestBranch branch = StartBranch(options, identity);
-  const XaResult prepared = branch.session->EndAndPrepare(branch.task.xid, witness);
+  const XaResult prepared = branch.session->Prepare(branch.task.xid, witness);
   CHECK(prepared.ok()) << prepared.error.message;
   branch.task.voted_prepared = true;
   if (witness != nullptr) branch.task.witness = *witness;

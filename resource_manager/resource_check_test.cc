@@ -227,7 +227,7 @@ TEST(ResourceCheckTest, ASessionThatIsSilentForTooLongLosesItsPreparedBranch) {
     MustQuery(holder.get(), absl::StrCat("SET SESSION ", timeout, " = 1"));
     const Xid xid = NewXid();
     ASSERT_TRUE(holder->Start(xid, absl::StrCat("INSERT INTO t.t VALUES ('", timeout, "')")).xa.ok());
-    ASSERT_TRUE(holder->EndAndPrepare(xid, nullptr).ok());
+    ASSERT_TRUE(holder->Prepare(xid, nullptr).ok());
     const std::string count =
         absl::StrCat("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE ID = ", holder->connection_id());
     for (int i = 0; i < 600 && One(admin.get(), count) != "0"; ++i) absl::SleepFor(absl::Milliseconds(100));

@@ -120,7 +120,7 @@ TEST(ServerFactsTest, DetachedBranchesAreCountedAndHeldOnesAreNot) {
   auto holder = MustConnect(**started);
   const Xid xid = NewXid();
   ASSERT_TRUE(holder->Start(xid, "INSERT INTO t.t VALUES (1)").xa.ok());
-  ASSERT_TRUE(holder->EndAndPrepare(xid, nullptr).ok());
+  ASSERT_TRUE(holder->Prepare(xid, nullptr).ok());
   absl::SleepFor(absl::Milliseconds(200));  // INNODB_TRX is refreshed every 100 ms.
   EXPECT_EQ(MustRead(admin.get()).detached.value().count, 0);
   holder->Abandon();

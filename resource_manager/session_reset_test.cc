@@ -67,7 +67,7 @@ class WhenAndHow : public SessionResetTest, public testing::WithParamInterface<s
       ASSERT_TRUE(session_->End(xid_).ok());
     }
     if (state == BranchState::kPrepared) {
-      ASSERT_TRUE(session_->EndAndPrepare(xid_, nullptr).ok());
+      ASSERT_TRUE(session_->Prepare(xid_, nullptr).ok());
     }
     ASSERT_EQ(session_->branch_state(), state);
     ResetIt(std::get<1>(GetParam()));
@@ -100,7 +100,7 @@ class WhenAndHow : public SessionResetTest, public testing::WithParamInterface<s
 TEST_P(WhenAndHow, CommitIsNotSent) { ExpectReset(session_->Commit(xid_)); }
 TEST_P(WhenAndHow, RollbackIsNotSent) { ExpectReset(session_->Rollback(xid_)); }
 // Of a prepared branch both would be errors anyway; here they are not even asked.
-TEST_P(WhenAndHow, PrepareIsNotSent) { ExpectReset(session_->EndAndPrepare(xid_, nullptr)); }
+TEST_P(WhenAndHow, PrepareIsNotSent) { ExpectReset(session_->Prepare(xid_, nullptr)); }
 TEST_P(WhenAndHow, CommitOnePhaseIsNotSent) { ExpectReset(session_->CommitOnePhase(xid_, nullptr)); }
 
 INSTANTIATE_TEST_SUITE_P(All, WhenAndHow,
@@ -116,7 +116,7 @@ TEST_F(SessionResetTest, NoWitnessIsLeftOutsideOfTheBranch) {
   const WitnessTable witness = *WitnessTable::Parse("t.w");
   MustQuery(admin_.get(), "CREATE OR REPLACE TABLE t.w (gtrid VARBINARY(64), bqual VARBINARY(64)) ENGINE=InnoDB");
   ResetIt(ResetBy::kBehindTheLibrary);
-  EXPECT_EQ(session_->EndAndPrepare(xid_, &witness).outcome, XaOutcome::kSessionReset);
+  EXPECT_EQ(session_->Prepare(xid_, &witness).outcome, XaOutcome::kSessionReset);
   EXPECT_EQ(One(admin_.get(), "SELECT COUNT(*) FROM t.w"), "0");
 }
 
@@ -149,19 +149,19 @@ TEST_F(SessionResetTest, TheBranchOfTheNextUserIsLeftAlone) {
 
 TEST_F(SessionResetTest, AForgottenMarkIsAReset) {
   MustQuery(session_.get(), "SET @assent_branch = NULL");
-  EXPECT_EQ(session_->EndAndPrepare(xid_, nullptr).outcome, XaOutcome::kSessionReset);
+  EXPECT_EQ(session_->Prepare(xid_, nullptr).outcome, XaOutcome::kSessionReset);
 }
 
 TEST_F(SessionResetTest, AFailedStartLeavesTheMarkOfTheBranchThatIsThere) {
   EXPECT_FALSE(session_->Start(NewXid()).xa.ok());
   EXPECT_FALSE(session_->Start(NewXid(), "SELECT 1").xa.ok());
-  EXPECT_TRUE(session_->EndAndPrepare(xid_, nullptr).ok());
+  EXPECT_TRUE(session_->Prepare(xid_, nullptr).ok());
   EXPECT_TRUE(session_->Commit(xid_).ok());
   EXPECT_EQ(Value(1), "1");
 }
 
 TEST_F(SessionResetTest, AConnectionThatItsOwnerHasClosedIsLost) {
-  ASSERT_TRUE(session_->EndAndPrepare(xid_, nullptr).ok());
+  ASSERT_TRUE(session_->Prepare(xid_, nullptr).ok());
   mysql_close(handle_);
   handle_ = nullptr;
   EXPECT_EQ(session_->Commit(xid_).outcome, XaOutcome::kConnectionLost);
@@ -193,14 +193,14 @@ TEST_F(SessionResetTest, TheModesOfTheApplicationChangeNothing) {
     const Xid xid = NewXid();
     MustQuery(session_.get(), absl::StrCat("SET sql_mode = '", mode, "'"));
     ASSERT_TRUE(session_->Start(xid, "UPDATE t.a SET v = v + 1 WHERE id = 1").xa.ok()) << mode;
-    ASSERT_TRUE(session_->EndAndPrepare(xid, nullptr).ok()) << mode;
+    ASSERT_TRUE(session_->Prepare(xid, nullptr).ok()) << mode;
     ASSERT_TRUE(session_->Commit(xid).ok()) << mode;
   }
   const Xid xid = NewXid();
   MustQuery(session_.get(), "SET sql_mode = '', autocommit = 1, character_set_client = latin1");
   ASSERT_TRUE(session_->Start(xid, "UPDATE t.a SET v = v + 1 WHERE id = 1").xa.ok());
   MustQuery(session_.get(), "SET @assent_branch = 'abc'");
-  EXPECT_EQ(session_->EndAndPrepare(xid, nullptr).outcome, XaOutcome::kSessionReset);
+  EXPECT_EQ(session_->Prepare(xid, nullptr).outcome, XaOutcome::kSessionReset);
 }
 
 }  // namespace

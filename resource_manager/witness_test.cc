@@ -70,7 +70,7 @@ TEST_F(WitnessTest, VisibleExactlyWhenTheBranchCommitted) {
     const Xid xid = NewXid();
     ASSERT_TRUE(session->Start(xid).xa.ok());
     EXPECT_FALSE(*HasWitness(admin_.get(), table_, xid));
-    ASSERT_TRUE(session->EndAndPrepare(xid, &table_).ok());
+    ASSERT_TRUE(session->Prepare(xid, &table_).ok());
     EXPECT_FALSE(*HasWitness(admin_.get(), table_, xid));
     ASSERT_TRUE((commit ? session->Commit(xid) : session->Rollback(xid)).ok());
     EXPECT_EQ(*HasWitness(admin_.get(), table_, xid), commit);
@@ -94,7 +94,7 @@ TEST_F(WitnessTest, ReadsManyAtOnce) {
   auto holder = MustConnect();
   const Xid open = NewXid();
   ASSERT_TRUE(holder->Start(open).xa.ok());
-  ASSERT_TRUE(holder->EndAndPrepare(open, &table_).ok());
+  ASSERT_TRUE(holder->Prepare(open, &table_).ok());
   EXPECT_THAT(sights({{NewXid(), after}, {open, after}, {committed, after}, {NewXid(), before}, {committed, before}}),
               ElementsAre(WitnessSight::kAbsent, WitnessSight::kUncommitted, WitnessSight::kCommitted,
                           WitnessSight::kUnknowable, WitnessSight::kCommitted));
@@ -175,7 +175,7 @@ TEST_F(WitnessTest, ATableThatADdlStatementHasIsNeitherMissingNorForeign) {
   auto ddl = MustConnect();
   const Xid xid{"c-1", "b"};
   ASSERT_TRUE(holder->Start(xid).xa.ok());
-  ASSERT_TRUE(holder->EndAndPrepare(xid, &table_).ok());
+  ASSERT_TRUE(holder->Prepare(xid, &table_).ok());
   holder->Abandon();
   ddl->SendQuery(absl::StrCat("SET innodb_lock_wait_timeout = 60; OPTIMIZE TABLE ", table_.quoted()));
   auto asker = MustConnect();
@@ -211,7 +211,7 @@ TEST_F(WitnessTest, DeletesInBatchesWithoutWaitingForOthers) {
     holders.push_back(MustConnect());
     held.push_back(Xid{gtrid, "500x"});
     ASSERT_TRUE(holders.back()->Start(held.back()).xa.ok());
-    ASSERT_TRUE(holders.back()->EndAndPrepare(held.back(), &table_).ok());
+    ASSERT_TRUE(holders.back()->Prepare(held.back(), &table_).ok());
   }
   MustQuery(admin_.get(), "SET SESSION innodb_lock_wait_timeout = 1");
   const absl::Status deleted = DeleteWitnesses(admin_.get(), table_, xids);
@@ -269,7 +269,7 @@ TEST_F(WitnessTest, MissingPrivilegesAreNamed) {
   // A branch whose account may not insert fails at its witness, and only there.
   const Xid xid = NewXid();
   ASSERT_TRUE(reader->Start(xid).xa.ok());
-  const XaResult prepared = reader->EndAndPrepare(xid, &table_);
+  const XaResult prepared = reader->Prepare(xid, &table_);
   EXPECT_EQ(prepared.failed_step, XaResult::Step::kWitness);
   EXPECT_EQ(prepared.error.code, 1142);
   EXPECT_EQ(prepared.branch, BranchState::kActive);

@@ -8,15 +8,19 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "resource_manager/mariadb_session.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "resource_manager/branch_session.h"
 
 namespace assent {
 
 // Thread-compatible.
 class WorkerPool {
  public:
-  // Connects nothing yet. `connections`: at least one.
-  WorkerPool(const ConnectOptions& options, int connections);
+  using Connector = std::function<absl::StatusOr<std::unique_ptr<BranchSession>>()>;
+
+  // Connects nothing yet. `connections`: at least one. `patience`: how long an answer may take.
+  WorkerPool(Connector connect, int connections, absl::Duration patience);
 
   // The number of connections that it may have.
   size_t connections() const { return connections_; }
@@ -25,8 +29,8 @@ class WorkerPool {
   // one statement or batch, or return false to leave i out; and, when its answer has come, `receive(session, i)`, which
   // must receive it. DATABASE_UNREACHABLE, or the error of connecting: then some were not sent, and the answers to
   // others were not received; the pool is of no more use.
-  absl::Status ForEach(size_t count, const std::function<bool(MariaDbSession*, size_t)>& send,
-                       const std::function<void(MariaDbSession*, size_t)>& receive);
+  absl::Status ForEach(size_t count, const std::function<bool(BranchSession*, size_t)>& send,
+                       const std::function<void(BranchSession*, size_t)>& receive);
 
   // Closes all connections, and with them whatever they hold: later calls connect anew.
   void Disconnect();
@@ -34,9 +38,10 @@ class WorkerPool {
  private:
   absl::Status ConnectAtLeast(size_t count);
 
-  const ConnectOptions options_;
+  const Connector connect_;
+  const absl::Duration patience_;
   const size_t connections_;
-  std::vector<std::unique_ptr<MariaDbSession>> sessions_;
+  std::vector<std::unique_ptr<BranchSession>> sessions_;
 };
 
 }  // namespace assent

@@ -11,13 +11,14 @@
 namespace assent {
 namespace {
 
-bool Contains(const std::vector<int>& codes, int code) {
-  return std::find(codes.begin(), codes.end(), code) != codes.end();
+template <typename T>
+bool Contains(const std::vector<T>& all, const T& one) {
+  return std::find(all.begin(), all.end(), one) != all.end();
 }
 
 }  // namespace
 
-Branch::Branch(Xid xid, std::string resource, absl::optional<WitnessTable> witness, MariaDbSession* session)
+Branch::Branch(Xid xid, std::string resource, absl::optional<WitnessTable> witness, BranchSession* session)
     : xid_(std::move(xid)), resource_(std::move(resource)), witness_(std::move(witness)), session_(session) {}
 
 absl::Status Branch::CheckUsable() const {
@@ -41,15 +42,6 @@ absl::Status Branch::Poison(absl::Status why) {
   return why;
 }
 
-v1::Session Branch::Describe(const MariaDbSession& session) {
-  v1::Session described;
-  if (!session.server()) return described;  // A connection id means nothing without its server.
-  described.set_server(session.server()->host_and_port);
-  described.set_connection_id(static_cast<int64_t>(session.connection_id()));
-  SetTime(session.server()->start_time, described.mutable_server_start_time());
-  return described;
-}
-
 absl::StatusOr<QueryResult> Branch::Start(absl::string_view first_sql) {
   ASSENT_FAULT_POINT(kSdkStartBefore);
   StartResult started = session_->Start(xid_, first_sql);
@@ -65,23 +57,47 @@ absl::StatusOr<QueryResult> Branch::Start(absl::string_view first_sql) {
 
 absl::StatusOr<QueryResult> Branch::Execute(absl::string_view sql, const ExecuteOptions& options) {
   if (absl::Status status = CheckUsable(); !status.ok()) return status;
-  absl::StatusOr<QueryResult> result = stage_ == Stage::kIdle ? Start(sql) : session_->Query(sql);
+  const bool ready_for_errors = !options.expected_errors.empty() || !options.expected_sqlstates.empty();
+  if (stage_ == Stage::kIdle && ready_for_errors) {
+    // What undoes the statement alone must be inside the branch.
+    if (absl::Status status = Start({}).status(); !status.ok()) return status;
+  }
+  absl::StatusOr<QueryResult> result = stage_ == Stage::kIdle ? Start(sql) : session_->Query(sql, ready_for_errors);
   if (!result.ok() || result->ok()) return result;
   absl::Status status = StatusOf(result->error, "the statement failed");
   // A deadlock's victim and a lost connection are beyond any expectation: there is no branch left to go on with.
   const bool branch_goes_on = session_->branch_state() == BranchState::kActive;
-  if (branch_goes_on && Contains(options.expected_errors, result->error.code)) return status;
-  return Poison(std::move(status));
+  const bool expected = Contains(options.expected_errors, result->error.code) ||
+                        Contains(options.expected_sqlstates, result->error.sqlstate);
+  return branch_goes_on && expected ? status : Poison(std::move(status));
 }
 
-absl::Status Branch::Run(const std::function<absl::Status(st_mysql*)>& fn) {
+template <typename Handle>
+absl::Status Branch::RunWith(Handle* (BranchSession::*borrow)(), const std::function<absl::Status(Handle*)>& fn) {
   if (absl::Status status = CheckUsable(); !status.ok()) return status;
   if (stage_ == Stage::kIdle) {
+    if ((session_->*borrow)() == nullptr) {
+      return MakeError(Reason::INVALID_FIELD, "the session has no such handle: it is another engine's, or it is lost",
+                       {{"field", "fn"}});
+    }
     if (absl::Status status = Start({}).status(); !status.ok()) return status;
   }
   counts_as_written_ = true;
-  absl::Status status = fn(session_->BorrowHandle());
+  Handle* const handle = (session_->*borrow)();
+  if (handle == nullptr) {
+    const Reason reason = session_->was_reset() ? Reason::SESSION_RESET : Reason::DATABASE_UNREACHABLE;
+    return Poison(MakeError(reason, "the connection was lost or taken away from the branch"));
+  }
+  absl::Status status = fn(handle);
   return status.ok() ? status : Poison(std::move(status));
+}
+
+absl::Status Branch::Run(const std::function<absl::Status(st_mysql*)>& fn) {
+  return RunWith(&BranchSession::BorrowHandle, fn);
+}
+
+absl::Status Branch::Run(const std::function<absl::Status(pg_conn*)>& fn) {
+  return RunWith(&BranchSession::BorrowPgHandle, fn);
 }
 
 }  // namespace assent

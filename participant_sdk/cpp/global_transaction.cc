@@ -56,7 +56,7 @@ std::vector<Branch*> GlobalTransaction::Branches() const {
   return branches;
 }
 
-absl::StatusOr<Branch*> GlobalTransaction::OpenBranch(absl::string_view resource, MariaDbSession* session) {
+absl::StatusOr<Branch*> GlobalTransaction::OpenBranch(absl::string_view resource, BranchSession* session) {
   if (ended_) {
     return MakeError(Reason::BRANCH_ENDED,
                      absl::StrCat("global transaction '", gtrid_, "' has ended here; begin a new one"),
@@ -82,7 +82,7 @@ absl::StatusOr<Branch*> GlobalTransaction::OpenBranch(absl::string_view resource
     request.set_request_id(NewRequestId());
     v1::BranchSpec* spec = request.add_branches();
     spec->set_resource(std::string(resource));
-    *spec->mutable_session() = Branch::Describe(*session);
+    *spec->mutable_session() = session->Describe();
     absl::StatusOr<v1::CreateBranchesResponse> response =
         client_->connection.CreateBranches(request, absl::Now() + client_->options.call_patience);
     if (!response.ok()) return response.status();

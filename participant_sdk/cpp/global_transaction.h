@@ -43,7 +43,7 @@ class GlobalTransaction {
   // branch belongs to the transaction. Errors: SESSION_HOLDS_BRANCH if the session carries a branch already;
   // BRANCH_ENDED once Prepare, Commit or Rollback was called; the coordinator's (RESOURCE_NOT_FOUND,
   // GLOBAL_ROLLED_BACK, …).
-  absl::StatusOr<Branch*> OpenBranch(absl::string_view resource, MariaDbSession* session);
+  absl::StatusOr<Branch*> OpenBranch(absl::string_view resource, BranchSession* session);
 
   // Prepares this process's branches in parallel, asks for COMMIT, and commits them in parallel.
   //

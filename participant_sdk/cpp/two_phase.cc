@@ -24,7 +24,7 @@ v1::Vote MakeVote(const Branch& branch, v1::VoteKind kind) {
   vote.set_bqual(branch.xid().bqual);
   vote.set_kind(kind);
   if (kind != v1::VOTE_KIND_PREPARED) return vote;
-  *vote.mutable_session() = Branch::Describe(*branch.session());
+  *vote.mutable_session() = branch.session()->Describe();
   vote.set_witnessed(branch.has_witness());
   return vote;
 }

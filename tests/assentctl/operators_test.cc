@@ -72,12 +72,12 @@ class OperatorsTest : public AssentctlTest {
     EXPECT_TRUE(witness.ok()) << witness.status();
     std::unique_ptr<MariaDbSession> session = Connect();
     EXPECT_TRUE(session->Start(xid, "UPDATE t.t SET v = v + 1 WHERE i = 1").xa.ok());
-    EXPECT_TRUE(session->EndAndPrepare(xid, &*witness).ok());
+    EXPECT_TRUE(session->Prepare(xid, &*witness).ok());
     const auto identity = session->Identity();
     EXPECT_TRUE(identity.ok()) << identity.status();
     v1::PreparedRequest votes = VotesOf(xid.gtrid, {xid.bqual});
     v1::Session* reported = votes.mutable_votes(0)->mutable_session();
-    reported->set_server(identity->host_and_port);
+    reported->set_server(identity->name);
     reported->set_connection_id(static_cast<int64_t>(session->connection_id()));
     SetTime(identity->start_time, reported->mutable_server_start_time());
     const auto voted = stubs_->Prepared(votes);
@@ -175,7 +175,7 @@ TEST_F(OperatorsTest, RecoverSaysWhoseEachXidIsAndTouchesNothingWhenItOnlyLooks)
   std::unique_ptr<MariaDbSession> orphan = Connect(), foreign = Connect();
   ASSERT_TRUE(orphan->Start({"test-orphan", "b1"}).xa.ok());
   ASSERT_TRUE(orphan->Query("INSERT INTO t.t VALUES (2, 0)").ok());
-  ASSERT_TRUE(orphan->EndAndPrepare({"test-orphan", "b1"}, nullptr).ok());
+  ASSERT_TRUE(orphan->Prepare({"test-orphan", "b1"}, nullptr).ok());
   ASSERT_TRUE(foreign
                   ->Query("XA START 'other-1','b9',7; INSERT INTO t.t VALUES (3, 0); XA END 'other-1','b9',7;"
                           "XA PREPARE 'other-1','b9',7")

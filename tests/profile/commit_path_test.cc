@@ -15,6 +15,7 @@
 #include "base/address.h"
 #include "gtest/gtest.h"
 #include "participant_sdk/cpp/global_transaction.h"
+#include "resource_manager/mariadb_session.h"
 #include "tests/fixtures/assentd.h"
 #include "tests/fixtures/coordinator_api.h"
 #include "tests/fixtures/private_mariadb.h"

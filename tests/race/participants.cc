@@ -133,7 +133,7 @@ absl::Status RaceParticipants::Vote(const std::vector<Prepared>& branches) {
     vote->set_bqual(branch.xid.bqual);
     vote->set_kind(v1::VOTE_KIND_PREPARED);
     vote->set_witnessed(true);
-    *vote->mutable_session() = Branch::Describe(*branch.session);
+    *vote->mutable_session() = branch.session->Describe();
   }
   return coordinator_.Prepared(request, absl::Now() + kCallPatience).status();
 }

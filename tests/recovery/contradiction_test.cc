@@ -60,7 +60,7 @@ class ContradictionTest : public testing::Test {
     const StartResult started = branch->session->Start(
         branch->xid, absl::StrCat("INSERT INTO app.t VALUES ('", branch->xid.gtrid, "', '", branch->xid.bqual, "')"));
     ASSERT_TRUE(started.xa.ok());
-    ASSERT_TRUE(branch->session->EndAndPrepare(branch->xid, nullptr).ok());
+    ASSERT_TRUE(branch->session->Prepare(branch->xid, nullptr).ok());
   }
 
   std::unique_ptr<RecoveryRig> rig_;
@@ -234,7 +234,7 @@ TEST_F(ContradictionTest, WhatIsDoneToAFinishedTransactionIsInItsHistory) {
   // Somebody prepares its xid a second time.
   const std::unique_ptr<MariaDbSession> second = rig_->Connect(0);
   ASSERT_TRUE(second->Start(xid, "INSERT INTO app.t VALUES ('again', 'b')").xa.ok());
-  ASSERT_TRUE(second->EndAndPrepare(xid, nullptr).ok());
+  ASSERT_TRUE(second->Prepare(xid, nullptr).ok());
   second->Abandon();
   EXPECT_TRUE(RecoveryRig::AwaitTrue([&] { return rig_->Global(xid.gtrid).global().history_size() > before; }));
   const v1::Global global = rig_->Global(xid.gtrid).global();

@@ -15,6 +15,7 @@
 #include "absl/time/clock.h"
 #include "participant_sdk/cpp/client.h"
 #include "participant_sdk/cpp/global_transaction.h"
+#include "resource_manager/mariadb_session.h"
 #include "tests/fixtures/coordinator_api.h"
 #include "tests/recovery/crash_matrix.h"
 

@@ -196,14 +196,14 @@ class ThirdDead {
       const std::unique_ptr<MariaDbSession> session = Connect();
       CHECK(session->Start(xid, absl::StrCat("INSERT INTO app.t VALUES ('", xid.gtrid, "')")).xa.ok());
       const WitnessTable witness = *WitnessTable::OfSchema("");
-      CHECK(session->EndAndPrepare(xid, &witness).ok());
+      CHECK(session->Prepare(xid, &witness).ok());
       v1::PreparedRequest prepared;
       prepared.set_gtrid(xid.gtrid);
       v1::Vote* const vote = prepared.add_votes();
       vote->set_bqual(xid.bqual);
       vote->set_kind(v1::VOTE_KIND_PREPARED);
       vote->set_witnessed(true);
-      *vote->mutable_session() = Branch::Describe(*session);
+      *vote->mutable_session() = session->Describe();
       prepared.set_wait(v1::WAIT_NONE);
       grpc::ClientContext vote_context;
       v1::PreparedResponse voted;

@@ -65,7 +65,7 @@ absl::Status RecoveryRig::Register(int server, const std::function<void(v1::Regi
   return RegisterAt(&api(), server, change);
 }
 
-v1::Session RecoveryRig::Describe(const MariaDbSession& session) { return Branch::Describe(session); }
+v1::Session RecoveryRig::Describe(const MariaDbSession& session) { return session.Describe(); }
 
 absl::Status RecoveryRig::RegisterAt(CoordinatorApi* api, int server,
                                      const std::function<void(v1::RegisterResourceRequest*)>& change) {
@@ -148,7 +148,7 @@ void RecoveryRig::Prepare(RawBranch* branch) {
   CHECK(started.xa.ok() && started.first->ok()) << started.xa.error.message;
   const WitnessTable witness = *WitnessTable::OfSchema("");
   const XaResult prepared =
-      branch->session->EndAndPrepare(branch->xid, options_.witness == v1::WITNESS_DISABLED ? nullptr : &witness);
+      branch->session->Prepare(branch->xid, options_.witness == v1::WITNESS_DISABLED ? nullptr : &witness);
   CHECK(prepared.ok()) << prepared.error.message;
   branch->witnessed = options_.witness != v1::WITNESS_DISABLED;
 }
@@ -162,7 +162,7 @@ absl::Status RecoveryRig::Vote(const std::vector<RawBranch>& branches) {
     vote->set_bqual(branch.xid.bqual);
     vote->set_kind(v1::VOTE_KIND_PREPARED);
     vote->set_witnessed(branch.witnessed);
-    *vote->mutable_session() = Branch::Describe(*branch.session);
+    *vote->mutable_session() = branch.session->Describe();
   }
   return Call(api().coordinator(), &Service::Prepared, request).status();
 }

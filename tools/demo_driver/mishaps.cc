@@ -159,7 +159,7 @@ absl::Status Mishaps::Ghost() {
   vote->set_bqual(xid.bqual);
   vote->set_kind(v1::VOTE_KIND_PREPARED);
   vote->set_witnessed(true);
-  *vote->mutable_session() = Branch::Describe(**pooled);
+  *vote->mutable_session() = (*pooled)->Describe();
   absl::Status status = coordinator.Finalize(finalize, absl::Now() + kPatience).status();
   if (!status.ok()) return status;
   Say(absl::StrCat("      global transaction ", xid.gtrid, ": prepared, voted, COMMIT is decided"));
