@@ -14,6 +14,7 @@
 #include "base/timestamp.h"
 #include "base/xid.h"
 #include "google/protobuf/util/message_differencer.h"
+#include "resource_manager/database_engine.h"
 
 namespace assent {
 namespace {
@@ -93,6 +94,31 @@ absl::Status ValidateAddresses(const v1::Resource& resource) {
         "is this machine's own server for whoever reads it, and the other address is another one: the coordinator and "
         "the participants could talk to different servers; give an address that means the same everywhere");
   }
+  return absl::OkStatus();
+}
+
+// What depends on the engine; fills in defaults.
+absl::Status ValidateForEngine(const DatabaseEngine& engine, v1::Resource* resource) {
+  if (engine.has_databases != !resource->database().empty()) {
+    return Invalid("database", engine.has_databases
+                                   ? absl::StrCat("is required: a resource is one database of a ", engine.name,
+                                                  " server, which finishes a prepared transaction only in the database "
+                                                  "that prepared it")
+                                   : absl::StrCat("must be empty: a resource is a whole ", engine.name, " server"));
+  }
+  if (!v1::Witness_IsValid(resource->witness())) return Invalid("witness", "has an unknown value");
+  if (!engine.leaves_witnesses) {
+    if (resource->witness() == v1::WITNESS_ENABLED || !resource->witness_schema().empty()) {
+      return Invalid(resource->witness() == v1::WITNESS_ENABLED ? "witness" : "witness_schema",
+                     absl::StrCat("must be left out: ", engine.name,
+                                  " tells by itself how a branch ended, and its branches leave no witness"));
+    }
+    resource->set_witness(v1::WITNESS_DISABLED);
+    return absl::OkStatus();
+  }
+  if (resource->witness() == v1::WITNESS_UNSPECIFIED) resource->set_witness(v1::WITNESS_ENABLED);
+  if (resource->witness_schema().empty()) resource->set_witness_schema("assent");
+  if (!IsValidSchema(resource->witness_schema())) return Invalid("witness_schema", "must be 1 to 64 of [A-Za-z0-9_$]");
   return absl::OkStatus();
 }
 
@@ -192,7 +218,8 @@ std::vector<ResourcePtr> ResourceRegistry::List() {
 absl::Status ResourceRegistry::Validate(bool replace, v1::Resource* resource) {
   ClearOutputFields(resource);
   if (!IsValidId(resource->name())) return Invalid("name", "must be 1 to 64 bytes of [A-Za-z0-9._:-]");
-  if (resource->engine() != v1::Resource::ENGINE_MARIADB) return Invalid("engine", "must be ENGINE_MARIADB");
+  const DatabaseEngine* const engine = FindDatabaseEngine(resource->engine());
+  if (engine == nullptr) return Invalid("engine", "must be ENGINE_MARIADB, ENGINE_MYSQL or ENGINE_POSTGRESQL");
   if (resource->user().empty()) return Invalid("user", "is required");
   if (absl::Status status = ValidateAddresses(*resource); !status.ok()) return status;
   if (!resource->password_env().empty() && !resource->password_file().empty()) {
@@ -201,14 +228,12 @@ absl::Status ResourceRegistry::Validate(bool replace, v1::Resource* resource) {
   for (const auto& field : {std::make_pair("user", &resource->user()), std::make_pair("address", &resource->address()),
                             std::make_pair("participant_address", &resource->participant_address()),
                             std::make_pair("password_env", &resource->password_env()),
-                            std::make_pair("password_file", &resource->password_file())}) {
+                            std::make_pair("password_file", &resource->password_file()),
+                            std::make_pair("database", &resource->database())}) {
     if (field.second->size() > kMaxTextBytes) return Invalid(field.first, "is longer than 255 bytes");
     if (field.second->find('\0') != std::string::npos) return Invalid(field.first, "contains a NUL byte");
   }
-  if (resource->witness() == v1::WITNESS_UNSPECIFIED) resource->set_witness(v1::WITNESS_ENABLED);
-  if (!v1::Witness_IsValid(resource->witness())) return Invalid("witness", "has an unknown value");
-  if (resource->witness_schema().empty()) resource->set_witness_schema("assent");
-  if (!IsValidSchema(resource->witness_schema())) return Invalid("witness_schema", "must be 1 to 64 of [A-Za-z0-9_$]");
+  if (absl::Status status = ValidateForEngine(*engine, resource); !status.ok()) return status;
   SetRecoveryDefaults(resource);
   for (const auto& limit : {std::make_tuple("lease", GetDuration(resource->lease()), kMaxLease),
                             std::make_tuple("orphan_age", GetDuration(resource->orphan_age()), kMaxOrphanAge)}) {

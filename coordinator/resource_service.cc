@@ -10,7 +10,7 @@
 #include "coordinator/requests.h"
 #include "coordinator/resource_password.h"
 #include "coordinator/unary_call.h"
-#include "resource_manager/resource_check.h"
+#include "resource_manager/database_engine.h"
 
 namespace assent {
 namespace {

@@ -11,6 +11,7 @@
 #include "base/timestamp.h"
 #include "base/xid.h"
 #include "coordinator/resource_worker.h"
+#include "resource_manager/database_engine.h"
 
 namespace assent {
 namespace {
@@ -52,14 +53,13 @@ absl::optional<int> IndexOf(const GlobalPtr& record, const std::string& bqual) {
   return absl::nullopt;
 }
 
-// XA COMMIT or XA ROLLBACK, as an operator may type it.
-std::string ByHand(bool commit, const OpenBranch& open) {
-  return absl::StrCat("XA ", commit ? "COMMIT " : "ROLLBACK ",
-                      XidSqlLiteral({open.global->gtrid(), open.branch().bqual()}));
+// What finishes it, as an operator may type it.
+std::string ByHand(bool commit, const OpenBranch& open, const v1::Resource& resource) {
+  return FindDatabaseEngine(resource.engine())->finish_sql({open.global->gtrid(), open.branch().bqual()}, commit);
 }
 
 // What an operator is told of a branch whose end was declared, or found to be against the decision, and that is there.
-std::string Contradicted(const OpenBranch& open) {
+std::string Contradicted(const OpenBranch& open, const v1::Resource& resource) {
   const v1::Branch& branch = open.branch();
   const bool commit = open.global->decision() == v1::DECISION_COMMIT;
   const bool as_decided = !IsHeuristic(branch);
@@ -68,7 +68,7 @@ std::string Contradicted(const OpenBranch& open) {
                       ended_committed ? "committed" : "rolled back",
                       ", and its database still has it prepared, with its locks; `assentctl resolve ",
                       open.global->gtrid(), " ", branch.bqual(), " --as ", commit ? "committed" : "rolled-back",
-                      "` lets recovery finish it as decided; or end it there by hand, ", ByHand(!commit, open));
+                      "` lets recovery finish it as decided; or end it there by hand, ", ByHand(!commit, open, resource));
 }
 
 }  // namespace
@@ -156,7 +156,7 @@ bool ResourceWorker::SortForeign(const RecoveredXid& xid, v1::ResourceReport* re
       if (!IsOpen(open.branch())) {
         Contradict(open, absl::StrCat("an operator must look: its record is closed, and its gtrid and bqual are ",
                                       action, "; end it there by hand, ",
-                                      ByHand(open.global->decision() == v1::DECISION_COMMIT, open)));
+                                      ByHand(open.global->decision() == v1::DECISION_COMMIT, open, resource_)));
       }
     }
   }
@@ -186,7 +186,7 @@ absl::Status ResourceWorker::SortRecorded(const OpenBranch& open, std::vector<Op
                                     "', and its record, which is closed, says that it ran on '", branch.resource(), "'",
                                     owner.ok() ? "" : " (which is not registered)",
                                     ": if its participant was connected to the wrong server, end it there by hand, ",
-                                    ByHand(open.global->decision() == v1::DECISION_COMMIT, open)));
+                                    ByHand(open.global->decision() == v1::DECISION_COMMIT, open, resource_)));
     }
   } else if (open.global->decision() == v1::DECISION_UNSPECIFIED) {
     report_action("undecided: left to its participants, or to the deadline");
@@ -225,7 +225,7 @@ absl::Status ResourceWorker::LookAtContradicted(const OpenBranch& open, v1::Reso
   // Finished meanwhile, or not there after all.
   if (ProvenCommitted(evidence.outcome())) return absl::OkStatus();
   Store(open, evidence);
-  Contradict(open, Contradicted(open));
+  Contradict(open, Contradicted(open, resource_));
   return absl::OkStatus();
 }
 

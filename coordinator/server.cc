@@ -30,8 +30,7 @@
 #include "coordinator/retention.h"
 #include "coordinator/unary_call.h"
 #include "grpc/health/v1/health.pb.h"
-#include "resource_manager/mariadb_recovery.h"
-#include "resource_manager/resource_check.h"
+#include "resource_manager/database_engine.h"
 
 namespace assent {
 namespace {
@@ -204,7 +203,7 @@ class CoordinatorServer::Impl {
       if (!password.ok()) return password.status();
       const absl::StatusOr<ConnectOptions> connect = ConnectOptionsOf(resource, *password);
       if (!connect.ok()) return connect.status();
-      return MariaDbRecovery::Connect(*connect, kRecoveryConnections);
+      return FindDatabaseEngine(resource.engine())->recover(*connect, kRecoveryConnections);
     };
     return recovery;
   }

@@ -19,9 +19,7 @@
 #include "assent/v1/coordinator_service.pb.h"
 #include "assent/v1/global.pb.h"
 #include "base/xid.h"
-#include "resource_manager/claim.h"
-#include "resource_manager/ghost_count.h"
-#include "resource_manager/mariadb_session.h"
+#include "resource_manager/branch_session.h"
 #include "resource_manager/witness_table.h"
 
 namespace assent {
@@ -59,6 +57,23 @@ struct BranchFinding {
   bool lacks_privilege = false;
 };
 
+// Which coordinator's store keeps the decisions about a cluster's branches on a server; see claim.h.
+struct Claim {
+  std::string store_id;  // At most 64 bytes.
+  int64_t epoch = 0;
+
+  bool operator==(const Claim& other) const { return store_id == other.store_id && epoch == other.epoch; }
+};
+
+// Prepared transactions that the server has lost sight of (ghosts).
+struct GhostCount {
+  // At least this many without a session, whoever's (what was prepared and wrote nothing hides one each).
+  int detached = 0;
+  // True if there is none at all, not even one that a living session still has. False: perhaps; what comes and goes
+  // meanwhile cannot be told apart.
+  bool surely_none = false;
+};
+
 // Thread-compatible: one thread at a time. All calls block, each for a bounded time. A call that loses its connection
 // answers DATABASE_UNREACHABLE; the object is then of no more use.
 class BranchRecovery {
@@ -79,7 +94,7 @@ class BranchRecovery {
   virtual absl::StatusOr<std::vector<BranchFinding>> Finish(absl::Span<const BranchTask> tasks) = 0;
   static constexpr size_t kMaxTasks = 1000;
 
-  // See ghost_count.h.
+  // nullopt: it cannot be seen (the account may not look, or the server has more transactions than it shows).
   virtual absl::StatusOr<absl::optional<GhostCount>> CountGhosts() = 0;
   // The witnesses whose gtrid has this prefix and whose transactions are open, all that are not in `except`: branches
   // that are about to prepare, are prepared, or were and are not listed any more (ghosts).

@@ -17,16 +17,10 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/optional.h"
+#include "resource_manager/branch_recovery.h"
 #include "resource_manager/mariadb_session.h"
 
 namespace assent {
-
-struct Claim {
-  std::string store_id;  // At most 64 bytes.
-  int64_t epoch = 0;
-
-  bool operator==(const Claim& other) const { return store_id == other.store_id && epoch == other.epoch; }
-};
 
 // Makes the table if it is missing; errors as of BringUpToDate in table_migration.h.
 absl::Status InstallClaims(MariaDbSession* session);

@@ -4,17 +4,10 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/optional.h"
+#include "resource_manager/branch_recovery.h"
 #include "resource_manager/mariadb_session.h"
 
 namespace assent {
-
-struct GhostCount {
-  // At least this many without a session, whoever's (what was prepared and wrote nothing hides one each).
-  int detached = 0;
-  // True if there is none at all, not even one that a living session still has. False: perhaps; what comes and goes
-  // meanwhile cannot be told apart.
-  bool surely_none = false;
-};
 
 // nullopt: it cannot be seen (the account may not look, or the server has more transactions than it shows). Blocks.
 absl::StatusOr<absl::optional<GhostCount>> CountGhosts(MariaDbSession* session);

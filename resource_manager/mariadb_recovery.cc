@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/errors.h"
 #include "base/fault_point.h"
+#include "resource_manager/claim.h"
 #include "resource_manager/ghost_count.h"
 #include "resource_manager/lock_waits.h"
 #include "resource_manager/table_migration.h"
@@ -16,26 +17,6 @@ namespace {
 constexpr int kErNoSuchThread = 1094;
 constexpr int kErKillDenied = 1095;
 constexpr int kErSpecificAccessDenied = 1227;
-
-VerbResult VerbResultOf(XaOutcome outcome) {
-  switch (outcome) {
-    case XaOutcome::kOk: return VerbResult::kOk;
-    case XaOutcome::kUnknownXid: return VerbResult::kUnknownXid;
-    case XaOutcome::kRolledBack: return VerbResult::kRolledBack;
-    case XaOutcome::kRetryLater: return VerbResult::kRetryLater;
-    default: return VerbResult::kOtherError;
-  }
-}
-
-std::vector<BranchCase*> WithAct(const std::vector<BranchCase*>& cases, std::initializer_list<Act> acts) {
-  std::vector<BranchCase*> found;
-  for (BranchCase* branch : cases) {
-    for (const Act act : acts) {
-      if (branch->verdict.act == act) found.push_back(branch);
-    }
-  }
-  return found;
-}
 
 }  // namespace
 
@@ -58,44 +39,8 @@ absl::StatusOr<std::unique_ptr<BranchRecovery>> MariaDbRecovery::Connect(const C
 
 absl::StatusOr<std::vector<RecoveredXid>> MariaDbRecovery::ListPrepared() { return control_->Recover(); }
 
-absl::StatusOr<std::vector<BranchFinding>> MariaDbRecovery::Examine(absl::Span<const BranchTask> tasks) {
-  return Work(tasks, /*may_act=*/false);
-}
-
-absl::StatusOr<std::vector<BranchFinding>> MariaDbRecovery::Finish(absl::Span<const BranchTask> tasks) {
-  return Work(tasks, /*may_act=*/true);
-}
-
-absl::StatusOr<std::vector<BranchFinding>> MariaDbRecovery::Work(absl::Span<const BranchTask> tasks, bool may_act) {
-  if (tasks.size() > kMaxTasks) {
-    return MakeError(Reason::INVALID_FIELD, absl::StrCat("at most ", kMaxTasks, " branches at once"),
-                     {{"field", "tasks"}});
-  }
-  std::vector<BranchCase> cases;
-  cases.reserve(tasks.size());
-  std::vector<BranchCase*> open;
-  for (const BranchTask& task : tasks) {
-    cases.push_back(OpenCase(task, identity_));
-    open.push_back(&cases.back());
-  }
-  // Ends, because no verdict orders an act twice.
-  while (!open.empty()) {
-    const absl::Status looked = LookAt(control_.get(), identity_, may_act, open);
-    if (!looked.ok()) return looked;
-    std::vector<BranchCase*> ordered;
-    for (BranchCase* branch : open) {
-      branch->verdict = Judge(branch->facts);
-      if (branch->verdict.act != Act::kNothing) ordered.push_back(branch);
-    }
-    if (!may_act) break;
-    ASSENT_FAULT_POINT(kRecoveryLooked);
-    const absl::Status acted = ActOn(ordered);
-    if (!acted.ok()) return acted;
-    open = std::move(ordered);
-  }
-  std::vector<BranchFinding> findings;
-  for (const BranchCase& branch : cases) findings.push_back(FindingOf(branch, identity_));
-  return findings;
+absl::Status MariaDbRecovery::LookAtAll(bool may_act, absl::Span<BranchCase* const> cases) {
+  return LookAt(control_.get(), identity_, may_act, cases);
 }
 
 absl::Status MariaDbRecovery::ActOn(const std::vector<BranchCase*>& cases) {

@@ -1,8 +1,7 @@
 // MariaDbRecovery: finishes detached branches on a MariaDB server, and proves how they ended.
 //
-// One round of recovery: look (sessions, detach barrier, XA RECOVER, witnesses), judge (branch_judge.h: the rules), act
-// (KILL, XA COMMIT and ROLLBACK over several connections at once), and look again, until there is nothing left to do.
-// What is slow, the barrier above all, happens once per batch of branches and not once per branch.
+// Its rounds (recovery_rounds.h): look (sessions, detach barrier, XA RECOVER, witnesses), and act (KILL, XA COMMIT and
+// ROLLBACK over several connections at once). What is slow, the barrier above all, happens once per batch of branches and not once per branch.
 #ifndef ASSENT_RESOURCE_MANAGER_MARIADB_RECOVERY_H_
 #define ASSENT_RESOURCE_MANAGER_MARIADB_RECOVERY_H_
 
@@ -15,11 +14,12 @@
 #include "resource_manager/branch_recovery.h"
 #include "resource_manager/ghost_repair.h"
 #include "resource_manager/mariadb_session.h"
+#include "resource_manager/recovery_rounds.h"
 #include "resource_manager/worker_pool.h"
 
 namespace assent {
 
-class MariaDbRecovery : public BranchRecovery {
+class MariaDbRecovery : public RecoveryRounds {
  public:
   static constexpr int kDefaultConnections = 8;
 
@@ -32,8 +32,6 @@ class MariaDbRecovery : public BranchRecovery {
 
   const ServerIdentity& identity() const override { return identity_; }
   absl::StatusOr<std::vector<RecoveredXid>> ListPrepared() override;
-  absl::StatusOr<std::vector<BranchFinding>> Examine(absl::Span<const BranchTask> tasks) override;
-  absl::StatusOr<std::vector<BranchFinding>> Finish(absl::Span<const BranchTask> tasks) override;
   absl::StatusOr<absl::optional<GhostCount>> CountGhosts() override;
   absl::StatusOr<std::vector<Xid>> ListOpenWitnesses(const WitnessTable& witness, absl::string_view gtrid_prefix,
                                                      const std::set<Xid>& except) override;
@@ -51,10 +49,9 @@ class MariaDbRecovery : public BranchRecovery {
   MariaDbRecovery(const ConnectOptions& options, int connections, std::unique_ptr<MariaDbSession> control,
                   ServerIdentity identity);
 
-  // Looks, judges and acts until there is nothing left to do, or, if not `may_act`, once.
-  absl::StatusOr<std::vector<BranchFinding>> Work(absl::Span<const BranchTask> tasks, bool may_act);
-  // The acts that the verdicts order, each over all cases that have it.
-  absl::Status ActOn(const std::vector<BranchCase*>& cases);
+  absl::Status LookAtAll(bool may_act, absl::Span<BranchCase* const> cases) override;
+  absl::Status ActOn(const std::vector<BranchCase*>& cases) override;
+  // Each over all cases that have the act.
   absl::Status Kill(const std::vector<BranchCase*>& cases);
   absl::Status Probe(const std::vector<BranchCase*>& cases);
   absl::Status FinishPrepared(const std::vector<BranchCase*>& cases);

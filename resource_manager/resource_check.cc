@@ -10,18 +10,15 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
-#include "base/address.h"
 #include "base/errors.h"
 #include "base/timestamp.h"
+#include "resource_manager/finding.h"
 #include "resource_manager/table_migration.h"
 #include "resource_manager/witness.h"
 
 namespace assent {
 namespace {
 
-constexpr absl::Duration kConnectTimeout = absl::Seconds(5);
-constexpr absl::Duration kReadTimeout = absl::Seconds(15);
-constexpr absl::Duration kLockWaitTimeout = absl::Seconds(5);
 constexpr int kOldestMajor = 10;
 constexpr int kOldestMinor = 5;
 // From this one on SUPER does not stand for CONNECTION ADMIN any more.
@@ -29,48 +26,8 @@ constexpr int kMajorOfNarrowSuper = 11;
 constexpr absl::Duration kLongDetached = absl::Minutes(10);
 constexpr int64_t kLongLockWaitSeconds = 3600;
 constexpr int kFullPercent = 80;
-constexpr absl::Duration kClockTolerance = absl::Seconds(2);
 constexpr absl::Duration kDefaultLease = absl::Seconds(30);
 constexpr size_t kNamedTables = kMaxPlainTables - 1;  // One more tells that there are more.
-
-v1::Finding MakeFinding(absl::string_view check, v1::Finding::Severity severity, absl::string_view detail,
-                        absl::string_view remedy = {}) {
-  v1::Finding finding;
-  finding.set_check(std::string(check));
-  finding.set_severity(severity);
-  finding.set_detail(std::string(detail));
-  finding.set_remedy(std::string(remedy));
-  return finding;
-}
-
-v1::Finding Ok(absl::string_view check, absl::string_view detail) {
-  return MakeFinding(check, v1::Finding::SEVERITY_OK, detail);
-}
-v1::Finding Warning(absl::string_view check, absl::string_view detail, absl::string_view remedy) {
-  return MakeFinding(check, v1::Finding::SEVERITY_WARNING, detail, remedy);
-}
-v1::Finding Error(absl::string_view check, absl::string_view detail, absl::string_view remedy) {
-  return MakeFinding(check, v1::Finding::SEVERITY_ERROR, detail, remedy);
-}
-
-// What is wrong about one thing, and what to do about each part of it.
-class Risks {
- public:
-  explicit Risks(absl::string_view check) : check_(check) {}
-  void Add(absl::string_view detail, absl::string_view remedy) {
-    absl::StrAppend(&detail_, detail_.empty() ? "" : "; ", detail);
-    absl::StrAppend(&remedy_, remedy_.empty() ? "" : " ", remedy);
-  }
-  // A warning of all of them, or `ok` if there are none.
-  v1::Finding Judge(absl::string_view ok) const {
-    return detail_.empty() ? Ok(check_, ok) : Warning(check_, detail_, remedy_);
-  }
-
- private:
-  const std::string check_;
-  std::string detail_;
-  std::string remedy_;
-};
 
 bool IsOff(absl::string_view value) { return value.empty() || value == "OFF" || value == "0"; }
 
@@ -100,8 +57,8 @@ bool MayKill(const ServerFacts& facts) {
 // The finding of an error, with the GRANT that helps if one does, or `remedy`.
 v1::Finding Unfit(const absl::Status& status, absl::string_view remedy) {
   const std::string grant = MetadataOf(status)["grant"];
-  if (grant.empty()) return Error("witness", status.message(), remedy);
-  return Error("witness", absl::StripSuffix(status.message(), absl::StrCat(": ", grant)),
+  if (grant.empty()) return ErrorFinding("witness", status.message(), remedy);
+  return ErrorFinding("witness", absl::StripSuffix(status.message(), absl::StrCat(": ", grant)),
                absl::StrCat("Run as an administrator: ", grant, ";"));
 }
 
@@ -127,23 +84,23 @@ v1::Finding CheckWitness(MariaDbSession* session, const v1::Resource& resource,
     return finding;
   }
   if (resource.witness() == v1::WITNESS_DISABLED) {
-    return Warning(kCheck, "branches leave no witness (witness is DISABLED)",
+    return WarningFinding(kCheck, "branches leave no witness (witness is DISABLED)",
                    "Enable the witness, or accept that a branch whose session is lost while it commits stays in doubt "
                    "until an operator looks.");
   }
   const absl::StatusOr<WitnessTable> table = WitnessTable::OfSchema(resource.witness_schema());
-  if (!table.ok()) return Error(kCheck, table.status().message(), "Correct witness_schema.");
+  if (!table.ok()) return ErrorFinding(kCheck, table.status().message(), "Correct witness_schema.");
   if (const absl::Status status = assent::CheckWitness(session, *table); !status.ok()) {
     return Unfit(status, absl::StrCat("If it is the right server, `assentctl resources register ", resource.name(),
                                       " … --replace` makes what is missing."));
   }
-  return Ok(kCheck, absl::StrCat("the table ", table->name(), " is there, version ", kWitnessVersion,
+  return OkFinding(kCheck, absl::StrCat("the table ", table->name(), " is there, version ", kWitnessVersion,
                                  "; the accounts that run branches need INSERT on it"));
 }
 
 v1::Finding CheckRecover(MariaDbSession* session, const ServerFacts& facts, const v1::Resource& resource) {
   const auto xids = session->Recover();
-  if (!xids.ok()) return Error("xa_recover", xids.status().message(), "Give the account what XA RECOVER needs.");
+  if (!xids.ok()) return ErrorFinding("xa_recover", xids.status().message(), "Give the account what XA RECOVER needs.");
   return JudgePrepared(facts, resource, xids->size());
 }
 
@@ -153,59 +110,59 @@ v1::Finding JudgeServer(const ServerFacts& facts) {
   constexpr absl::string_view kCheck = "server";
   const std::string version = facts.Variable("version");
   if (!absl::StrContains(version, "MariaDB")) {
-    return Error(kCheck, absl::StrCat("version ", version, " is not MariaDB (it may be MySQL)"),
+    return ErrorFinding(kCheck, absl::StrCat("version ", version, " is not MariaDB (it may be MySQL)"),
                  "Use MariaDB 10.5 or later; MySQL is not supported yet.");
   }
   int major = 0;
   int minor = 0;
   if (!ParseVersion(facts, &major, &minor)) {
-    return Error(kCheck, absl::StrCat("version ", version, " cannot be read"), "Use MariaDB 10.5 or later.");
+    return ErrorFinding(kCheck, absl::StrCat("version ", version, " cannot be read"), "Use MariaDB 10.5 or later.");
   }
   if (major < kOldestMajor || (major == kOldestMajor && minor < kOldestMinor)) {
-    return Error(kCheck, absl::StrCat("version ", version, " rolls prepared branches back when their session ends"),
+    return ErrorFinding(kCheck, absl::StrCat("version ", version, " rolls prepared branches back when their session ends"),
                  "Upgrade to MariaDB 10.5 or later.");
   }
-  return Ok(kCheck, version);
+  return OkFinding(kCheck, version);
 }
 
 v1::Finding JudgeGalera(const ServerFacts& facts) {
   constexpr absl::string_view kCheck = "galera";
   if (!IsOff(facts.Variable("wsrep_on"))) {
-    return Error(kCheck, "wsrep_on is ON: this server is a Galera node, and Galera refuses XA",
+    return ErrorFinding(kCheck, "wsrep_on is ON: this server is a Galera node, and Galera refuses XA",
                  "Register a server that is not part of a Galera cluster.");
   }
-  return Ok(kCheck, "not a Galera node");
+  return OkFinding(kCheck, "not a Galera node");
 }
 
 v1::Finding JudgeEngine(const ServerFacts& facts) {
   constexpr absl::string_view kCheck = "engine";
   if (const int64_t recovery = facts.Number("innodb_force_recovery"); recovery > 0) {
-    return Error(kCheck,
+    return ErrorFinding(kCheck,
                  absl::StrCat("innodb_force_recovery is ", recovery,
                               ": InnoDB runs to rescue data, not to commit or roll back branches"),
                  "Rescue the data, remove innodb_force_recovery from the configuration and restart the server.");
   }
-  if (facts.innodb_support == "DEFAULT") return Ok(kCheck, "InnoDB is the default engine");
+  if (facts.innodb_support == "DEFAULT") return OkFinding(kCheck, "InnoDB is the default engine");
   if (facts.innodb_support == "YES") {
-    return Warning(kCheck,
+    return WarningFinding(kCheck,
                    "InnoDB is there but not the default engine: a table made without ENGINE=InnoDB may be of an "
                    "engine whose writes no rollback undoes",
                    "SET GLOBAL default_storage_engine = InnoDB; (and in the configuration), and make the tables of "
                    "branches with ENGINE=InnoDB.");
   }
-  return Error(kCheck, "the server has no InnoDB", "Enable InnoDB: no other engine can prepare a branch.");
+  return ErrorFinding(kCheck, "the server has no InnoDB", "Enable InnoDB: no other engine can prepare a branch.");
 }
 
 v1::Finding JudgePrepared(const ServerFacts& facts, const v1::Resource& resource, size_t prepared) {
   constexpr absl::string_view kCheck = "xa_recover";
   const std::string listed = absl::StrCat("XA RECOVER lists ", prepared, " prepared branches, whoever's");
-  if (!facts.detached) return Ok(kCheck, absl::StrCat(listed, "; since when is not known (that needs PROCESS)"));
-  if (facts.detached->count == 0) return Ok(kCheck, listed);
+  if (!facts.detached) return OkFinding(kCheck, absl::StrCat(listed, "; since when is not known (that needs PROCESS)"));
+  if (facts.detached->count == 0) return OkFinding(kCheck, listed);
   const std::string detached =
       absl::StrCat(listed, "; no session runs ", facts.detached->count,
                    " of the engine's transactions, the oldest for ", absl::FormatDuration(facts.detached->oldest));
-  if (facts.detached->oldest < kLongDetached) return Ok(kCheck, detached);
-  return Warning(
+  if (facts.detached->oldest < kLongDetached) return OkFinding(kCheck, detached);
+  return WarningFinding(
       kCheck, absl::StrCat(detached, ": their locks stay until somebody finishes them"),
       absl::StrCat("assentctl recover --resource ", resource.name(),
                    " --dry-run  # whose they are. Those of others are for their owners to finish: XA RECOVER "
@@ -215,7 +172,7 @@ v1::Finding JudgePrepared(const ServerFacts& facts, const v1::Resource& resource
 v1::Finding JudgePrivileges(const ServerFacts& facts, const v1::Resource& resource) {
   constexpr absl::string_view kCheck = "privileges";
   if (!facts.privileges) {
-    return Warning(kCheck, "the server does not say what the account may do",
+    return WarningFinding(kCheck, "the server does not say what the account may do",
                    absl::StrCat("SHOW GRANTS FOR ", facts.account, ";"));
   }
   std::vector<std::string> missing;
@@ -232,8 +189,8 @@ v1::Finding JudgePrivileges(const ServerFacts& facts, const v1::Resource& resour
         "the account does not see other accounts' sessions and the engine's transactions: taking branches over is "
         "slower, and ghosts and who waits for locks are not seen");
   }
-  if (missing.empty()) return Ok(kCheck, "all that taking branches over needs");
-  return Warning(
+  if (missing.empty()) return OkFinding(kCheck, "all that taking branches over needs");
+  return WarningFinding(
       kCheck, absl::StrJoin(details, "; "),
       absl::StrCat("Run as an administrator: GRANT ", absl::StrJoin(missing, ", "), " ON *.* TO ", facts.account, ";"));
 }
@@ -255,7 +212,7 @@ v1::Finding JudgeDurability(const ServerFacts& facts) {
 
 v1::Finding JudgeBinlog(const ServerFacts& facts) {
   Risks risks("binlog");
-  if (facts.Variable("log_bin") != "ON") return Ok("binlog", "the binary log is off");
+  if (facts.Variable("log_bin") != "ON") return OkFinding("binlog", "the binary log is off");
   for (const auto& filter : {std::make_pair("binlog_do_db", &facts.binlog_do_db),
                              std::make_pair("binlog_ignore_db", &facts.binlog_ignore_db)}) {
     if (!filter.second->value_or("").empty()) {
@@ -315,8 +272,8 @@ v1::Finding JudgeReplication(const ServerFacts& facts) {
 v1::Finding JudgeReadOnly(const ServerFacts& facts) {
   constexpr absl::string_view kCheck = "read_only";
   const std::string value = facts.Variable("read_only");
-  if (IsOff(value)) return Ok(kCheck, "not read-only");
-  return Warning(
+  if (IsOff(value)) return OkFinding(kCheck, "not read-only");
+  return WarningFinding(
       kCheck,
       absl::StrCat("read_only is ", value,
                    ": ordinary accounts can neither write nor commit or roll back what is prepared (1290), so "
@@ -328,8 +285,8 @@ v1::Finding JudgeLockWait(const ServerFacts& facts) {
   constexpr absl::string_view kCheck = "lock_wait";
   const int64_t seconds = facts.Number("lock_wait_timeout");
   const std::string detail = absl::StrCat("lock_wait_timeout is ", absl::FormatDuration(absl::Seconds(seconds)));
-  if (seconds <= kLongLockWaitSeconds) return Ok(kCheck, detail);
-  return Warning(
+  if (seconds <= kLongLockWaitSeconds) return OkFinding(kCheck, detail);
+  return WarningFinding(
       kCheck,
       absl::StrCat(detail,
                    ": XA PREPARE and COMMIT can hang that long behind a backup or FLUSH TABLES WITH READ LOCK "
@@ -366,66 +323,44 @@ v1::Finding JudgeConnections(const ServerFacts& facts) {
         &detail, "; thread_handling is ", handling,
         ": sessions that wait for locks take threads of the pool, and extra_port is the way past a full one");
   }
-  if (facts.threads_connected * 100 < max * kFullPercent) return Ok(kCheck, detail);
-  return Warning(
+  if (facts.threads_connected * 100 < max * kFullPercent) return OkFinding(kCheck, detail);
+  return WarningFinding(
       kCheck, absl::StrCat(detail, ": without a free one the coordinator can finish no branch whose session is gone"),
       absl::StrCat("SET GLOBAL max_connections = ", 2 * max, "; (and in the configuration)."));
 }
 
-v1::Finding JudgeClock(const ServerFacts& facts) {
-  constexpr absl::string_view kCheck = "clock";
-  const absl::Duration off = absl::AbsDuration(facts.clock_offset);
-  if (off - facts.clock_error <= kClockTolerance) return Ok(kCheck, "the server's clock shows the coordinator's time");
-  return Warning(kCheck,
-                 absl::StrCat("the server's clock is ", absl::FormatDuration(absl::Trunc(off, absl::Milliseconds(1))),
-                              facts.clock_offset > absl::ZeroDuration() ? " ahead of" : " behind",
-                              " the coordinator's: times in evidence do not fit together, and a new life of the server "
-                              "is harder to tell from the last one"),
-                 "timedatectl set-ntp true  # on both machines.");
-}
+v1::Finding JudgeClock(const ServerFacts& facts) { return ClockFinding(facts.clock_offset, facts.clock_error); }
 
 v1::Finding JudgeTables(const ServerFacts& facts) {
   constexpr absl::string_view kCheck = "tables";
-  if (!facts.plain_tables) return Ok(kCheck, "the tables could not be looked through in time");
-  if (facts.plain_tables->empty()) return Ok(kCheck, "all tables that the account sees can be rolled back");
+  if (!facts.plain_tables) return OkFinding(kCheck, "the tables could not be looked through in time");
+  if (facts.plain_tables->empty()) return OkFinding(kCheck, "all tables that the account sees can be rolled back");
   const std::vector<std::string>& tables = *facts.plain_tables;
   const auto end = tables.begin() + static_cast<std::ptrdiff_t>(std::min(tables.size(), kNamedTables));
-  return Warning(kCheck,
+  return WarningFinding(kCheck,
                  absl::StrCat("no rollback undoes what branches write to ", absl::StrJoin(tables.begin(), end, ", "),
                               end == tables.end() ? "" : " and others"),
                  "ALTER TABLE … ENGINE=InnoDB; for those that branches write to.");
 }
 
-absl::StatusOr<ConnectOptions> ConnectOptionsOf(const v1::Resource& resource, absl::string_view password) {
-  absl::StatusOr<Address> address = ParseAddress(resource.address());
-  if (!address.ok()) return address.status();
-  ConnectOptions options;
-  options.address = *std::move(address);
-  options.user = resource.user();
-  options.password = std::string(password);
-  options.connect_timeout = kConnectTimeout;
-  options.read_timeout = kReadTimeout;
-  options.lock_wait_timeout = kLockWaitTimeout;
-  return options;
-}
-
-std::vector<v1::Finding> CheckResource(const v1::Resource& resource, absl::string_view password,
-                                       const std::function<absl::Status()>& install) {
+std::vector<v1::Finding> CheckMariaDb(const v1::Resource& resource, const ConnectOptions& options,
+                                      const std::function<absl::Status()>& install) {
   constexpr absl::string_view kReachable = "reachable";
-  const absl::StatusOr<ConnectOptions> options = ConnectOptionsOf(resource, password);
-  if (!options.ok()) return {Error(kReachable, options.status().message(), "Correct the address.")};
-  const auto session = MariaDbSession::ConnectForCoordinator(*options);
+  const auto session = MariaDbSession::ConnectForCoordinator(options);
   if (!session.ok()) {
-    return {Error(kReachable, session.status().message(),
+    return {ErrorFinding(kReachable, session.status().message(),
                   "Check that the server runs and listens on this address, and the account and its password.")};
   }
   const absl::StatusOr<ServerFacts> facts = ReadServerFacts(session->get());
-  if (!facts.ok()) return {Error(kReachable, facts.status().message(), "Check the server's log.")};
+  if (!facts.ok()) return {ErrorFinding(kReachable, facts.status().message(), "Check the server's log.")};
   std::vector<v1::Finding> findings = {
-      Ok(kReachable, absl::StrCat("connected to ", resource.address(), " as ", resource.user())), JudgeServer(*facts),
+      OkFinding(kReachable, absl::StrCat("connected to ", resource.address(), " as ", resource.user())), JudgeServer(*facts),
       JudgeGalera(*facts), JudgeEngine(*facts)};
   // Nothing is made on a server that is of no use.
-  if (IsUnfit(findings)) return findings;
+  const bool unfit = std::any_of(findings.begin(), findings.end(), [](const v1::Finding& finding) {
+    return finding.severity() == v1::Finding::SEVERITY_ERROR;
+  });
+  if (unfit) return findings;
   findings.push_back(CheckWitness(session->get(), resource, install));
   findings.push_back(CheckRecover(session->get(), *facts, resource));
   findings.push_back(JudgePrivileges(*facts, resource));
@@ -439,15 +374,6 @@ std::vector<v1::Finding> CheckResource(const v1::Resource& resource, absl::strin
   findings.push_back(JudgeClock(*facts));
   findings.push_back(JudgeTables(*facts));
   return findings;
-}
-
-bool IsUnfit(const std::vector<v1::Finding>& findings) {
-  return std::any_of(findings.begin(), findings.end(),
-                     [](const v1::Finding& finding) { return finding.severity() == v1::Finding::SEVERITY_ERROR; });
-}
-
-bool IsUnreachable(const std::vector<v1::Finding>& findings) {
-  return !findings.empty() && findings[0].severity() == v1::Finding::SEVERITY_ERROR;
 }
 
 }  // namespace assent

@@ -1,4 +1,4 @@
-// Is a database server fit to run branches? Everything that Assent needs of it, looked at once and in words.
+// Is a MariaDB or MySQL server fit to run branches? Everything that Assent needs of it, looked at once and in words.
 #ifndef ASSENT_RESOURCE_MANAGER_RESOURCE_CHECK_H_
 #define ASSENT_RESOURCE_MANAGER_RESOURCE_CHECK_H_
 
@@ -13,10 +13,6 @@
 #include "resource_manager/server_facts.h"
 
 namespace assent {
-
-// How to connect to a resource, with short timeouts: nothing here should take long. INVALID_RESOURCE for an address
-// that cannot be read.
-absl::StatusOr<ConnectOptions> ConnectOptionsOf(const v1::Resource& resource, absl::string_view password);
 
 // Connects and looks. The findings, always in this order:
 //
@@ -37,19 +33,10 @@ absl::StatusOr<ConnectOptions> ConnectOptionsOf(const v1::Resource& resource, ab
 //   clock          it shows our time
 //   tables         nothing that no rollback undoes
 //
-// They end after `reachable`, or after `engine`, if one of the findings up to there is an ERROR. Only what makes the
-// resource unfit is an ERROR; a risk is a WARNING. Each that is not OK has a remedy to paste. Blocks for the connect
-// timeout at most if nobody answers. The password is in no finding.
-//
-// Changes nothing on the server; `install`, if given, does: it is called before `witness` is looked at, if nothing up
-// to there is an ERROR, and its error is the finding.
-std::vector<v1::Finding> CheckResource(const v1::Resource& resource, absl::string_view password,
-                                       const std::function<absl::Status()>& install = nullptr);
-
-// True if one of the findings is an ERROR.
-bool IsUnfit(const std::vector<v1::Finding>& findings);
-// True if the resource could not be connected to.
-bool IsUnreachable(const std::vector<v1::Finding>& findings);
+// They end after `reachable`, or after `engine`, if one of the findings up to there is an ERROR. Severities, remedies and
+// `install` as of CheckResource (database_engine.h).
+std::vector<v1::Finding> CheckMariaDb(const v1::Resource& resource, const ConnectOptions& options,
+                                      const std::function<absl::Status()>& install);
 
 // The findings that follow from facts alone.
 v1::Finding JudgeServer(const ServerFacts& facts);

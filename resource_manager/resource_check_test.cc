@@ -12,6 +12,7 @@
 #include "base/errors.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "resource_manager/database_engine.h"
 #include "resource_manager/test_server.h"
 #include "resource_manager/witness.h"
 

@@ -9,7 +9,7 @@
 #include "coordinator/resource_password.h"
 #include "coordinator/server.h"
 #include "resource_manager/mariadb_recovery.h"
-#include "resource_manager/resource_check.h"
+#include "resource_manager/database_engine.h"
 #include "store/sqlite_store.h"
 #include "tests/fixtures/process.h"
 #include "tests/fixtures/temp_dir.h"

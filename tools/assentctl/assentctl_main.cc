@@ -27,6 +27,7 @@
 #include "tools/assentctl/session.h"
 #include "tools/assentctl/store_verbs.h"
 #include "tools/assentctl/text.h"
+#include "tools/assentctl/words.h"
 
 namespace assent {
 namespace {
@@ -47,6 +48,7 @@ struct Command {
   absl::Duration interval = absl::Seconds(1);
   int rounds = 0;
   Registration registration;
+  std::string engine = "mariadb";
   bool witness = true;
   bool kill_after_lease = true;
   absl::Duration lease = absl::Seconds(30);       // As the coordinator takes them…
@@ -191,9 +193,13 @@ std::map<std::string, CLI::Option*> DeclareResourceFields(CLI::App* reg, Command
                                 ->check(Utf8())
                                 ->excludes(env)
                                 ->type_name("PATH");
-  static std::string engine = "mariadb";
+  static std::string& engine = command->engine;
   fields["engine"] =
-      reg->add_option("--engine", engine, "what it is")->check(CLI::IsMember({"mariadb"}))->capture_default_str();
+      reg->add_option("--engine", engine, "what it is")->check(CLI::IsMember(EngineWords()))->capture_default_str();
+  fields["database"] = reg->add_option("--database", *resource->mutable_database(),
+                                       "PostgreSQL: the database that branches run in; required there")
+                           ->check(Utf8())
+                           ->type_name("NAME");
   fields["witness"] = reg->add_flag("--witness,!--no-witness", command->witness,
                                     "whether branches leave a witness row [they do]; without, a branch whose session "
                                     "was lost stays in doubt until an "
@@ -221,7 +227,8 @@ std::map<std::string, CLI::Option*> DeclareResourceFields(CLI::App* reg, Command
 
 void DeclareRegister(CLI::App* resources, Command* command) {
   CLI::App* reg = resources->add_subcommand(
-      "register", "Registers a database server, checks it and installs its witness table; prints what was found");
+      "register", "Registers a database server (PostgreSQL: a database), checks it and makes what Assent keeps there; prints what was "
+      "found");
   AddId(reg, "name", command->registration.request.mutable_resource()->mutable_name(), true);
   const std::map<std::string, CLI::Option*> fields = DeclareResourceFields(reg, command);
   static bool replace = false, allow_unreachable = false, accept_server = false, take_over = false;
@@ -238,6 +245,8 @@ void DeclareRegister(CLI::App* resources, Command* command) {
               R"(  assentctl resources register orders --address db1:3306 --user assent --password-env ORDERS_PASSWORD
   assentctl resources register orders --address 10.0.0.7:3306 --participant-address db1.shop.example:3306 \\
       --user assent --password-file /etc/assent/orders --lease 10s
+  assentctl resources register stock --engine postgresql --address db3:5432 --database stock \\
+      --user assent --password-file /etc/assent/stock
   assentctl resources register orders --replace --lease 1m         all else stays as it is
 )");
   reg->callback([command, fields] {
@@ -250,7 +259,7 @@ void DeclareRegister(CLI::App* resources, Command* command) {
     for (const char* field : {"address", "user"}) {
       if (!replace && !given(field)) throw CLI::RequiredError(absl::StrCat("--", field));  // CLI11's way.
     }
-    resource->set_engine(v1::Resource::ENGINE_MARIADB);
+    resource->set_engine(EngineOf(command->engine));
     if (given("witness")) resource->set_witness(command->witness ? v1::WITNESS_ENABLED : v1::WITNESS_DISABLED);
     if (given("kill_after_lease")) {
       resource->set_kill_after_lease(command->kill_after_lease ? v1::KILL_AFTER_LEASE_ENABLED
@@ -393,7 +402,7 @@ void DeclareCompletion(CLI::App* app, Command* command) {
       tree.values = {{"--output", {"table", "json"}},
                      {"-o", {"table", "json"}},
                      {"--state", StateWords()},
-                     {"--engine", {"mariadb"}},
+                     {"--engine", EngineWords()},
                      {"--as", ResolutionWords()},
                      {" completion", {"bash", "zsh", "fish"}},
                      {"--store-tls", {"off", "on", "insecure"}}};

@@ -56,6 +56,7 @@ std::string RenderResource(const v1::Resource& resource, absl::Time now) {
   sheet.Add("Name", resource.name());
   sheet.Add("Engine", EngineWord(resource.engine()));
   sheet.Add("Address", resource.address());
+  sheet.Add("Database", resource.database());
   sheet.Add("Participants", resource.participant_address());
   sheet.Add("User", resource.user());
   sheet.Add("Password", PasswordText(resource));
@@ -110,7 +111,7 @@ std::string RenderChanges(const v1::Resource& before, const v1::Resource& now) {
   Table table({"CHANGED", "BEFORE", "NOW"});
   for (const Field& field :
        {Field{"Engine", std::string(EngineWord(before.engine())), std::string(EngineWord(now.engine()))},
-        Field{"Address", before.address(), now.address()},
+        Field{"Address", before.address(), now.address()}, Field{"Database", before.database(), now.database()},
         Field{"Participants", before.participant_address(), now.participant_address()},
         Field{"User", before.user(), now.user()}, Field{"Password", PasswordText(before), PasswordText(now)},
         Field{"Witness", WitnessText(before), WitnessText(now)},

@@ -48,6 +48,20 @@ std::string EngineWord(v1::Resource::Engine engine) {
   return absl::AsciiStrToLower(Word(v1::Resource::Engine_Name(engine), "ENGINE_", engine));
 }
 
+std::vector<std::string> EngineWords() {
+  std::vector<std::string> words;
+  for (int i = v1::Resource::Engine_MIN + 1; i <= v1::Resource::Engine_MAX; ++i) {
+    words.push_back(EngineWord(static_cast<v1::Resource::Engine>(i)));
+  }
+  return words;
+}
+
+v1::Resource::Engine EngineOf(const std::string& word) {
+  v1::Resource::Engine engine = v1::Resource::ENGINE_UNSPECIFIED;
+  v1::Resource::Engine_Parse(absl::StrCat("ENGINE_", absl::AsciiStrToUpper(word)), &engine);
+  return engine;
+}
+
 std::string At(const google::protobuf::Timestamp& time, absl::Time now) {
   const std::string text = FormatTime(time);
   return text.empty() ? "" : absl::StrCat(text, " (", Relative(GetTime(time), now), ")");
@@ -70,7 +84,7 @@ std::string EvidenceText(const v1::Evidence& evidence) {
   constexpr auto kNobodyLooked = v1::Evidence::SIGHTING_UNSPECIFIED;
   std::vector<std::string> seen;
   if (evidence.prepared_before() != kNobodyLooked || evidence.prepared_after() != kNobodyLooked) {
-    seen.push_back(absl::StrCat("XA RECOVER ", SightingWord(evidence.prepared_before()), " → ",
+    seen.push_back(absl::StrCat("prepared ", SightingWord(evidence.prepared_before()), " → ",
                                 SightingWord(evidence.prepared_after())));
   }
   if (evidence.session() != kNobodyLooked) seen.push_back(absl::StrCat("session ", SightingWord(evidence.session())));

@@ -23,6 +23,8 @@ std::string EventWord(v1::HistoryEntry::Event event);
 std::string KindWord(v1::XidReport::Kind kind);
 std::string SeverityWord(v1::Finding::Severity severity);
 std::string EngineWord(v1::Resource::Engine engine);  // In small letters, as the command line takes it.
+std::vector<std::string> EngineWords();               // All that the command line takes.
+v1::Resource::Engine EngineOf(const std::string& word);  // ENGINE_UNSPECIFIED for none of these.
 
 // "2026-01-07T10:00:01.250Z (3s ago)"; empty for an unset time.
 std::string At(const google::protobuf::Timestamp& time, absl::Time now);
@@ -30,7 +32,7 @@ std::string At(const google::protobuf::Timestamp& time, absl::Time now);
 std::string SessionText(const v1::Session& session);
 // "1213 (40001) Deadlock found": what there is of it.
 std::string ErrorText(int code, const std::string& sqlstate, const std::string& message);
-// What was seen and done: "XA RECOVER present → absent, session absent, witness present; KILL 17; XA COMMIT". Only what
+// What was seen and done: "prepared present → absent, session absent, witness present; KILL 17; XA COMMIT". Only what
 // was looked at.
 std::string EvidenceText(const v1::Evidence& evidence);
 // The latest evidence of a branch, or null if there is none.

@@ -26,6 +26,12 @@ TEST(WordsTest, EveryValueOfTheApiHasAWordAndANewerOneItsNumber) {
   EXPECT_EQ(EngineWord(static_cast<v1::Resource::Engine>(97)), "97");
 }
 
+TEST(WordsTest, EveryEngineHasAWordThatIsReadBack) {
+  EXPECT_EQ(EngineWords(), (std::vector<std::string>{"mariadb", "mysql", "postgresql"}));
+  for (const std::string& word : EngineWords()) EXPECT_EQ(EngineWord(EngineOf(word)), word);
+  EXPECT_EQ(EngineOf("oracle"), v1::Resource::ENGINE_UNSPECIFIED);
+}
+
 TEST(WordsTest, SessionsAndErrorsSayWhatThereIsOfThem) {
   v1::Session session;
   EXPECT_EQ(SessionText(session), "");
@@ -43,7 +49,7 @@ TEST(WordsTest, EvidenceSaysWhatWasSeenAndDoneAndNothingElse) {
   v1::Evidence evidence;
   EXPECT_EQ(EvidenceText(evidence), "");
   evidence.set_prepared_before(v1::Evidence::SIGHTING_PRESENT);
-  EXPECT_EQ(EvidenceText(evidence), "XA RECOVER present → ?");
+  EXPECT_EQ(EvidenceText(evidence), "prepared present → ?");
   evidence.set_prepared_after(v1::Evidence::SIGHTING_ABSENT);
   evidence.set_session(v1::Evidence::SIGHTING_ABSENT);
   evidence.set_witness(v1::Evidence::SIGHTING_UNCOMMITTED);
@@ -53,7 +59,7 @@ TEST(WordsTest, EvidenceSaysWhatWasSeenAndDoneAndNothingElse) {
   evidence.set_sqlstate("XAE04");
   evidence.set_resolved_by("ipv4:10.0.0.7:1");
   EXPECT_EQ(EvidenceText(evidence),
-            "XA RECOVER present → absent, session absent, witness uncommitted, a ghost; KILL 17; XA COMMIT; answered "
+            "prepared present → absent, session absent, witness uncommitted, a ghost; KILL 17; XA COMMIT; answered "
             "1397 (XAE04); by the word of ipv4:10.0.0.7:1");
 }
 
