@@ -160,7 +160,7 @@ absl::Status Demo::StartEverything() {
   rig_ = *std::move(rig);
   for (int i = 0; i < kBankServers; ++i) {
     Say(absl::StrCat("    ", config().servers[static_cast<size_t>(i)].resource, ": process ", rig_->database(i).pid(),
-                     ", socket ", rig_->database(i).socket()));
+                     ", socket ", rig_->database(i).unix_address().substr(5)));
   }
   Say(absl::StrCat("    assentd: process ", coordinator().pid(), ", ", config().coordinator, ", store ",
                    coordinator().store()));
