@@ -26,6 +26,8 @@ constexpr int64_t kRowsPerInsert = 500;
 // Well above a restart of the coordinator, during which rows stay locked.
 constexpr int kLockWaitSeconds = 30;
 constexpr absl::Duration kFlushPatience = absl::Seconds(30);
+// Something is away: it is not asked without a pause.
+constexpr absl::Duration kNothingBegunPause = absl::Milliseconds(20);
 
 int ServerOf(int64_t account) { return static_cast<int>(account % kBankServers); }
 
@@ -242,6 +244,7 @@ absl::Status RunWorkload(const BankConfig& config, const WorkloadOptions& option
     }
     const JournalEntry entry = teller.Transfer(request);
     if (options.on_told) options.on_told(entry);
+    if (entry.gtrid.empty()) absl::SleepFor(kNothingBegunPause);
     if (absl::Status status = (*journal)->Append(entry); !status.ok()) return status;
   }
   if (!client.Flush(kFlushPatience)) {

@@ -14,6 +14,7 @@
 #include "base/errors.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/bank/chaos.h"
 #include "tests/bank/checker.h"
 #include "tests/bank/rig.h"
 #include "resource_manager/database_engine.h"
@@ -25,14 +26,6 @@ namespace assent {
 namespace {
 
 using ::testing::HasSubstr;
-
-std::string TextOf(const BankReport& report) {
-  std::string text;
-  for (const CheckLine& check : report.checks) {
-    for (const std::string& violation : check.violations) absl::StrAppend(&text, check.what, ": ", violation, "\n");
-  }
-  return text;
-}
 
 class BankTest : public testing::Test {
  protected:
