@@ -147,11 +147,13 @@ bool PostgresConnection::PeerHasClosed() const {
   if (conn_ == nullptr) return true;
   char byte = 0;
   const ssize_t got = recv(PQsocket(conn_), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-  // Between statements a server speaks only to say farewell, or to send notices: those do not end with the stream.
-  return got == 0 || (got < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) || (got > 0 && [&] {
-           pollfd fd{PQsocket(conn_), POLLRDHUP, 0};
-           return poll(&fd, 1, 0) > 0 && (fd.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
-         }());
+  if (got == 0) return true;
+  if (got < 0) return errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR;
+  // Between statements a server speaks only to notify, or to say farewell with an error, the end of the stream behind it.
+  // (Within TLS only that end can be seen.)
+  if (byte == 'E' && PQsslInUse(conn_) == 0) return true;
+  pollfd fd{PQsocket(conn_), POLLRDHUP, 0};
+  return poll(&fd, 1, 0) > 0 && (fd.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
 }
 
 PostgresConnection::Transaction PostgresConnection::transaction() const {

@@ -52,6 +52,12 @@ absl::StatusOr<std::unique_ptr<BranchRecovery>> PostgresRecovery::Connect(const 
                                                                           int connections) {
   absl::StatusOr<std::unique_ptr<PostgresSession>> control = PostgresSession::ConnectForCoordinator(options);
   if (!control.ok()) return control.status();
+  if ((*control)->facts().timeline == 0) {
+    return MakeError(
+        Reason::DATABASE_UNREACHABLE,
+        "the server is a standby (or still recovering): it can finish nothing, and what it does not have may be "
+        "on its primary. Register an address that follows the primary, or promote it: SELECT pg_promote()");
+  }
   return std::unique_ptr<BranchRecovery>(new PostgresRecovery(options, connections, *std::move(control)));
 }
 
@@ -151,9 +157,10 @@ absl::Status PostgresRecovery::LookAtTransactions(absl::Span<BranchCase* const> 
   if (!result.ok()) return StatusOf(result.error, "reading pg_xact_status");
   for (size_t i = 0; i < asked.size() && i < result.rows().size(); ++i) {
     const std::string status = result.rows()[i][0].value_or("");
-    asked[i]->facts.witness = SightOf(status);
-    // What is listed has an id that is not completed yet, whatever is said of that.
-    if (asked[i]->facts.witness == WitnessSight::kUnknowable && !asked[i]->facts.listed && asked[i]->hint.empty()) {
+    // The newest id that has not ended looks like one that is still to be given: the list knows better.
+    asked[i]->facts.witness =
+        status == "future" && asked[i]->facts.listed ? WitnessSight::kUncommitted : SightOf(status);
+    if (asked[i]->facts.witness == WitnessSight::kUnknowable && asked[i]->hint.empty()) {
       asked[i]->hint = HintFor(status);
     }
   }
@@ -258,15 +265,16 @@ absl::StatusOr<absl::optional<GhostCount>> PostgresRecovery::CountGhosts() {
 
 absl::StatusOr<std::vector<v1::LockWait>> PostgresRecovery::LockWaits(absl::Span<const BranchTask> branches,
                                                                       int limit) {
-  // The locks of a prepared transaction have no pid, and a virtual transaction that is made of its id.
+  // The locks of a prepared transaction have no pid. One of them is on its own id, and all are of one virtual transaction.
   const QueryResult result = control_->Query(absl::StrCat(
       "SELECT DISTINCT w.pid,a.usename,(extract(epoch from clock_timestamp()-w.waitstart)*1000000)::int8,"
       "COALESCE((SELECT t.relation::regclass::text FROM pg_locks t WHERE t.pid=w.pid AND t.relation IS NOT NULL AND "
       "t.locktype IN ('tuple','relation') ORDER BY t.locktype DESC,t.granted LIMIT 1),''),p.gid FROM pg_locks w JOIN "
       "pg_locks h ON h.granted AND h.pid IS NULL AND h.locktype=w.locktype AND (h.database,h.relation,h.page,h.tuple,"
       "h.transactionid,h.classid,h.objid,h.objsubid) IS NOT DISTINCT FROM (w.database,w.relation,w.page,w.tuple,"
-      "w.transactionid,w.classid,w.objid,w.objsubid) JOIN pg_prepared_xacts p ON h.virtualtransaction='-1/'||p.transaction"
-      " LEFT JOIN pg_stat_activity a ON a.pid=w.pid WHERE NOT w.granted AND p.database=current_database() ORDER BY 3 DESC "
+      "w.transactionid,w.classid,w.objid,w.objsubid) JOIN pg_locks o ON o.granted AND o.pid IS NULL AND "
+      "o.locktype='transactionid' AND o.virtualtransaction=h.virtualtransaction JOIN pg_prepared_xacts p ON "
+      "p.transaction=o.transactionid LEFT JOIN pg_stat_activity a ON a.pid=w.pid WHERE NOT w.granted AND p.database=current_database() ORDER BY 3 DESC "
       "NULLS LAST LIMIT ",
       limit));
   if (!result.ok()) return StatusOf(result.error, "reading lock waits");

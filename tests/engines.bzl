@@ -9,6 +9,9 @@ _PAIRS = {
     "_on_mysql_and_postgresql": "mysql,postgresql",
 }
 
+# All but two MariaDB servers.
+OTHER_PAIRS = [suffix for suffix in _PAIRS.keys() if suffix]
+
 def cc_test_on_engines(name, srcs, deps, env = {}, suffixes = _PAIRS.keys(), **kwargs):
     """The test `name` runs on two MariaDB servers, `name`_on_… on those.
 

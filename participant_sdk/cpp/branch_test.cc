@@ -2,6 +2,7 @@
 #include "participant_sdk/cpp/branch.h"
 
 #include <mariadb/mysql.h>
+#include <postgresql/libpq-fe.h>
 
 #include <thread>
 
@@ -12,10 +13,35 @@ namespace {
 
 using ::testing::HasSubstr;
 
+// What the server of the payments answers.
+struct ErrorOf {
+  int code;  // 0: the engine has no numbers.
+  const char* sqlstate;
+};
+
 class BranchTest : public SdkTest {
  protected:
+  static ErrorOf DuplicateKey() { return IsPostgres(1) ? ErrorOf{0, "23505"} : ErrorOf{1062, "23000"}; }
+  static ErrorOf LockWaitTimeout() { return IsPostgres(1) ? ErrorOf{0, "55P03"} : ErrorOf{1205, "HY000"}; }
+  static ErrorOf Killed() { return IsPostgres(1) ? ErrorOf{0, "57014"} : ErrorOf{1317, "70100"}; }
+  static ErrorOf Deadlock() { return IsPostgres(1) ? ErrorOf{0, "40P01"} : ErrorOf{1213, "40001"}; }
+  static void ExpectError(const absl::Status& status, const ErrorOf& error) {
+    EXPECT_EQ(ReasonOf(status), Reason::DATABASE_ERROR) << status;
+    EXPECT_EQ(MetadataOf(status)["sqlstate"], error.sqlstate) << status;
+    EXPECT_EQ(MetadataOf(status)["error_code"], error.code == 0 ? "" : absl::StrCat(error.code));
+  }
+  static ExecuteOptions Expecting(const ErrorOf& error) {
+    ExecuteOptions options;
+    if (error.code == 0) {
+      options.expected_sqlstates = {error.sqlstate};
+    } else {
+      options.expected_errors = {error.code};
+    }
+    return options;
+  }
+
   // Commits, expects it to be refused because of this error, and that nothing of it is left.
-  void ExpectPoisoned(GlobalTransaction* transaction, int code, const std::string& sqlstate) {
+  void ExpectPoisoned(GlobalTransaction* transaction, const ErrorOf& error) {
     const absl::Status told = transaction->Commit();
     EXPECT_TRUE(absl::IsAborted(told)) << told;
     EXPECT_EQ(transaction->outcome(), v1::OUTCOME_ROLLED_BACK);
@@ -28,8 +54,8 @@ class BranchTest : public SdkTest {
       if (branch.vote() == v1::VOTE_KIND_FAILED) failure = &branch.failure();
     }
     ASSERT_NE(failure, nullptr);
-    EXPECT_EQ(failure->error_code(), code);
-    EXPECT_EQ(failure->sqlstate(), sqlstate);
+    EXPECT_EQ(failure->error_code(), error.code);
+    EXPECT_EQ(failure->sqlstate(), error.sqlstate);
     EXPECT_FALSE(failure->message().empty());
     EXPECT_EQ(Taken(2) + Taken(3), 0);
     EXPECT_EQ(Witnesses(0, transaction->gtrid()) + Witnesses(1, transaction->gtrid()), 0);
@@ -51,18 +77,15 @@ class BranchTest : public SdkTest {
 TEST_F(BranchTest, ADuplicateKeyPoisons) {
   GlobalTransaction transaction = BegunOnBoth(&client_, &branch_);
   const absl::Status error = branch_->Execute("INSERT INTO bank.accounts VALUES (3, 0)").status();
-  EXPECT_EQ(ReasonOf(error), Reason::DATABASE_ERROR) << error;
-  EXPECT_EQ(MetadataOf(error)["error_code"], "1062");
+  ExpectError(error, DuplicateKey());
   EXPECT_EQ(ReasonOf(branch_->Execute(Take(5)).status()), Reason::BRANCH_POISONED);
-  ExpectPoisoned(&transaction, 1062, "23000");
+  ExpectPoisoned(&transaction, DuplicateKey());
 }
 
 TEST_F(BranchTest, AnExpectedErrorDoesNotPoison) {
   GlobalTransaction transaction = BegunOnBoth(&client_, &branch_);
-  ExecuteOptions options;
-  options.expected_errors = {1062};
-  EXPECT_EQ(MetadataOf(branch_->Execute("INSERT INTO bank.accounts VALUES (3, 0)", options).status())["error_code"],
-            "1062");
+  ExpectError(branch_->Execute("INSERT INTO bank.accounts VALUES (3, 0)", Expecting(DuplicateKey())).status(),
+              DuplicateKey());
   EXPECT_TRUE(branch_->poison().ok());
   EXPECT_TRUE(branch_->Execute(Take(5)).ok());
   EXPECT_TRUE(transaction.Commit().ok());
@@ -70,12 +93,13 @@ TEST_F(BranchTest, AnExpectedErrorDoesNotPoison) {
 }
 
 TEST_F(BranchTest, ALockWaitTimeoutPoisons) {
-  ASSERT_TRUE(session(1)->Query("SET SESSION innodb_lock_wait_timeout = 1").ok());
+  ASSERT_TRUE(
+      session(1)->Query(IsPostgres(1) ? "SET lock_timeout = '1s'" : "SET SESSION innodb_lock_wait_timeout = 1").ok());
   GlobalTransaction transaction = BegunOnBoth(&client_, &branch_);
   const auto holder = Session(1);
   ASSERT_TRUE(holder->Query(absl::StrCat("BEGIN; ", Take(5))).ok());
-  EXPECT_EQ(MetadataOf(branch_->Execute(Take(5)).status())["error_code"], "1205");
-  ExpectPoisoned(&transaction, 1205, "HY000");
+  ExpectError(branch_->Execute(Take(5)).status(), LockWaitTimeout());
+  ExpectPoisoned(&transaction, LockWaitTimeout());
 }
 
 TEST_F(BranchTest, AKilledQueryPoisons) {
@@ -84,38 +108,44 @@ TEST_F(BranchTest, AKilledQueryPoisons) {
   ASSERT_TRUE(holder->Query(absl::StrCat("BEGIN; ", Take(5))).ok());
   std::thread killer([this] {
     absl::SleepFor(absl::Milliseconds(200));
-    Sql(1, absl::StrCat("KILL QUERY ", session(1)->connection_id()));
+    Sql(1, absl::StrCat(IsPostgres(1) ? "SELECT pg_cancel_backend(" : "KILL QUERY ", session(1)->connection_id(),
+                        IsPostgres(1) ? ")" : ""));
   });
   const absl::Status error = branch_->Execute(Take(5)).status();
   killer.join();
-  EXPECT_EQ(MetadataOf(error)["error_code"], "1317") << error;
-  ExpectPoisoned(&transaction, 1317, "70100");
+  ExpectError(error, Killed());
+  ExpectPoisoned(&transaction, Killed());
 }
 
 TEST_F(BranchTest, ADeadlocksVictimIsRolledBackEvenIfTheErrorWasExpected) {
-  GlobalTransaction transaction = BegunOnBoth(&client_, &branch_);
   const auto other = Session(1);
+  if (IsPostgres(1)) {  // The victim is who looks first.
+    ASSERT_TRUE(session(1)->Query("SET deadlock_timeout = '100ms'").ok());
+    ASSERT_TRUE(other->Query("SET deadlock_timeout = '1min'").ok());
+  }
+  GlobalTransaction transaction = BegunOnBoth(&client_, &branch_);
   // Heavier than the branch, so that the branch is the victim.
   ASSERT_TRUE(other->Query("BEGIN; UPDATE bank.accounts SET balance = balance + 1 WHERE id BETWEEN 5 AND 19").ok());
   other->SendQuery(Take(3));
   absl::SleepFor(absl::Milliseconds(200));
-  ExecuteOptions options;
-  options.expected_errors = {1213};
-  const absl::Status error = branch_->Execute(Take(5), options).status();
-  EXPECT_EQ(MetadataOf(error)["error_code"], "1213") << error;
+  // PostgreSQL undoes an expected error's statement alone, whatever the error is.
+  const absl::Status error =
+      branch_->Execute(Take(5), IsPostgres(1) ? ExecuteOptions() : Expecting(Deadlock())).status();
+  ExpectError(error, Deadlock());
+  ExpectPoisoned(&transaction, Deadlock());  // PostgreSQL keeps the victim's locks until it is rolled back.
   EXPECT_TRUE(other->ReceiveQuery().ok());
   ASSERT_TRUE(other->Query("ROLLBACK").ok());
-  ExpectPoisoned(&transaction, 1213, "40001");
 }
 
 TEST_F(BranchTest, AMissingWitnessTableFailsThePrepare) {
+  if (IsPostgres(1)) GTEST_SKIP() << "its branches leave no witness";
   Sql(1, "RENAME TABLE assent.witness TO assent.hidden");
   GlobalTransaction transaction = BegunOnBoth(&client_, &branch_);
   const absl::Status told = transaction.Commit();
   Sql(1, "RENAME TABLE assent.hidden TO assent.witness");
   EXPECT_TRUE(absl::IsAborted(told)) << told;
   EXPECT_THAT(std::string(told.message()), HasSubstr("witness"));
-  ExpectPoisoned(&transaction, 1146, "42S02");
+  ExpectPoisoned(&transaction, ErrorOf{1146, "42S02"});
 }
 
 TEST_F(BranchTest, ASessionWithAnOpenTransactionIsRefusedAndUsableOnceThatIsFinished) {
@@ -145,24 +175,56 @@ TEST_F(BranchTest, ASessionCarriesOneBranchAtATime) {
 TEST_F(BranchTest, WhatRunDoesIsPartOfTheBranch) {
   GlobalTransaction transaction = MustBegin(&client_);
   Branch* const branch = MustOpen(&transaction, kPayments, session(1));
-  EXPECT_TRUE(branch
-                  ->Run([](st_mysql* mysql) {
-                    const std::string sql = Take(3);
-                    return mysql_query(mysql, sql.c_str()) == 0 ? absl::OkStatus()
-                                                                : absl::InternalError(mysql_error(mysql));
-                  })
-                  .ok());
+  const std::string sql = Take(3);
+  const auto in_mysql = [&sql](st_mysql* mysql) {
+    return mysql_query(mysql, sql.c_str()) == 0 ? absl::OkStatus() : absl::InternalError(mysql_error(mysql));
+  };
+  const auto in_postgres = [&sql](pg_conn* connection) {
+    PGresult* const result = PQexec(connection, sql.c_str());
+    const bool done = PQresultStatus(result) == PGRES_COMMAND_OK;
+    PQclear(result);
+    return done ? absl::OkStatus() : absl::InternalError(PQerrorMessage(connection));
+  };
+  const absl::Status other_kind = IsPostgres(1) ? branch->Run(in_mysql) : branch->Run(in_postgres);
+  EXPECT_EQ(ReasonOf(other_kind), Reason::INVALID_FIELD) << other_kind;
+  EXPECT_TRUE(branch->poison().ok());
+  const absl::Status run = IsPostgres(1) ? branch->Run(in_postgres) : branch->Run(in_mysql);
+  EXPECT_TRUE(run.ok()) << run;
   EXPECT_TRUE(transaction.Commit().ok());
   EXPECT_EQ(Taken(3), 1);
 }
 
 TEST_F(BranchTest, AnErrorOfRunPoisons) {
   GlobalTransaction transaction = BegunOnBoth(&client_, &branch_);
-  EXPECT_FALSE(branch_->Run([](st_mysql*) { return absl::InternalError("my own"); }).ok());
+  const absl::Status failed = IsPostgres(1) ? branch_->Run([](pg_conn*) { return absl::InternalError("my own"); })
+                                            : branch_->Run([](st_mysql*) { return absl::InternalError("my own"); });
+  EXPECT_FALSE(failed.ok());
   const absl::Status told = transaction.Commit();
   EXPECT_TRUE(absl::IsAborted(told)) << told;
   EXPECT_THAT(std::string(told.message()), HasSubstr("my own"));
   EXPECT_EQ(Taken(2) + Taken(3), 0);
+}
+
+TEST_F(BranchTest, WhatPostgresCannotPrepareIsSaidBeforeAnythingIsDecided) {
+  if (!IsPostgres(1)) GTEST_SKIP() << "of PostgreSQL";
+  for (const char* sql : {"CREATE TEMPORARY TABLE t (id INT)", "NOTIFY news", "DECLARE c CURSOR WITH HOLD FOR SELECT 1"}) {
+    GlobalTransaction transaction = BegunOnBoth(&client_, &branch_);
+    ASSERT_TRUE(branch_->Execute(sql).ok()) << sql;
+    const absl::Status told = transaction.Commit();
+    EXPECT_TRUE(absl::IsAborted(told)) << told;
+    EXPECT_THAT(std::string(told.message()), HasSubstr("leave it out of the branch"));
+    ExpectPoisoned(&transaction, ErrorOf{0, "0A000"});
+  }
+}
+
+TEST_F(BranchTest, AStatementThatEndsItsTransactionIsToldAndLeavesItInDoubt) {
+  if (!IsPostgres(1)) GTEST_SKIP() << "MariaDB and MySQL refuse it (1399)";
+  GlobalTransaction transaction = BegunOnBoth(&client_, &branch_);
+  EXPECT_EQ(ReasonOf(branch_->Execute("COMMIT").status()), Reason::SESSION_RESET);
+  const absl::Status told = transaction.Commit();
+  EXPECT_EQ(ReasonOf(told), Reason::OUTCOME_IN_DOUBT) << "what ran before it is committed: " << told;
+  EXPECT_EQ(Taken(2), 0);
+  EXPECT_EQ(Taken(3), 1);
 }
 
 }  // namespace

@@ -257,8 +257,9 @@ absl::Status GlobalTransaction::ConcludeCommit(const std::vector<v1::Completion>
     return NotFinished("COMMIT");
   }
   const size_t own = branches_.size() + created_.size();
-  if (scope == Scope::kAllBranches && static_cast<size_t>(all_branches) != own) {
-    // Other processes have a part in it: their completions are what proves the rest.
+  const bool others = scope == Scope::kAllBranches && static_cast<size_t>(all_branches) != own;
+  if (others || TwoPhase::AnyElsewhere(Branches())) {
+    // Other processes have a part in it, whose completions prove the rest; or recovery has finished a part of ours.
     v1::PreparedRequest wait;
     wait.set_gtrid(gtrid_);
     wait.set_wait(v1::WAIT_APPLIED);

@@ -203,6 +203,8 @@ std::vector<v1::Completion> TwoPhase::Finish(absl::Span<Branch* const> branches,
         branch->stage_ = Branch::Stage::kFinished;
       } else if (result.outcome == XaOutcome::kRetryLater && absl::Now() < give_up) {
         again.push_back(branch);
+      } else if (commit && result.outcome == XaOutcome::kUnknownXid && branch->session_->detaches()) {
+        branch->stage_ = Branch::Stage::kElsewhere;
       } else {
         LOG(WARNING) << "gtrid=" << branch->xid_.gtrid << " bqual=" << branch->xid_.bqual
                      << " resource=" << branch->resource_ << (commit ? " commit" : " rollback")
@@ -217,13 +219,20 @@ std::vector<v1::Completion> TwoPhase::Finish(absl::Span<Branch* const> branches,
 }
 
 bool TwoPhase::AllFinished(absl::Span<Branch* const> branches) {
-  return std::all_of(branches.begin(), branches.end(),
-                     [](Branch* branch) { return branch->stage_ == Branch::Stage::kFinished; });
+  return std::all_of(branches.begin(), branches.end(), [](Branch* branch) {
+    return branch->stage_ == Branch::Stage::kFinished || branch->stage_ == Branch::Stage::kElsewhere;
+  });
+}
+
+bool TwoPhase::AnyElsewhere(absl::Span<Branch* const> branches) {
+  return std::any_of(branches.begin(), branches.end(),
+                     [](Branch* branch) { return branch->stage_ == Branch::Stage::kElsewhere; });
 }
 
 void TwoPhase::Abandon(absl::Span<Branch* const> branches) {
   for (Branch* branch : branches) {
-    if (branch->stage_ == Branch::Stage::kFinished || branch->stage_ == Branch::Stage::kIdle) continue;
+    const Branch::Stage stage = branch->stage_;
+    if (stage == Branch::Stage::kFinished || stage == Branch::Stage::kElsewhere || stage == Branch::Stage::kIdle) continue;
     LOG(WARNING) << "gtrid=" << branch->xid_.gtrid << " bqual=" << branch->xid_.bqual
                  << " resource=" << branch->resource_ << " left to the coordinator; its session is closed";
     branch->session_->Abandon();

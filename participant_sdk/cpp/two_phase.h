@@ -35,8 +35,10 @@ class TwoPhase {
   // stays in doubt and is not in the list.
   static std::vector<v1::Completion> Finish(absl::Span<Branch* const> branches, v1::Decision decision,
                                             absl::Time give_up);
-  // True if every branch is finished.
+  // True if every branch is finished, by whomever.
   static bool AllFinished(absl::Span<Branch* const> branches);
+  // True if some branch was finished by somebody else, so that how it ended is not proven here.
+  static bool AnyElsewhere(absl::Span<Branch* const> branches);
 
   // Lets go of the sessions of branches that are not finished: they become detached, for the coordinator to finish.
   static void Abandon(absl::Span<Branch* const> branches);

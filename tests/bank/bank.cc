@@ -13,7 +13,9 @@
 #include "absl/time/clock.h"
 #include "base/address.h"
 #include "base/errors.h"
+#include "resource_manager/database_engine.h"
 #include "tests/fixtures/coordinator_api.h"
+#include "tests/fixtures/databases.h"
 
 namespace assent {
 namespace {
@@ -24,20 +26,26 @@ constexpr int64_t kRowsPerInsert = 500;
 // Well above a restart of the coordinator, during which rows stay locked.
 constexpr int kLockWaitSeconds = 30;
 constexpr absl::Duration kFlushPatience = absl::Seconds(30);
+// Something is away: it is not asked without a pause.
+constexpr absl::Duration kNothingBegunPause = absl::Milliseconds(20);
 
 int ServerOf(int64_t account) { return static_cast<int>(account % kBankServers); }
 
 absl::Status Check(const QueryResult& result, absl::string_view doing) { return StatusOf(result.error, doing); }
 
-absl::Status SetUpServer(const BankConfig& config, int server, MariaDbSession* session) {
-  absl::Status status =
-      Check(session->Query("DROP DATABASE IF EXISTS bank; CREATE DATABASE bank;"
-                           "CREATE TABLE bank.accounts (id BIGINT PRIMARY KEY, balance BIGINT NOT NULL,"
-                           " CONSTRAINT balance_not_negative CHECK (balance >= 0)) ENGINE=InnoDB;"
-                           "CREATE TABLE bank.ledger (transfer BIGINT NOT NULL, account BIGINT NOT NULL,"
-                           " amount BIGINT NOT NULL, gtrid VARCHAR(64) CHARACTER SET ascii NOT NULL,"
-                           " PRIMARY KEY (transfer, account)) ENGINE=InnoDB"),
-            "cannot make the bank's schema");
+bool IsPostgres(v1::Resource::Engine engine) { return engine == v1::Resource::ENGINE_POSTGRESQL; }
+
+absl::Status SetUpServer(const BankConfig& config, int server, BranchSession* session) {
+  const bool cascade = IsPostgres(config.servers[static_cast<size_t>(server)].engine);
+  absl::Status status = Check(
+      session->Query(absl::StrCat("DROP SCHEMA IF EXISTS bank", cascade ? " CASCADE" : "",
+                                  ";CREATE SCHEMA bank;"
+                                  "CREATE TABLE bank.accounts (id BIGINT PRIMARY KEY, balance BIGINT NOT NULL,"
+                                  " CONSTRAINT balance_not_negative CHECK (balance >= 0));"
+                                  "CREATE TABLE bank.ledger (transfer BIGINT NOT NULL, account BIGINT NOT NULL,"
+                                  " amount BIGINT NOT NULL, gtrid VARCHAR(64) NOT NULL,"
+                                  " PRIMARY KEY (transfer, account))")),
+      "cannot make the bank's schema");
   std::string rows;
   int64_t waiting = 0;
   for (int64_t id = server; status.ok() && id < config.accounts; id += kBankServers) {
@@ -57,7 +65,8 @@ absl::Status BankConfig::Save(const std::string& path) const {
   chmod(path.c_str(), 0600);
   file << coordinator << "\n" << accounts << "\n" << initial_balance << "\n";
   for (const BankServer& server : servers) {
-    file << server.resource << "\n" << server.address << "\n" << server.user << "\n" << server.password_file << "\n";
+    file << server.resource << "\n" << server.address << "\n" << server.user << "\n" << server.password_file << "\n"
+         << v1::Resource::Engine_Name(server.engine) << "\n" << server.database << "\n";
   }
   file.close();
   return file ? absl::OkStatus() : absl::InternalError(absl::StrCat("cannot write ", path));
@@ -69,15 +78,18 @@ absl::StatusOr<BankConfig> BankConfig::Load(const std::string& path) {
   std::getline(file, config.coordinator);
   file >> config.accounts >> config.initial_balance >> std::ws;
   for (BankServer& server : config.servers) {
-    for (std::string* field : {&server.resource, &server.address, &server.user, &server.password_file}) {
+    std::string engine;
+    for (std::string* field :
+         {&server.resource, &server.address, &server.user, &server.password_file, &engine, &server.database}) {
       std::getline(file, *field);
     }
+    if (!v1::Resource::Engine_Parse(engine, &server.engine)) file.setstate(std::ios::failbit);
   }
   if (file.fail()) return absl::DataLossError(absl::StrCat(path, " is not a bank's configuration"));
   return config;
 }
 
-absl::StatusOr<std::unique_ptr<MariaDbSession>> ConnectTo(const BankServer& server) {
+absl::StatusOr<std::unique_ptr<BranchSession>> ConnectTo(const BankServer& server) {
   std::ifstream file(server.password_file);
   std::ostringstream password;
   password << file.rdbuf();
@@ -88,11 +100,13 @@ absl::StatusOr<std::unique_ptr<MariaDbSession>> ConnectTo(const BankServer& serv
   options.address = *std::move(address);
   options.user = server.user;
   options.password = std::string(absl::StripTrailingAsciiWhitespace(password.str()));
-  absl::StatusOr<std::unique_ptr<MariaDbSession>> session = MariaDbSession::Connect(options);
+  options.database = server.database;
+  absl::StatusOr<std::unique_ptr<BranchSession>> session = FindDatabaseEngine(server.engine)->connect(options);
   if (!session.ok()) return session.status();
-  const absl::Status status =
-      Check((*session)->Query(absl::StrCat("SET SESSION innodb_lock_wait_timeout = ", kLockWaitSeconds)),
-            "cannot set the lock wait timeout");
+  const std::string timeout = IsPostgres(server.engine)
+                                  ? absl::StrCat("SET lock_timeout = '", kLockWaitSeconds, "s'")
+                                  : absl::StrCat("SET SESSION innodb_lock_wait_timeout = ", kLockWaitSeconds);
+  const absl::Status status = Check((*session)->Query(timeout), "cannot set the lock wait timeout");
   if (!status.ok()) return status;
   return session;
 }
@@ -101,11 +115,20 @@ absl::Status SetUpBank(const BankConfig& config) {
   CoordinatorApi api(config.coordinator);
   for (int i = 0; i < kBankServers; ++i) {
     const BankServer& server = config.servers[static_cast<size_t>(i)];
-    const absl::StatusOr<std::unique_ptr<MariaDbSession>> session = ConnectTo(server);
+    const absl::StatusOr<std::unique_ptr<BranchSession>> session = ConnectTo(server);
     if (!session.ok()) return session.status();
     absl::Status status = SetUpServer(config, i, session->get());
     if (status.ok()) {
-      status = api.RegisterMariaDb(server.resource, server.address, server.user, server.password_file);
+      v1::RegisterResourceRequest request;
+      request.set_replace(true);
+      v1::Resource* const resource = request.mutable_resource();
+      resource->set_name(server.resource);
+      resource->set_engine(server.engine);
+      resource->set_database(server.database);
+      resource->set_address(server.address);
+      resource->set_user(server.user);
+      resource->set_password_file(server.password_file);
+      status = api.Register(request);
     }
     if (!status.ok()) return status;
   }
@@ -116,7 +139,7 @@ absl::Status Teller::Connect() {
   for (size_t i = 0; i < kBankServers; ++i) {
     if (sessions_[i] != nullptr && !sessions_[i]->lost()) continue;
     sessions_[i].reset();
-    absl::StatusOr<std::unique_ptr<MariaDbSession>> session = ConnectTo(config_->servers[i]);
+    absl::StatusOr<std::unique_ptr<BranchSession>> session = ConnectTo(config_->servers[i]);
     if (!session.ok()) return session.status();
     sessions_[i] = *std::move(session);
   }
@@ -158,7 +181,7 @@ absl::Status Teller::DoPart(const TransferRequest& request, int server, FailHalf
                             GlobalTransaction* transaction) {
   if (fail == FailHalfWay::kRollback || fail == FailHalfWay::kLeaveScope) return absl::OkStatus();
   const BankServer& place = config_->servers[static_cast<size_t>(server)];
-  MariaDbSession* const session = sessions_[static_cast<size_t>(server)].get();
+  BranchSession* const session = sessions_[static_cast<size_t>(server)].get();
   const bool takes = ServerOf(request.from) == server;
   const int64_t account = takes ? request.from : request.to;
   const int64_t amount = fail == FailHalfWay::kOverdraft ? -kAbsurdAmount : takes ? -request.amount : request.amount;
@@ -172,14 +195,13 @@ absl::Status Teller::DoPart(const TransferRequest& request, int server, FailHalf
                                     account, entry, fail == FailHalfWay::kDuplicateKey ? entry : ""))
           .status();
   if (!status.ok() || fail != FailHalfWay::kLoseSession) return status;
-  const absl::StatusOr<std::unique_ptr<MariaDbSession>> admin = ConnectTo(place);
+  const absl::StatusOr<std::unique_ptr<BranchSession>> admin = ConnectTo(place);
   if (!admin.ok()) return admin.status();
   const uint64_t id = session->connection_id();
-  absl::Status killed = Check((*admin)->Query(absl::StrCat("KILL CONNECTION ", id)), "cannot kill");
+  absl::Status killed = Check((*admin)->Query(KillSql(*session, place.engine)), "cannot kill");
   // Until it is gone, so that the outcome is that of a lost session and not that of a race.
   while (killed.ok()) {
-    const QueryResult alive =
-        (*admin)->Query(absl::StrCat("SELECT id FROM information_schema.processlist WHERE id = ", id));
+    const QueryResult alive = (*admin)->Query(SessionSql(id, place.engine));
     if (alive.rows().empty()) return StatusOf(alive.error, "cannot look for the killed session");
     absl::SleepFor(absl::Milliseconds(2));
   }
@@ -222,6 +244,7 @@ absl::Status RunWorkload(const BankConfig& config, const WorkloadOptions& option
     }
     const JournalEntry entry = teller.Transfer(request);
     if (options.on_told) options.on_told(entry);
+    if (entry.gtrid.empty()) absl::SleepFor(kNothingBegunPause);
     if (absl::Status status = (*journal)->Append(entry); !status.ok()) return status;
   }
   if (!client.Flush(kFlushPatience)) {

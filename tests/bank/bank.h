@@ -20,9 +20,10 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "assent/v1/resource_service.pb.h"
 #include "participant_sdk/cpp/client.h"
 #include "participant_sdk/cpp/global_transaction.h"
-#include "resource_manager/mariadb_session.h"
+#include "resource_manager/branch_session.h"
 #include "tests/bank/journal.h"
 
 namespace assent {
@@ -30,10 +31,12 @@ namespace assent {
 constexpr int kBankServers = 2;
 
 struct BankServer {
-  std::string resource;       // Its name at the coordinator.
-  std::string address;        // As Resource.address.
-  std::string user;           //
-  std::string password_file;  // Readable here and for the coordinator.
+  std::string resource;                                           // Its name at the coordinator.
+  std::string address;                                            // As Resource.address.
+  std::string user;                                               //
+  std::string password_file;                                      // Readable here and for the coordinator.
+  v1::Resource::Engine engine = v1::Resource::ENGINE_UNSPECIFIED;  //
+  std::string database;                                           // As Resource.database.
 };
 
 struct BankConfig {
@@ -47,8 +50,8 @@ struct BankConfig {
   static absl::StatusOr<BankConfig> Load(const std::string& path);
 };
 
-// A session with the server. Errors as MariaDbSession::Connect, or NOT_FOUND for the password file.
-absl::StatusOr<std::unique_ptr<MariaDbSession>> ConnectTo(const BankServer& server);
+// A session with the server. Errors as of connecting, or NOT_FOUND for the password file.
+absl::StatusOr<std::unique_ptr<BranchSession>> ConnectTo(const BankServer& server);
 
 // Makes the schemas and accounts (replacing what is there) and registers both servers with the coordinator.
 absl::Status SetUpBank(const BankConfig& config);
@@ -57,8 +60,8 @@ absl::Status SetUpBank(const BankConfig& config);
 enum class FailHalfWay {
   kNo,
   kRollback,      // The application calls Rollback.
-  kDuplicateKey,  // A statement on the second server fails (1062), and the application asks for COMMIT all the same.
-  kOverdraft,     // A CHECK on the second server refuses the new balance (4025).
+  kDuplicateKey,  // A statement on the second server fails, and the application asks for COMMIT all the same.
+  kOverdraft,     // A CHECK on the second server refuses the new balance.
   kLeaveScope,    // The application forgets about the transaction.
   kLoseSession,   // The session with the second server is killed.
 };
@@ -92,7 +95,7 @@ class Teller {
 
   const BankConfig* const config_;
   Client* const client_;
-  std::array<std::unique_ptr<MariaDbSession>, kBankServers> sessions_;
+  std::array<std::unique_ptr<BranchSession>, kBankServers> sessions_;
 };
 
 struct WorkloadOptions {

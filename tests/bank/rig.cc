@@ -36,15 +36,18 @@ absl::Status BankRig::StartCoordinator(const BankRigOptions& options) {
 absl::StatusOr<std::unique_ptr<BankRig>> BankRig::Start(const BankRigOptions& options) {
   std::unique_ptr<BankRig> rig(new BankRig(options.folder));
   for (size_t i = 0; i < kBankServers; ++i) {
-    PrivateMariaDb::Options database_options;
-    database_options.extra = options.database_options;
-    absl::StatusOr<std::unique_ptr<PrivateMariaDb>> database = PrivateMariaDb::Start(database_options);
+    absl::StatusOr<std::unique_ptr<PrivateDatabase>> database =
+        StartDatabase(options.engines[i], options.database_options);
     if (!database.ok()) return database.status();
     if (options.stop != nullptr && *options.stop) return absl::CancelledError("stopped");
     rig->databases_[i] = *std::move(database);
     BankServer& server = rig->config_.servers[i];
-    server = {kNames[i], rig->databases_[i]->unix_address(), rig->databases_[i]->user(),
-              absl::StrCat(options.folder, "/", kNames[i], ".password")};
+    server = {kNames[i],
+              rig->databases_[i]->unix_address(),
+              rig->databases_[i]->user(),
+              absl::StrCat(options.folder, "/", kNames[i], ".password"),
+              options.engines[i],
+              rig->databases_[i]->database()};
     std::ofstream file(server.password_file);
     file << rig->databases_[i]->password() << "\n";
     file.close();

@@ -11,7 +11,7 @@
 #include "tests/bank/bank.h"
 #include "tests/fixtures/assentd.h"
 #include "tests/fixtures/assentd_cluster.h"
-#include "tests/fixtures/private_mariadb.h"
+#include "tests/fixtures/databases.h"
 
 namespace assent {
 
@@ -21,8 +21,9 @@ struct BankRigOptions {
   std::string cluster = "bank";
   int64_t accounts = 1000;
   int64_t initial_balance = 1000;
-  // Further options of both database servers.
-  std::vector<std::string> database_options;
+  std::array<v1::Resource::Engine, kBankServers> engines = {EngineOfServer(0), EngineOfServer(1)};
+  // Further options of the database servers.
+  DatabaseOptions database_options;
   // Further settings of the coordinator's process.
   Assentd::Options coordinator;
   // Several instances of the coordinator over one MariaDB store; then coordinator() is the first of them. 0: one,
@@ -42,7 +43,7 @@ class BankRig {
   std::string config_path() const { return folder_ + "/bank.conf"; }
   Assentd& coordinator() { return coordinator_ != nullptr ? *coordinator_ : cluster_->instance(0); }
   AssentdCluster& cluster() { return *cluster_; }
-  PrivateMariaDb& database(int i) { return *databases_[static_cast<size_t>(i)]; }
+  PrivateDatabase& database(int i) { return *databases_[static_cast<size_t>(i)]; }
 
  private:
   explicit BankRig(std::string folder) : folder_(std::move(folder)) {}
@@ -51,7 +52,7 @@ class BankRig {
   const std::string folder_;
   BankConfig config_;
   // In this order: the coordinator goes first, and the databases last.
-  std::array<std::unique_ptr<PrivateMariaDb>, kBankServers> databases_;
+  std::array<std::unique_ptr<PrivateDatabase>, kBankServers> databases_;
   std::unique_ptr<Assentd> coordinator_;     // One of the two is there.
   std::unique_ptr<AssentdCluster> cluster_;  //
 };

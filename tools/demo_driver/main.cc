@@ -53,7 +53,7 @@ constexpr char kUsage[] =
     "usage: tools/demo [--quick] [--keep]\n"
     "\n"
     "Moves money between two private MariaDB servers, all or nothing, and checks that it was; then shows what becomes\n"
-    "of transactions that something happens to between PREPARE and COMMIT.\n"
+    "of transactions that something happens to between PREPARE and COMMIT, and one over MariaDB and PostgreSQL.\n"
     "  --quick  a tenth of the transfers\n"
     "  --keep   keep the folder with journals, logs and the coordinator's store\n";
 
@@ -160,7 +160,7 @@ absl::Status Demo::StartEverything() {
   rig_ = *std::move(rig);
   for (int i = 0; i < kBankServers; ++i) {
     Say(absl::StrCat("    ", config().servers[static_cast<size_t>(i)].resource, ": process ", rig_->database(i).pid(),
-                     ", socket ", rig_->database(i).socket()));
+                     ", socket ", rig_->database(i).unix_address().substr(5)));
   }
   Say(absl::StrCat("    assentd: process ", coordinator().pid(), ", ", config().coordinator, ", store ",
                    coordinator().store()));

@@ -64,6 +64,7 @@ absl::Status Mishaps::Play() {
   if (status.ok()) status = Orphan();
   if (status.ok()) status = Ghost();
   if (status.ok()) status = HandOfADba();
+  if (status.ok()) status = MixedEngines();
   return status;
 }
 
@@ -145,7 +146,7 @@ absl::Status Mishaps::Ghost() {
   const std::string literal = ShownXid(xid);
   const absl::StatusOr<WitnessTable> witness = WitnessTable::Parse(branch.witness_table());
   if (!witness.ok()) return witness.status();
-  const absl::StatusOr<std::unique_ptr<MariaDbSession>> pooled = ConnectTo(orders);
+  const absl::StatusOr<std::unique_ptr<BranchSession>> pooled = ConnectTo(orders);
   if (!pooled.ok()) return pooled.status();
   const QueryResult prepared =
       (*pooled)->Query(absl::StrCat("XA START ", literal, ";", InsertOf(purchase), ";", witness->InsertSql(xid),
@@ -310,7 +311,7 @@ absl::Status Mishaps::Assentctl(const std::vector<std::string>& arguments,
 
 absl::StatusOr<QueryResult> Mishaps::Show(size_t server, const std::string& sql) {
   const BankServer& place = rig_->config().servers[server];
-  const absl::StatusOr<std::unique_ptr<MariaDbSession>> session = ConnectTo(place);
+  const absl::StatusOr<std::unique_ptr<BranchSession>> session = ConnectTo(place);
   if (!session.ok()) return session.status();
   QueryResult result = (*session)->Query(sql);
   ShowQuery(place.resource, sql, result);

@@ -25,7 +25,7 @@ void Say(const std::string& worker, absl::string_view text) {
 // The part that both workers share: one branch on one server, in a transaction that somebody else began.
 absl::Status RunWorker(const BankConfig& config, size_t server, const std::string& gtrid, const std::string& sql) {
   const BankServer& place = config.servers[server];
-  const absl::StatusOr<std::unique_ptr<MariaDbSession>> session = ConnectTo(place);
+  const absl::StatusOr<std::unique_ptr<BranchSession>> session = ConnectTo(place);
   if (!session.ok()) return session.status();
   Client client(config.coordinator);
   absl::StatusOr<GlobalTransaction> transaction = client.Join(gtrid);
@@ -54,7 +54,7 @@ absl::Status SetUpShop(const BankConfig& config) {
       " CONSTRAINT balance_not_negative CHECK (balance >= 0));"
       "INSERT INTO shop.wallets VALUES (1, 1000), (2, 50), (3, 1000), (6, 1000)"};
   for (size_t i = 0; i < kBankServers; ++i) {
-    const absl::StatusOr<std::unique_ptr<MariaDbSession>> session = ConnectTo(config.servers[i]);
+    const absl::StatusOr<std::unique_ptr<BranchSession>> session = ConnectTo(config.servers[i]);
     if (!session.ok()) return session.status();
     const QueryResult result = (*session)->Query(kSetUp[i]);
     if (!result.ok()) return StatusOf(result.error, "cannot make the shop's tables");
@@ -82,7 +82,7 @@ absl::StatusOr<bool> ShowShop(const BankConfig& config, const Purchase& purchase
       {kPayments, absl::StrCat("SELECT * FROM shop.wallets WHERE user = ", purchase.user)}};
   bool as_expected = true;
   for (const auto& question : questions) {
-    const absl::StatusOr<std::unique_ptr<MariaDbSession>> session = ConnectTo(config.servers[question.first]);
+    const absl::StatusOr<std::unique_ptr<BranchSession>> session = ConnectTo(config.servers[question.first]);
     if (!session.ok()) return session.status();
     const QueryResult result = (*session)->Query(question.second);
     ShowQuery(config.servers[question.first].resource, question.second, result);

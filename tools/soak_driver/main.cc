@@ -4,17 +4,21 @@
 // however it ends: children die with this process, and so do temporary folders.
 #include <glog/logging.h>
 
+#include <array>
 #include <cstdio>
 #include <random>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_split.h"
 #include "base/errors.h"
+#include "tests/bank/chaos.h"
 #include "tests/failover/failover.h"
 #include "tests/race/race.h"
 
@@ -25,7 +29,7 @@ constexpr int kExitUsage = 2;
 constexpr size_t kMaxShown = 20;
 
 constexpr char kUsage[] =
-    "usage: tools/soak race|failover [OPTION]...\n"
+    "usage: tools/soak race|failover|bank [OPTION]...\n"
     "\n"
     "tools/soak race [--threads N] [--transactions M] [--binlog on|off|both] [--ghosts PERCENT] [--seed S]\n"
     "\n"
@@ -56,7 +60,15 @@ constexpr char kUsage[] =
     "\n"
     "Ends with a line `failover: K kills, V violations, longest stall S s`: how many instances were lost, and the "
     "longest\n"
-    "time during which no instance committed anything, but for restarts of the store; exits with 1 if V > 0.\n";
+    "time during which no instance committed anything, but for restarts of the store; exits with 1 if V > 0.\n"
+    "\n"
+    "tools/soak bank [--engines A,B] [--minutes N] [--workers W] [--seed S]\n"
+    "\n"
+    "Kills of everything. W worker processes (8) transfer money between a server of engine A and one of engine B\n"
+    "(mariadb,postgresql; also mysql with ASSENT_TEST_MYSQLD) for N minutes (10), while the coordinator, either server\n"
+    "and any worker are killed with -9 and started again. Then the same is held against each other.\n"
+    "\n"
+    "Ends with a line `bank: K kills, C committed, V violations`; exits with 1 if V > 0.\n";
 
 void Say(absl::string_view text) {
   absl::PrintF("%s\n", text);
@@ -64,11 +76,12 @@ void Say(absl::string_view text) {
 }
 
 struct Command {
-  enum class Kind { kRace, kFailover };
+  enum class Kind { kRace, kFailover, kBank };
   Kind kind = Kind::kRace;
   RaceLoad load;
   std::vector<bool> binlog = {true};
   FailoverOptions failover;
+  ChaosOptions chaos;
 };
 
 bool ParseBinlog(const std::string& value, std::vector<bool>* binlog) {
@@ -96,18 +109,47 @@ bool ParseRaceOption(const std::string& name, const std::string& value, Command*
   return name == "--binlog" && ParseBinlog(value, &command->binlog);
 }
 
+bool ParseMinutes(const std::string& value, absl::Duration* duration) {
+  double minutes = 0;
+  if (!absl::SimpleAtod(value, &minutes) || minutes < 0.1 || minutes > 10000) return false;
+  *duration = absl::Minutes(minutes);
+  return true;
+}
+
 bool ParseFailoverOption(const std::string& name, const std::string& value, Command* command) {
   if (name == "--seed") return absl::SimpleAtoi(value, &command->failover.seed);
-  double minutes = 0;
-  if (name != "--minutes" || !absl::SimpleAtod(value, &minutes) || minutes < 0.5 || minutes > 10000) return false;
-  command->failover.duration = absl::Minutes(minutes);
+  return name == "--minutes" && ParseMinutes(value, &command->failover.duration);
+}
+
+bool ParseEngines(const std::string& value, std::array<v1::Resource::Engine, kBankServers>* engines) {
+  const std::vector<std::string> words = absl::StrSplit(value, ',');
+  if (words.size() != engines->size()) return false;
+  for (size_t i = 0; i < words.size(); ++i) {
+    if (!v1::Resource::Engine_Parse(absl::StrCat("ENGINE_", absl::AsciiStrToUpper(words[i])), &(*engines)[i])) return false;
+  }
   return true;
+}
+
+bool ParseBankOption(const std::string& name, const std::string& value, Command* command) {
+  if (name == "--seed") return absl::SimpleAtoi(value, &command->chaos.seed);
+  if (name == "--minutes") return ParseMinutes(value, &command->chaos.duration);
+  if (name == "--engines") return ParseEngines(value, &command->chaos.engines);
+  return name == "--workers" && absl::SimpleAtoi(value, &command->chaos.workers) && command->chaos.workers >= 1 &&
+         command->chaos.workers <= 200;
 }
 
 // False: not a command line of ours.
 bool Parse(const std::vector<std::string>& arguments, Command* command) {
-  if (arguments.empty() || (arguments[0] != "race" && arguments[0] != "failover")) return false;
-  command->kind = arguments[0] == "race" ? Command::Kind::kRace : Command::Kind::kFailover;
+  if (arguments.empty()) return false;
+  if (arguments[0] == "race") {
+    command->kind = Command::Kind::kRace;
+  } else if (arguments[0] == "failover") {
+    command->kind = Command::Kind::kFailover;
+  } else if (arguments[0] == "bank") {
+    command->kind = Command::Kind::kBank;
+  } else {
+    return false;
+  }
   for (size_t i = 1; i < arguments.size(); ++i) {
     std::string name = arguments[i];
     std::string value;
@@ -117,8 +159,9 @@ bool Parse(const std::vector<std::string>& arguments, Command* command) {
     } else if (++i < arguments.size()) {
       value = arguments[i];
     }
-    const bool good = command->kind == Command::Kind::kRace ? ParseRaceOption(name, value, command)
-                                                            : ParseFailoverOption(name, value, command);
+    const bool good = command->kind == Command::Kind::kRace       ? ParseRaceOption(name, value, command)
+                      : command->kind == Command::Kind::kFailover ? ParseFailoverOption(name, value, command)
+                                                                  : ParseBankOption(name, value, command);
     if (!good) return false;
   }
   return true;
@@ -190,6 +233,25 @@ int Failover(FailoverOptions options) {
   return report->violation_count == 0 ? 0 : 1;
 }
 
+int Bank(ChaosOptions options) {
+  options.progress = [](const std::string& line) { Say(absl::StrCat("    ", line)); };
+  Say(absl::StrFormat("%d workers, %s, seed %d", options.workers, absl::FormatDuration(options.duration), options.seed));
+  const absl::StatusOr<ChaosReport> report = RunChaos(options);
+  if (!report.ok()) {
+    Say(absl::StrCat("it could not go on: ", ToText(report.status())));
+    return 1;
+  }
+  const BankReport& bank = report->bank;
+  Say(absl::StrFormat("    %d kills of the coordinator, %d of databases, %d of workers; %d rolled back, %d told in doubt",
+                      report->coordinator_kills, report->database_kills, report->worker_kills, bank.rolled_back,
+                      bank.in_doubt));
+  for (const CheckLine& check : bank.checks) ShowLines(absl::StrCat("VIOLATION: ", check.what), check.violations);
+  Say(absl::StrFormat("bank: %d kills, %d committed, %d violations",
+                      report->coordinator_kills + report->database_kills + report->worker_kills, bank.committed,
+                      bank.violations));
+  return bank.violations == 0 ? 0 : 1;
+}
+
 int Main(int argc, char** argv) {
   FLAGS_logtostderr = true;
   FLAGS_minloglevel = google::GLOG_ERROR;
@@ -202,12 +264,19 @@ int Main(int argc, char** argv) {
   }
   Command command;
   command.load.seed = std::random_device()();
-  command.failover.seed = command.load.seed;
+  command.failover.seed = command.chaos.seed = command.load.seed;
+  command.chaos.duration = absl::Minutes(10);
+  command.chaos.engines = {v1::Resource::ENGINE_MARIADB, v1::Resource::ENGINE_POSTGRESQL};
   if (!Parse(arguments, &command)) {
     std::fputs(kUsage, stderr);
     return kExitUsage;
   }
-  return command.kind == Command::Kind::kRace ? Race(command) : Failover(command.failover);
+  switch (command.kind) {
+    case Command::Kind::kRace: return Race(command);
+    case Command::Kind::kFailover: return Failover(command.failover);
+    case Command::Kind::kBank: break;
+  }
+  return Bank(command.chaos);
 }
 
 }  // namespace
