@@ -44,8 +44,8 @@ DbError Explained(const ConnectOptions& options, DbError error) {
   if (!IsKnownServer(options) && absl::StrContains(error.message, "restricted_auth")) {
     error.message = absl::StrCat(
         "the server wants the password in a way that shows it to whoever poses as the server (MySQL's "
-        "caching_sha2_password does): connect with TLS that verifies the server's certificate (MySQL's generated one is "
-        "signed by its ca.pem), over the server's Unix socket, or to a loopback address (",
+        "caching_sha2_password does): connect with TLS that verifies the server's certificate (the one that "
+        "MySQL makes for itself names no host), over the server's Unix socket, or to a loopback address (",
         error.message, ")");
   }
   return error;
