@@ -98,8 +98,8 @@ TEST_F(ConnectionTest, TlsIsUsedWhereItIsRequired) {
   EXPECT_FALSE(Cipher(Tls(/*required=*/false, /*verify=*/false)).ok()) << "the server wants it";
 }
 
-// caching_sha2_password: the server does not remember a new account, and asks for the password itself; then it does, and
-// a proof of it will do.
+// caching_sha2_password: the server does not remember a new account, and asks for the password itself; then it does,
+// and a proof of it will do.
 TEST_F(ConnectionTest, MySqlsLoginWorksOverEveryWayThatIsSafe) {
   if (std::getenv("ASSENT_TEST_MYSQLD") == nullptr) GTEST_SKIP() << "set ASSENT_TEST_MYSQLD";
   const absl::StatusOr<TempDir> dir = TempDir::Create("connection");

@@ -1,6 +1,6 @@
 // Whether PREPARE lets go of a branch, as it shows on the wire: what sessions ask a MySQL server, what they say of
-// themselves, and what recovery sends then. The server is a small fake that behaves as MySQL 8.0 to 9 were measured to, so
-// that this is tested where there is no MySQL, too. (The same against real ones: mariadb_session_test,
+// themselves, and what recovery sends then. The server is a small fake that behaves as MySQL 8.0 to 9 were measured to,
+// so that this is tested where there is no MySQL, too. (The same against real ones: mariadb_session_test,
 // mariadb_recovery_test.)
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -251,7 +251,8 @@ class FakeServer {
       std::string list = "\nLIST OF TRANSACTIONS FOR EACH SESSION:\n";
       for (const auto& branch : prepared_) {
         absl::StrAppend(&list, "---TRANSACTION 17, ACTIVE (PREPARED) 1 sec\n");
-        if (branch.second.holder != 0) absl::StrAppend(&list, "MySQL thread id ", branch.second.holder, ", query id 3\n");
+        if (branch.second.holder != 0)
+          absl::StrAppend(&list, "MySQL thread id ", branch.second.holder, ", query id 3\n");
       }
       return Rows(3, {{std::string("InnoDB"), std::string(), list + "\nEND OF INNODB MONITOR OUTPUT\n"}});
     }
@@ -396,7 +397,8 @@ TEST(MySqlWireTest, AVersionWithoutTheVariableHolds) {
 TEST(MySqlWireTest, WhatTheApplicationHasSetCountsAndIsAskedForInTheBatchOfPrepare) {
   for (const bool on : {true, false}) {
     FakeServer server("8.4.0", !on);
-    auto session = MustPrepare(server, on ? "SET SESSION xa_detach_on_prepare=ON" : "SET SESSION xa_detach_on_prepare=OFF");
+    auto session =
+        MustPrepare(server, on ? "SET SESSION xa_detach_on_prepare=ON" : "SET SESSION xa_detach_on_prepare=OFF");
     EXPECT_EQ(session->Describe().detached(), on);
     EXPECT_EQ(session->holds_branch(), !on);
     EXPECT_EQ(OutcomeOf(Finish(server, TaskOf(*session))),

@@ -42,8 +42,9 @@ TEST_F(RecoveryPrivilegesTest, MayNotSee) {
   EXPECT_FALSE(recovery->CountGhosts()->has_value());
   const auto waits = recovery->LockWaits({}, 10);
   EXPECT_EQ(ReasonOf(waits.status()), Reason::RESOURCE_UNFIT);
-  EXPECT_EQ(MetadataOf(waits.status())["grant"], OnMySql() ? "GRANT SELECT ON performance_schema.* TO 'blind'@'localhost'"
-                                                           : "GRANT PROCESS ON *.* TO 'blind'@'localhost'");
+  EXPECT_EQ(MetadataOf(waits.status())["grant"], OnMySql()
+                                                     ? "GRANT SELECT ON performance_schema.* TO 'blind'@'localhost'"
+                                                     : "GRANT PROCESS ON *.* TO 'blind'@'localhost'");
 
   BranchFinding finding;
   // A live session is found out by its branch, which nobody else can finish (unless PREPARE let go of it); it cannot be
@@ -89,9 +90,10 @@ TEST_F(RecoveryPrivilegesTest, MayKillButNotSee) {
 }
 
 TEST_F(RecoveryPrivilegesTest, MayNotReadTheWitness) {
-  MustQuery(admin_.get(),
-            "DROP USER IF EXISTS stranger@localhost; CREATE USER stranger@localhost IDENTIFIED BY 'p'; GRANT PROCESS ON "
-            "*.* TO stranger@localhost");
+  MustQuery(
+      admin_.get(),
+      "DROP USER IF EXISTS stranger@localhost; CREATE USER stranger@localhost IDENTIFIED BY 'p'; GRANT PROCESS ON "
+      "*.* TO stranger@localhost");
   if (OnMySql()) MustQuery(admin_.get(), "GRANT XA_RECOVER_ADMIN ON *.* TO stranger@localhost");
   ConnectOptions options = options_;
   options.user = "stranger";

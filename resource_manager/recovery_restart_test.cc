@@ -86,9 +86,12 @@ TEST_F(RecoveryRestartTest, TheServersGlobalsChangeNothing) {
                                       "sql_safe_updates = 1", "max_join_size = 1",   "sql_big_selects = 0",
                                       "time_zone = '+05:00'"};
   const std::vector<std::string> own =
-      OnMySql() ? std::vector<std::string>{"transaction_read_only = 1", "transaction_isolation = 'READ-UNCOMMITTED'",
-                                           "sql_mode = 'ANSI,PAD_CHAR_TO_FULL_LENGTH'", "max_execution_time = 1",
-                                           "default_table_encryption = 0", "sql_require_primary_key = 1"}
+      OnMySql() ? std::vector<std::string>{"transaction_read_only = 1",
+                                           "transaction_isolation = 'READ-UNCOMMITTED'",
+                                           "sql_mode = 'ANSI,PAD_CHAR_TO_FULL_LENGTH'",
+                                           "max_execution_time = 1",
+                                           "default_table_encryption = 0",
+                                           "sql_require_primary_key = 1"}
                 : std::vector<std::string>{"tx_read_only = 1", "tx_isolation = 'READ-UNCOMMITTED'",
                                            "sql_mode = 'ORACLE,EMPTY_STRING_IS_NULL'", "max_statement_time = 0.0001"};
   globals.insert(globals.end(), own.begin(), own.end());
