@@ -17,10 +17,36 @@
 
 namespace assent {
 
+// The server that the tests run on: MariaDB, or by TEST_SERVER (servers.bzl sets it) `mysql` as it comes, or
+// `mysql_held`: with xa_detach_on_prepare=OFF, so that sessions hold their prepared branches as on MariaDB.
+inline std::string TestServerWord() {
+  const char* const word = std::getenv("TEST_SERVER");
+  return word == nullptr ? "mariadb" : word;
+}
+inline bool OnMySql() { return TestServerWord() != "mariadb"; }
+// True if PREPARE lets go of branches.
+inline bool Detaches() { return TestServerWord() == "mysql"; }
+
+// Skips all tests if that server cannot be had.
+class WithoutMySql : public testing::Environment {
+  void SetUp() override {
+    if (OnMySql() && std::getenv("ASSENT_TEST_MYSQLD") == nullptr) {
+      GTEST_SKIP() << "set ASSENT_TEST_MYSQLD to the path of a MySQL server's mysqld, 8.0.29 or later";
+    }
+  }
+};
+inline testing::Environment* const kWithoutMySql = testing::AddGlobalTestEnvironment(new WithoutMySql);
+
+inline absl::StatusOr<std::unique_ptr<PrivateMariaDb>> StartServer(PrivateMariaDb::Options options = {}) {
+  options.engine = OnMySql() ? v1::Resource::ENGINE_MYSQL : v1::Resource::ENGINE_MARIADB;
+  if (TestServerWord() == "mysql_held") options.extra.push_back("--xa-detach-on-prepare=OFF");
+  return PrivateMariaDb::Start(std::move(options));
+}
+
 // Started by the first call, gone when the program ends. Tests that stop or reconfigure a server start their own.
 inline PrivateMariaDb& SharedServer() {
   static PrivateMariaDb* const server = [] {
-    auto started = PrivateMariaDb::Start();
+    auto started = StartServer();
     CHECK(started.ok()) << started.status();
     static std::unique_ptr<PrivateMariaDb> owner = *std::move(started);
     std::atexit([] { owner.reset(); });
