@@ -16,16 +16,26 @@
 namespace assent {
 namespace {
 
+constexpr int kErTableAccessDenied = 1142;  // MySQL's performance_schema asks for SELECT like any other.
 constexpr int kErSpecificAccessDenied = 1227;
 
 // The waits of which the blocker has no connection or one of `holders`, the longest first.
-std::string WaitsSql(const std::string& holders, int limit) {
+std::string WaitsSql(bool mysql, const std::string& holders, int limit) {
+  // Where each server keeps the edges, the locks and the users.
+  const absl::string_view tables =
+      mysql ? "performance_schema.data_lock_waits AS e"
+              " JOIN information_schema.INNODB_TRX AS w ON w.trx_id = e.REQUESTING_ENGINE_TRANSACTION_ID"
+              " JOIN information_schema.INNODB_TRX AS b ON b.trx_id = e.BLOCKING_ENGINE_TRANSACTION_ID"
+              " LEFT JOIN performance_schema.data_locks AS l ON l.ENGINE_LOCK_ID = e.REQUESTING_ENGINE_LOCK_ID"
+            : "information_schema.INNODB_LOCK_WAITS AS e"
+              " JOIN information_schema.INNODB_TRX AS w ON w.trx_id = e.requesting_trx_id"
+              " JOIN information_schema.INNODB_TRX AS b ON b.trx_id = e.blocking_trx_id"
+              " LEFT JOIN information_schema.INNODB_LOCKS AS l ON l.lock_id = e.requested_lock_id";
+  const absl::string_view lock =
+      mysql ? "CONCAT(l.OBJECT_SCHEMA, '.', l.OBJECT_NAME), l.INDEX_NAME" : "l.lock_table, l.lock_index";
   return absl::StrCat(
-      "SELECT w.trx_mysql_thread_id, p.USER, TIMESTAMPDIFF(MICROSECOND, w.trx_wait_started, NOW(6)), l.lock_table,"
-      " l.lock_index, b.trx_mysql_thread_id FROM information_schema.INNODB_LOCK_WAITS AS e"
-      " JOIN information_schema.INNODB_TRX AS w ON w.trx_id = e.requesting_trx_id"
-      " JOIN information_schema.INNODB_TRX AS b ON b.trx_id = e.blocking_trx_id"
-      " LEFT JOIN information_schema.INNODB_LOCKS AS l ON l.lock_id = e.requested_lock_id"
+      "SELECT w.trx_mysql_thread_id, p.USER, TIMESTAMPDIFF(MICROSECOND, w.trx_wait_started, NOW(6)), ", lock,
+      ", b.trx_mysql_thread_id FROM ", tables,
       " LEFT JOIN information_schema.PROCESSLIST AS p ON p.ID = w.trx_mysql_thread_id"
       " WHERE b.trx_mysql_thread_id IN (0",
       holders, ") ORDER BY w.trx_wait_started LIMIT ", limit,
@@ -48,9 +58,11 @@ absl::StatusOr<std::vector<v1::LockWait>> ReadLockWaits(MariaDbSession* session,
     by_connection[branch.session->connection_id()] = &branch.xid;
     absl::StrAppend(&holders, ",", branch.session->connection_id());
   }
-  const QueryResult result = session->Query(WaitsSql(holders, limit));
-  if (result.error.code == kErSpecificAccessDenied) {
-    const std::string grant = absl::StrCat("GRANT PROCESS ON *.* TO ", AccountOf(session));
+  const QueryResult result = session->Query(WaitsSql(session->is_mysql(), holders, limit));
+  if (result.error.code == kErSpecificAccessDenied || result.error.code == kErTableAccessDenied) {
+    const std::string grant =
+        absl::StrCat("GRANT ", result.error.code == kErTableAccessDenied ? "SELECT ON performance_schema" : "PROCESS ON *",
+                     ".* TO ", AccountOf(session));
     return MakeError(Reason::RESOURCE_UNFIT, absl::StrCat("reading lock waits needs a privilege: ", grant),
                      {{"grant", grant}});
   }

@@ -21,6 +21,8 @@ namespace {
 
 constexpr int kOldestMajor = 10;
 constexpr int kOldestMinor = 5;
+constexpr int kOldestMySqlMajor = 8;
+constexpr int kErXaerRmerr = 1401;  // MySQL's answer to XA RECOVER without XA_RECOVER_ADMIN.
 // From this one on SUPER does not stand for CONNECTION ADMIN any more.
 constexpr int kMajorOfNarrowSuper = 11;
 constexpr absl::Duration kLongDetached = absl::Minutes(10);
@@ -47,11 +49,16 @@ bool Has(const std::set<std::string>& privileges, const char* privilege) {
   return privileges.count("ALL PRIVILEGES") > 0 || privileges.count(privilege) > 0;
 }
 
+const char* KillPrivilege(const ServerFacts& facts) {
+  return facts.is_mysql() ? "CONNECTION_ADMIN" : "CONNECTION ADMIN";
+}
+
 bool MayKill(const ServerFacts& facts) {
   int major = 0;
   int minor = 0;
-  const bool wide_super = ParseVersion(facts, &major, &minor) && major < kMajorOfNarrowSuper;
-  return Has(*facts.privileges, "CONNECTION ADMIN") || (wide_super && Has(*facts.privileges, "SUPER"));
+  const bool wide_super =
+      facts.is_mysql() || (ParseVersion(facts, &major, &minor) && major < kMajorOfNarrowSuper);
+  return Has(*facts.privileges, KillPrivilege(facts)) || (wide_super && Has(*facts.privileges, "SUPER"));
 }
 
 // The finding of an error, with the GRANT that helps if one does, or `remedy`.
@@ -100,29 +107,65 @@ v1::Finding CheckWitness(MariaDbSession* session, const v1::Resource& resource,
 
 v1::Finding CheckRecover(MariaDbSession* session, const ServerFacts& facts, const v1::Resource& resource) {
   const auto xids = session->Recover();
-  if (!xids.ok()) return ErrorFinding("xa_recover", xids.status().message(), "Give the account what XA RECOVER needs.");
+  if (!xids.ok()) {
+    const bool denied = facts.is_mysql() && MetadataOf(xids.status())["error_code"] == absl::StrCat(kErXaerRmerr);
+    return ErrorFinding("xa_recover", xids.status().message(),
+                        denied ? absl::StrCat("Run as an administrator: GRANT XA_RECOVER_ADMIN ON *.* TO ",
+                                              facts.account, ";")
+                               : "Give the account what XA RECOVER needs.");
+  }
   return JudgePrepared(facts, resource, xids->size());
 }
 
 }  // namespace
 
-v1::Finding JudgeServer(const ServerFacts& facts) {
+v1::Finding JudgeServer(const ServerFacts& facts, const v1::Resource& resource) {
   constexpr absl::string_view kCheck = "server";
   const std::string version = facts.Variable("version");
-  if (!absl::StrContains(version, "MariaDB")) {
-    return ErrorFinding(kCheck, absl::StrCat("version ", version, " is not MariaDB (it may be MySQL)"),
-                 "Use MariaDB 10.5 or later; MySQL is not supported yet.");
+  const bool mysql = facts.is_mysql();
+  if (mysql != (resource.engine() == v1::Resource::ENGINE_MYSQL)) {
+    return ErrorFinding(kCheck,
+                        mysql ? absl::StrCat("version ", version, " is not MariaDB (it may be MySQL)")
+                              : absl::StrCat("version ", version, " is MariaDB, not MySQL"),
+                        absl::StrCat("assentctl resources register ", resource.name(), " … --engine ",
+                                     mysql ? "mysql" : "mariadb", " --replace  # if it is the right server."));
   }
+  const absl::string_view oldest = mysql ? "MySQL 8.0.29 or later." : "MariaDB 10.5 or later.";
   int major = 0;
   int minor = 0;
   if (!ParseVersion(facts, &major, &minor)) {
-    return ErrorFinding(kCheck, absl::StrCat("version ", version, " cannot be read"), "Use MariaDB 10.5 or later.");
+    return ErrorFinding(kCheck, absl::StrCat("version ", version, " cannot be read"), absl::StrCat("Use ", oldest));
   }
-  if (major < kOldestMajor || (major == kOldestMajor && minor < kOldestMinor)) {
-    return ErrorFinding(kCheck, absl::StrCat("version ", version, " rolls prepared branches back when their session ends"),
-                 "Upgrade to MariaDB 10.5 or later.");
+  if (mysql && major < kOldestMySqlMajor) {
+    return ErrorFinding(kCheck, absl::StrCat("version ", version, " is older than MySQL 8.0"),
+                        absl::StrCat("Upgrade to ", oldest));
+  }
+  if (!mysql && (major < kOldestMajor || (major == kOldestMajor && minor < kOldestMinor))) {
+    return ErrorFinding(kCheck,
+                        absl::StrCat("version ", version, " rolls prepared branches back when their session ends"),
+                        absl::StrCat("Upgrade to ", oldest));
   }
   return OkFinding(kCheck, version);
+}
+
+v1::Finding JudgeDetach(const ServerFacts& facts) {
+  constexpr absl::string_view kCheck = "detach";
+  constexpr absl::string_view kHeld =
+      "sessions hold their prepared branches: an XA COMMIT from elsewhere can answer OK and commit nothing while a "
+      "session ends, recovery has to wait for that, and a connection that is reset while it holds one can crash the "
+      "server";
+  const std::string value = facts.Variable("xa_detach_on_prepare");
+  if (value.empty()) {
+    return WarningFinding(kCheck, absl::StrCat("this version has no xa_detach_on_prepare: ", kHeld),
+                          "Upgrade to MySQL 8.0.29 or later.");
+  }
+  if (IsOff(value)) {
+    return WarningFinding(kCheck, absl::StrCat("xa_detach_on_prepare is OFF: ", kHeld),
+                          "SET PERSIST xa_detach_on_prepare = ON; and new sessions.");
+  }
+  return OkFinding(kCheck,
+                   "xa_detach_on_prepare is ON: PREPARE lets go of a branch, and any session can finish it at once (a "
+                   "branch must not use temporary tables)");
 }
 
 v1::Finding JudgeGalera(const ServerFacts& facts) {
@@ -165,8 +208,8 @@ v1::Finding JudgePrepared(const ServerFacts& facts, const v1::Resource& resource
   return WarningFinding(
       kCheck, absl::StrCat(detached, ": their locks stay until somebody finishes them"),
       absl::StrCat("assentctl recover --resource ", resource.name(),
-                   " --dry-run  # whose they are. Those of others are for their owners to finish: XA RECOVER "
-                   "FORMAT='SQL'."));
+                   " --dry-run  # whose they are. Those of others are for their owners to finish: XA RECOVER ",
+                   facts.is_mysql() ? "CONVERT XID." : "FORMAT='SQL'."));
 }
 
 v1::Finding JudgePrivileges(const ServerFacts& facts, const v1::Resource& resource) {
@@ -178,7 +221,7 @@ v1::Finding JudgePrivileges(const ServerFacts& facts, const v1::Resource& resour
   std::vector<std::string> missing;
   std::vector<std::string> details;
   if (resource.kill_after_lease() != v1::KILL_AFTER_LEASE_DISABLED && !MayKill(facts)) {
-    missing.push_back("CONNECTION ADMIN");
+    missing.push_back(KillPrivilege(facts));
     details.push_back(
         "the account may not end other accounts' connections: a branch whose session lives on past its lease stays in "
         "doubt");
@@ -226,6 +269,11 @@ v1::Finding JudgeBinlog(const ServerFacts& facts) {
               "Remove binlog_storage_engine from the server's configuration and restart it, or never fail over to a "
               "replica while branches are prepared.");
   }
+  if (facts.is_mysql()) {
+    return risks.Judge(
+        absl::StrCat("the binary log is on",
+                     facts.binlog_do_db ? "" : "; its filters are not known (that needs REPLICATION CLIENT)"));
+  }
   return risks.Judge(absl::StrCat(
       "the binary log is on; after a crash of this server its replicas can differ in the branches that were under way",
       facts.binlog_do_db ? "" : "; its filters are not known (that needs BINLOG MONITOR)"));
@@ -238,7 +286,10 @@ v1::Finding JudgeReplication(const ServerFacts& facts) {
         absl::StrCat("this server is a replica of ", absl::StrJoin(*facts.masters, ", "),
                      ": branches that were prepared there are prepared here, too, and what branches write here "
                      "is not known there"),
-        "Register the master instead, or, if this server is its own master now: STOP ALL SLAVES; RESET SLAVE ALL;");
+        facts.is_mysql()
+            ? "Register the source instead, or, if this server is its own source now: STOP REPLICA; RESET REPLICA ALL;"
+            : "Register the master instead, or, if this server is its own master now: STOP ALL SLAVES; RESET SLAVE "
+              "ALL;");
     if (facts.Variable("gtid_strict_mode") == "ON") {
       risks.Add("gtid_strict_mode is ON: replication stops when a branch here took a number that the master uses",
                 "Give this server a gtid_domain_id of its own.");
@@ -264,9 +315,10 @@ v1::Finding JudgeReplication(const ServerFacts& facts) {
               "STOP ALL SLAVES; SET GLOBAL slave_parallel_threads = 0; START ALL SLAVES; (and in the configuration).");
   }
   return risks.Judge(facts.masters
-                         ? "not a replica"
-                         : "no settings of a replica that break XA; whether it is one is not known (that needs "
-                           "SLAVE MONITOR)");
+                         ? std::string("not a replica")
+                         : absl::StrCat("no settings of a replica that break XA; whether it is one is not known (that "
+                                        "needs ",
+                                        facts.is_mysql() ? "REPLICATION CLIENT)" : "SLAVE MONITOR)"));
 }
 
 v1::Finding JudgeReadOnly(const ServerFacts& facts) {
@@ -354,7 +406,7 @@ std::vector<v1::Finding> CheckMariaDb(const v1::Resource& resource, const Connec
   const absl::StatusOr<ServerFacts> facts = ReadServerFacts(session->get());
   if (!facts.ok()) return {ErrorFinding(kReachable, facts.status().message(), "Check the server's log.")};
   std::vector<v1::Finding> findings = {
-      OkFinding(kReachable, absl::StrCat("connected to ", resource.address(), " as ", resource.user())), JudgeServer(*facts),
+      OkFinding(kReachable, absl::StrCat("connected to ", resource.address(), " as ", resource.user())), JudgeServer(*facts, resource),
       JudgeGalera(*facts), JudgeEngine(*facts)};
   // Nothing is made on a server that is of no use.
   const bool unfit = std::any_of(findings.begin(), findings.end(), [](const v1::Finding& finding) {
@@ -363,6 +415,7 @@ std::vector<v1::Finding> CheckMariaDb(const v1::Resource& resource, const Connec
   if (unfit) return findings;
   findings.push_back(CheckWitness(session->get(), resource, install));
   findings.push_back(CheckRecover(session->get(), *facts, resource));
+  if (facts->is_mysql()) findings.push_back(JudgeDetach(*facts));
   findings.push_back(JudgePrivileges(*facts, resource));
   findings.push_back(JudgeDurability(*facts));
   findings.push_back(JudgeBinlog(*facts));

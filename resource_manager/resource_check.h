@@ -17,11 +17,12 @@ namespace assent {
 // Connects and looks. The findings, always in this order:
 //
 //   reachable      it answers, and takes the account
-//   server         MariaDB 10.5 or later
+//   server         MariaDB 10.5 or MySQL 8.0, or later, as the resource says
 //   galera         not a Galera node
 //   engine         InnoDB, not in forced recovery
 //   witness        the table is there and may be used
 //   xa_recover     XA RECOVER works; how many branches are prepared, and how many of them nobody runs any more
+//   detach         MySQL only: whether PREPARE lets go of a branch
 //   privileges     what taking branches over needs: KILL, the process list, the engine's status
 //   durability     what is prepared or committed is forced to disk
 //   binlog         no filters that lose parts of branches
@@ -39,11 +40,12 @@ std::vector<v1::Finding> CheckMariaDb(const v1::Resource& resource, const Connec
                                       const std::function<absl::Status()>& install);
 
 // The findings that follow from facts alone.
-v1::Finding JudgeServer(const ServerFacts& facts);
+v1::Finding JudgeServer(const ServerFacts& facts, const v1::Resource& resource);
 v1::Finding JudgeGalera(const ServerFacts& facts);
 v1::Finding JudgeEngine(const ServerFacts& facts);
 // `prepared`: how many branches XA RECOVER lists.
 v1::Finding JudgePrepared(const ServerFacts& facts, const v1::Resource& resource, size_t prepared);
+v1::Finding JudgeDetach(const ServerFacts& facts);
 v1::Finding JudgePrivileges(const ServerFacts& facts, const v1::Resource& resource);
 v1::Finding JudgeDurability(const ServerFacts& facts);
 v1::Finding JudgeBinlog(const ServerFacts& facts);

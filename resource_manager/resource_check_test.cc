@@ -29,7 +29,7 @@ constexpr auto kError = v1::Finding::SEVERITY_ERROR;
 v1::Resource ResourceOf(const PrivateMariaDb& server) {
   v1::Resource resource;
   resource.set_name("r");
-  resource.set_engine(v1::Resource::ENGINE_MARIADB);
+  resource.set_engine(server.engine());
   resource.set_address(server.tcp_address());
   resource.set_user(server.user());
   return resource;
@@ -262,7 +262,11 @@ void ExpectFinding(const v1::Finding& finding, v1::Finding::Severity severity, c
 }
 
 TEST(JudgeTest, Servers) {
-  const auto judge = [](const char* version) { return JudgeServer(FactsOf({{"version", version}})).severity(); };
+  v1::Resource resource;
+  resource.set_engine(v1::Resource::ENGINE_MARIADB);
+  const auto judge = [&](const char* version) {
+    return JudgeServer(FactsOf({{"version", version}}), resource).severity();
+  };
   for (const char* good :
        {"10.5.1-MariaDB", "10.11.19-MariaDB-0+deb12u1-log", "11.8.9-MariaDB", "12.0.2-MariaDB-ubu"}) {
     EXPECT_EQ(judge(good), kOk) << good;
@@ -271,6 +275,31 @@ TEST(JudgeTest, Servers) {
        {"10.4.34-MariaDB", "5.5.68-MariaDB", "8.4.0", "9.7.4-commercial", "", "MariaDB", "x.y-MariaDB"}) {
     EXPECT_EQ(judge(bad), kError) << bad;
   }
+}
+
+TEST(JudgeTest, AServerIsWhatItsResourceSays) {
+  v1::Resource resource;
+  resource.set_name("orders");
+  resource.set_engine(v1::Resource::ENGINE_MYSQL);
+  for (const char* good : {"8.0.11", "8.0.28-log", "8.4.0", "9.7.4-commercial"}) {
+    EXPECT_EQ(JudgeServer(FactsOf({{"version", good}}), resource).severity(), kOk) << good;
+  }
+  for (const char* bad : {"5.7.44-log", "", "x.y"}) {
+    EXPECT_EQ(JudgeServer(FactsOf({{"version", bad}}), resource).severity(), kError) << bad;
+  }
+  const v1::Finding maria = JudgeServer(FactsOf({{"version", "10.11.6-MariaDB"}}), resource);
+  ExpectFinding(maria, kError, "is MariaDB, not MySQL");
+  EXPECT_THAT(maria.remedy(), HasSubstr("assentctl resources register orders … --engine mariadb"));
+  resource.set_engine(v1::Resource::ENGINE_MARIADB);
+  const v1::Finding mysql = JudgeServer(FactsOf({{"version", "8.4.0"}}), resource);
+  ExpectFinding(mysql, kError, "is not MariaDB");
+  EXPECT_THAT(mysql.remedy(), HasSubstr("assentctl resources register orders … --engine mysql"));
+}
+
+TEST(JudgeTest, WhetherPrepareLetsGo) {
+  ExpectFinding(JudgeDetach(FactsOf({{"version", "8.4.0"}, {"xa_detach_on_prepare", "ON"}})), kOk, "lets go");
+  ExpectFinding(JudgeDetach(FactsOf({{"version", "8.4.0"}, {"xa_detach_on_prepare", "OFF"}})), kWarning, "is OFF");
+  ExpectFinding(JudgeDetach(FactsOf({{"version", "8.0.28"}})), kWarning, "has no xa_detach_on_prepare");
 }
 
 TEST(JudgeTest, GaleraAndEngine) {
@@ -314,6 +343,11 @@ TEST(JudgeTest, Privileges) {
   };
   EXPECT_EQ(judge({"ALL PRIVILEGES"}).severity(), kOk);
   EXPECT_EQ(judge({"CONNECTION ADMIN", "PROCESS"}).severity(), kOk);
+  facts.variables["version"] = "8.4.0";
+  EXPECT_EQ(judge({"CONNECTION_ADMIN", "PROCESS"}).severity(), kOk);
+  EXPECT_EQ(judge({"SUPER", "PROCESS"}).severity(), kOk);
+  EXPECT_THAT(judge({"PROCESS"}).remedy(), HasSubstr("GRANT CONNECTION_ADMIN ON *.* TO 'a'@'h'"));
+  facts.variables["version"] = "10.11.6-MariaDB";
   EXPECT_EQ(judge({"SUPER", "PROCESS"}).severity(), kOk);
   EXPECT_THAT(judge({"CONNECTION ADMIN"}).remedy(), HasSubstr("GRANT PROCESS ON *.* TO 'a'@'h';"));
   EXPECT_THAT(judge({"PROCESS"}).remedy(), HasSubstr("GRANT CONNECTION ADMIN ON *.* TO 'a'@'h';"));

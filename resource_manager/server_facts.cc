@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
@@ -14,6 +16,7 @@ namespace {
 
 // A server with very many tables must not hold up the check.
 constexpr int kTablesSeconds = 5;
+constexpr int kErParseError = 1064;
 
 std::string Cell(const std::vector<absl::optional<std::string>>& row, size_t i) {
   return i < row.size() && row[i] ? *row[i] : std::string();
@@ -50,16 +53,28 @@ void ReadPrivileges(MariaDbSession* session, ServerFacts* facts) {
   }
 }
 
+// MySQL 8.2 has renamed it, and 8.4 forgotten the old name.
+QueryResult QueryBinlog(MariaDbSession* session) {
+  if (session->is_mysql()) {
+    QueryResult result = session->Query("SHOW BINARY LOG STATUS");
+    if (result.error.code != kErParseError) return result;
+  }
+  return session->Query("SHOW MASTER STATUS");
+}
+
 void ReadReplication(MariaDbSession* session, ServerFacts* facts) {
-  const QueryResult replicas = session->Query("SHOW ALL SLAVES STATUS");
+  const bool mysql = session->is_mysql();
+  const absl::string_view master = mysql ? "Source" : "Master";
+  const QueryResult replicas = session->Query(mysql ? "SHOW REPLICA STATUS" : "SHOW ALL SLAVES STATUS");
   if (replicas.ok() && !replicas.results.empty()) {
     facts->masters.emplace();
     const ResultSet& result = replicas.results[0];
     for (size_t row = 0; row < result.rows.size(); ++row) {
-      facts->masters->push_back(absl::StrCat(Cell(result, row, "Master_Host"), ":", Cell(result, row, "Master_Port")));
+      facts->masters->push_back(absl::StrCat(Cell(result, row, absl::StrCat(master, "_Host")), ":",
+                                             Cell(result, row, absl::StrCat(master, "_Port"))));
     }
   }
-  const QueryResult binlog = session->Query("SHOW MASTER STATUS");
+  const QueryResult binlog = QueryBinlog(session);
   if (binlog.ok() && !binlog.results.empty()) {
     const ResultSet& result = binlog.results[0];
     facts->binlog_do_db = result.rows.empty() ? "" : Cell(result, 0, "Binlog_Do_DB");
@@ -78,8 +93,9 @@ void ReadDetached(MariaDbSession* session, ServerFacts* facts) {
 
 void ReadPlainTables(MariaDbSession* session, ServerFacts* facts) {
   const QueryResult result = session->Query(absl::StrCat(
-      "SET STATEMENT max_statement_time = ", kTablesSeconds,
-      " FOR SELECT TABLE_SCHEMA, TABLE_NAME, ENGINE FROM information_schema.TABLES WHERE TABLE_TYPE = 'BASE TABLE' AND "
+      "/*M! SET STATEMENT max_statement_time = ", kTablesSeconds, " FOR*/ SELECT /*+ MAX_EXECUTION_TIME(",
+      kTablesSeconds * 1000,
+      ")*/ TABLE_SCHEMA, TABLE_NAME, ENGINE FROM information_schema.TABLES WHERE TABLE_TYPE = 'BASE TABLE' AND "
       "TABLE_SCHEMA NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys') AND ENGINE IN (SELECT ENGINE "
       "FROM information_schema.ENGINES WHERE TRANSACTIONS = 'NO') LIMIT ",
       kMaxPlainTables));
@@ -97,13 +113,20 @@ std::string ServerFacts::Variable(const std::string& name) const {
   return found == variables.end() ? std::string() : found->second;
 }
 
+bool ServerFacts::is_mysql() const { return !Variable("version").empty() && !absl::StrContains(Variable("version"), "MariaDB"); }
+
 int64_t ServerFacts::Number(const std::string& name) const { return ToNumber(Variable(name)); }
 
 std::vector<std::string> GlobalPrivilegesOf(absl::string_view grant) {
   if (!absl::ConsumePrefix(&grant, "GRANT ")) return {};
   const size_t end = grant.find(" ON *.* TO ");
   if (end == absl::string_view::npos) return {};
-  return absl::StrSplit(grant.substr(0, end), ", ");
+  std::vector<std::string> privileges;
+  // MySQL puts no blank behind the commas between its dynamic ones.
+  for (const absl::string_view privilege : absl::StrSplit(grant.substr(0, end), ',')) {
+    privileges.emplace_back(absl::StripAsciiWhitespace(privilege));
+  }
+  return privileges;
 }
 
 absl::StatusOr<ServerFacts> ReadServerFacts(MariaDbSession* session) {

@@ -45,6 +45,8 @@ struct ServerFacts {
   // account sees, at most kMaxPlainTables.
   absl::optional<std::vector<std::string>> plain_tables;
 
+  // True if this is not MariaDB.
+  bool is_mysql() const;
   // The value of a variable; empty if the server does not know it.
   std::string Variable(const std::string& name) const;
   // The value of a variable; 0 if it is no whole number.
