@@ -47,7 +47,7 @@ std::string ReadFile(const std::string& path) {
 
 absl::StatusOr<std::unique_ptr<CrashLane>> CrashLane::Start(bool binary_log) {
   RecoveryRig::Options options;
-  if (binary_log) options.database_options = {"--log-bin"};
+  if (binary_log) options.database_options.mariadb = {"--log-bin"};
   options.lease = kLease;
   options.coordinator.program = "tests/recovery/assentd_with_fault_points";
   options.coordinator.extra = {"--sweep-interval=200ms"};
