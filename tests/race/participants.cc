@@ -1,6 +1,7 @@
 #include "tests/race/participants.h"
 
 #include <mariadb/mysql.h>
+#include <postgresql/libpq-fe.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -114,14 +115,29 @@ absl::StatusOr<RaceParticipants::Prepared> RaceParticipants::Prepare(int server,
   absl::StatusOr<SessionPtr> session = rig_->Connect(server);
   if (!session.ok()) return session.status();
   prepared.session = *std::move(session);
-  const absl::StatusOr<WitnessTable> witness = WitnessTable::Parse(branch.witness_table());
-  if (!witness.ok()) return witness.status();
-  const std::string xid = XidSqlLiteral(prepared.xid);
-  const QueryResult result =
-      prepared.session->Query(absl::StrCat("XA START ", xid, ";INSERT INTO race.t VALUES ('", global.gtrid(), "');",
-                                           witness->InsertSql(prepared.xid), ";XA END ", xid, ";XA PREPARE ", xid));
-  if (!result.ok()) return StatusOf(result.error, "preparing a branch");
+  const std::string insert = absl::StrCat("INSERT INTO race.t VALUES ('", global.gtrid(), "')");
+  DbError error;
+  if (rig_->Detaches(server)) {
+    prepared.socket = PQsocket(prepared.session->BorrowPgHandle());
+    const StartResult started = prepared.session->Start(prepared.xid, insert);
+    error = !started.xa.ok()        ? started.xa.error
+            : !started.first->ok() ? started.first->error
+                                   : prepared.session->Prepare(prepared.xid, nullptr).error;
+  } else {
+    prepared.socket = mysql_get_socket(prepared.session->BorrowHandle());
+    const absl::StatusOr<WitnessTable> witness = WitnessTable::Parse(branch.witness_table());
+    if (!witness.ok()) return witness.status();
+    error = PrepareUnnoticed(prepared.session.get(), prepared.xid, insert, *witness).error;
+  }
+  if (!error.ok()) return StatusOf(error, "preparing a branch");
   return prepared;
+}
+
+QueryResult RaceParticipants::PrepareUnnoticed(BranchSession* session, const Xid& xid, const std::string& insert,
+                                               const WitnessTable& witness) {
+  const std::string literal = XidSqlLiteral(xid);
+  return session->Query(absl::StrCat("XA START ", literal, ";", insert, ";", witness.InsertSql(xid), ";XA END ", literal,
+                                     ";XA PREPARE ", literal));
 }
 
 absl::Status RaceParticipants::Vote(const std::vector<Prepared>& branches) {
@@ -132,7 +148,7 @@ absl::Status RaceParticipants::Vote(const std::vector<Prepared>& branches) {
     v1::Vote* const vote = request.add_votes();
     vote->set_bqual(branch.xid.bqual);
     vote->set_kind(v1::VOTE_KIND_PREPARED);
-    vote->set_witnessed(true);
+    vote->set_witnessed(!rig_->Detaches(branch.server));
     *vote->mutable_session() = branch.session->Describe();
   }
   return coordinator_.Prepared(request, absl::Now() + kCallPatience).status();
@@ -150,22 +166,30 @@ absl::StatusOr<v1::Decision> RaceParticipants::Decide(const std::string& gtrid, 
 
 void RaceParticipants::Leave(Prepared* branch, std::mt19937_64* random) {
   const double how = Random(random, 1);
-  st_mysql* const handle = branch->session->BorrowHandle();
   if (branch->meddle || how < 0.3) {
-    const ConnectOptions options = rig_->ConnectAs(branch->server);
-    if (how < 0.15) {
-      mysql_change_user(handle, options.user.c_str(), options.password.c_str(), nullptr);
-    } else {
-      mysql_reset_connection(handle);
-    }
+    Reset(branch, /*as_other_user=*/how < 0.15);
     if (branch->meddle || how < 0.2) return;  // It is gone on with; else it is closed at once.
   } else if (how < 0.5) {
     LingerOn(std::move(branch->session), absl::Seconds(Random(random, kLongestPause)));
     return;
   } else if (how < 0.6) {
-    shutdown(mysql_get_socket(handle), SHUT_RDWR);  // As if the process had died.
+    shutdown(branch->socket, SHUT_RDWR);  // As if the process had died.
   }
   branch->session.reset();
+}
+
+void RaceParticipants::Reset(Prepared* branch, bool as_other_user) {
+  if (rig_->Detaches(branch->server)) {
+    branch->session->Query("DISCARD ALL");
+    return;
+  }
+  st_mysql* const handle = branch->session->BorrowHandle();
+  if (!as_other_user) {
+    mysql_reset_connection(handle);
+    return;
+  }
+  const ConnectOptions options = rig_->ConnectAs(branch->server);
+  mysql_change_user(handle, options.user.c_str(), options.password.c_str(), nullptr);
 }
 
 void RaceParticipants::Meddle(const Prepared& branch, v1::Decision decision) {
@@ -195,8 +219,8 @@ void RaceParticipants::RunLingering() {
     }
     absl::SleepFor(next.until - absl::Now());
     // What a pool's next user would do. It may fail; what it must not do is change how the branch ends.
-    static constexpr const char* kUses[] = {"SELECT COUNT(*) FROM race.noise", "INSERT INTO race.noise VALUES ()",
-                                            "BEGIN;INSERT INTO race.noise VALUES ();COMMIT", "ROLLBACK", "COMMIT"};
+    static constexpr const char* kUses[] = {"SELECT COUNT(*) FROM race.noise", "INSERT INTO race.noise VALUES (1)",
+                                            "BEGIN;INSERT INTO race.noise VALUES (1);COMMIT", "ROLLBACK", "COMMIT"};
     next.session->Query(kUses[count++ % std::size(kUses)]);
   }
 }

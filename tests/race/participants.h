@@ -30,7 +30,7 @@ struct RaceLoad {
   // Of all transactions.
   double rollback_fraction = 0.15;
   // Of all branches: reset, and then finished, as decided, by somebody on another session who knows nothing of Assent.
-  // The server answers OK to that and does nothing: a ghost.
+  // MariaDB answers OK to that and does nothing: a ghost. PostgreSQL does it.
   double ghost_fraction = 0.005;
 };
 
@@ -54,32 +54,38 @@ class RaceParticipants {
   // Those that were decided since the last call.
   std::vector<DecidedRace> TakeDecided();
   int64_t decided() const { return decided_; }
-  // OKs to XA COMMIT and XA ROLLBACK of somebody else.
+  // OKs to the COMMIT and ROLLBACK of somebody else.
   int64_t meddled() const { return meddled_; }
   bool done() const { return done_; }
 
  private:
-  using SessionPtr = std::unique_ptr<MariaDbSession>;
-  // A branch that is prepared. Its session must not know, or it would refuse to be misused.
+  using SessionPtr = std::unique_ptr<BranchSession>;
+  // A branch that is prepared. Its session must not know, or it would refuse to be misused; but where PREPARE lets go of
+  // the branch it may be used for anything, and must know what proves how the branch ends.
   struct Prepared {
     int server = 0;
     Xid xid;
     SessionPtr session;
+    int socket = -1;  // The session's.
     bool meddle = false;
   };
   // A reset session that is used for something else, and closed later.
   struct Lingering {
     absl::Time until;
-    std::shared_ptr<MariaDbSession> session;
+    std::shared_ptr<BranchSession> session;
     bool operator<(const Lingering& other) const { return until > other.until; }  // The earliest comes first.
   };
 
   void RunThread(int number);
   absl::Status RunOne(std::mt19937_64* random);
   absl::StatusOr<Prepared> Prepare(int server, const v1::Global& global, const v1::Branch& branch);
+  static QueryResult PrepareUnnoticed(BranchSession* session, const Xid& xid, const std::string& insert,
+                                      const WitnessTable& witness);
   absl::Status Vote(const std::vector<Prepared>& branches);
   absl::StatusOr<v1::Decision> Decide(const std::string& gtrid, v1::Decision decision);
   void Leave(Prepared* branch, std::mt19937_64* random);
+  // What a pool does before it lends the connection to somebody else; `as_other_user`: in its dearest way.
+  void Reset(Prepared* branch, bool as_other_user);
   void Meddle(const Prepared& branch, v1::Decision decision);
   void LingerOn(SessionPtr session, absl::Duration time);
   void RunLingering();

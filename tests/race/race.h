@@ -1,6 +1,6 @@
 // The close-and-reset race: participants that leave their connections as soon as they have voted, on servers that
-// answer OK to a commit that comes too early and commit nothing. Whatever happens, the coordinator must finish every
-// transaction and must not report one as something that it is not.
+// (MariaDB) answer OK to a commit that comes too early and commit nothing. Whatever happens, the coordinator must finish
+// every transaction and must not report one as something that it is not.
 #ifndef ASSENT_TESTS_RACE_RACE_H_
 #define ASSENT_TESTS_RACE_RACE_H_
 
@@ -18,7 +18,8 @@ namespace assent {
 
 struct RaceOptions {
   RaceLoad load;
-  // Of both servers.
+  RaceEngines engines = {EngineOfServer(0), EngineOfServer(1)};
+  // Of MariaDB servers.
   bool binlog = true;
   // How long the last transactions may take to finish, once nobody holds anything any more.
   absl::Duration patience = absl::Minutes(2);

@@ -11,11 +11,22 @@
 namespace assent {
 namespace {
 
+constexpr int64_t kTransactions = 8000;
+
+class RaceTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (const std::string why = WhyNotHere(); !why.empty()) GTEST_SKIP() << why;
+  }
+};
+
 RaceOptions Sized(int64_t transactions, bool binlog) {
   RaceOptions options;
   options.load.transactions = transactions;
   options.load.seed = static_cast<uint64_t>(testing::UnitTest::GetInstance()->random_seed());
   options.binlog = binlog;
+  // Where that is honest it is often too late: the coordinator is as quick.
+  if (!RunsOn(v1::Resource::ENGINE_MARIADB)) options.load.ghost_fraction = 0.05;
   options.progress = [](const std::string& line) { std::cout << line << std::endl; };
   return options;
 }
@@ -30,14 +41,25 @@ void ExpectNoViolation(const RaceOptions& options) {
   EXPECT_GT(report->committed, 0);
   EXPECT_GT(report->rolled_back, 0);
   EXPECT_GT(report->meddled, 0) << "nobody made a ghost, so nothing was proven about them";
-  EXPECT_GT(report->ghosts_healed, 0);
+  if (RunsOn(v1::Resource::ENGINE_MARIADB)) {
+    EXPECT_GT(report->ghosts_healed, 0);
+  } else {
+    EXPECT_EQ(report->ghosts_healed, 0) << "PostgreSQL has none";
+    EXPECT_EQ(report->came_back, 0);
+  }
 }
 
-TEST(RaceTest, NothingIsReportedThatIsNotSo) { ExpectNoViolation(Sized(8000, /*binlog=*/true)); }
+TEST_F(RaceTest, NothingIsReportedThatIsNotSo) { ExpectNoViolation(Sized(kTransactions, /*binlog=*/true)); }
 
-TEST(RaceTest, NothingIsReportedThatIsNotSoWithoutABinaryLog) { ExpectNoViolation(Sized(2000, /*binlog=*/false)); }
+TEST_F(RaceTest, NothingIsReportedThatIsNotSoWithoutABinaryLog) {
+  if (!RunsOn(v1::Resource::ENGINE_MARIADB)) GTEST_SKIP() << "PostgreSQL has no binary log";
+  ExpectNoViolation(Sized(2000, /*binlog=*/false));
+}
 
-TEST(RaceTest, WithoutEvidenceTheRaceIsLost) {
+TEST_F(RaceTest, WithoutEvidenceTheRaceIsLost) {
+  if (RunsOn(v1::Resource::ENGINE_POSTGRESQL)) {
+    GTEST_SKIP() << "on PostgreSQL a prepared branch may be finished at once, and an OK is true: naive is right there";
+  }
   RaceOptions options = Sized(500, /*binlog=*/false);
   options.load.ghost_fraction = 0;  // Nobody meddles: it is the coordinator's own doing.
   options.start_coordinator = StartNaiveCoordinator;
