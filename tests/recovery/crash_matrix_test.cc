@@ -59,9 +59,10 @@ class Board {
     cells_.resize(rows.size());
     for (size_t i = 0; i < rows.size(); ++i) {
       for (const Disaster disaster : kAllDisasters) {
-        const bool exists = EndingOf(rows[i], disaster) != Ending::kNoSuchCell;
+        const bool exists = EndingOf(rows[i], disaster) != Ending::kNoSuchCell &&
+                            !(rows[i].only_attached && EveryServerDetaches());
         cells_[i].emplace_back(exists ? "not run" : Shown(Ending::kNoSuchCell));
-        if (!exists || (rows[i].only_attached && EveryServerDetaches())) continue;
+        if (!exists) continue;
         if (absl::StrContains(CellName(rows[i], disaster), only())) jobs_.push_back({i, disaster});
       }
     }
