@@ -1,14 +1,17 @@
 #include "mariadb/connection.h"
 
+#include <arpa/inet.h>
 #include <glog/logging.h>
 #include <mariadb/errmsg.h>
 #include <mariadb/mysql.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
 
 #include <mutex>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "base/errors.h"
 
@@ -17,8 +20,36 @@ namespace {
 
 // How to prove the password without showing it, as Connector/C calls the plugins. Without this list a server could ask
 // for the password in clear (mysql_clear_password, dialog), or for one that is sealed with a key of the server's own
-// choice (caching_sha2_password, sha256_password), and everybody may pose as a server where there is no TLS.
+// choice (sha256_password), and everybody may pose as a server where there is no TLS.
 constexpr char kAuthPlugins[] = "mysql_native_password,client_ed25519";
+// MySQL's way. When a server does not remember the account, it has the password sealed with a key of its own choice, too
+// (over TLS and sockets: in clear). So only to servers that nobody on the network can pose as.
+constexpr char kAuthPluginsForKnownServers[] = "mysql_native_password,client_ed25519,caching_sha2_password";
+
+// True if whoever answers is the server, or on this very machine. TLS without verification does not make it so:
+// Connector/C falls back to plain text there (see Connect), after the password was asked for.
+bool IsKnownServer(const ConnectOptions& options) {
+  if (!options.address.socket.empty()) return true;
+  if (options.tls.required && options.tls.verify) return true;
+  const std::string& host = options.address.host;
+  in_addr v4;
+  in6_addr v6;
+  if (inet_pton(AF_INET, host.c_str(), &v4) == 1) return ntohl(v4.s_addr) >> 24 == IN_LOOPBACKNET;
+  if (inet_pton(AF_INET6, host.c_str(), &v6) == 1) return IN6_IS_ADDR_LOOPBACK(&v6);
+  return host == "localhost";
+}
+
+// What the library says about a refused plugin does not help anybody (nor does it always tell the right one).
+DbError Explained(const ConnectOptions& options, DbError error) {
+  if (!IsKnownServer(options) && absl::StrContains(error.message, "restricted_auth")) {
+    error.message = absl::StrCat(
+        "the server wants the password in a way that shows it to whoever poses as the server (MySQL's "
+        "caching_sha2_password does): connect with TLS that verifies the server's certificate (MySQL's generated one is "
+        "signed by its ca.pem), over the server's Unix socket, or to a loopback address (",
+        error.message, ")");
+  }
+  return error;
+}
 
 void InitLibrary() {
   static std::once_flag once;
@@ -49,7 +80,8 @@ void SetOptions(MYSQL* mysql, const ConnectOptions& options) {
   mysql_options(mysql, MYSQL_OPT_LOCAL_INFILE, &no_local_infile);
   mysql_options(mysql, MYSQL_OPT_RECONNECT, &no_reconnect);
   mysql_options(mysql, MYSQL_OPT_PROTOCOL, &protocol);
-  mysql_options(mysql, MARIADB_OPT_RESTRICTED_AUTH, kAuthPlugins);
+  mysql_options(mysql, MARIADB_OPT_RESTRICTED_AUTH,
+                IsKnownServer(options) ? kAuthPluginsForKnownServers : kAuthPlugins);
   mysql_options(mysql, MYSQL_SET_CHARSET_NAME, "utf8mb4");
   SetTls(mysql, options.tls);
 }
@@ -70,7 +102,7 @@ absl::StatusOr<std::unique_ptr<MariaDbConnection>> MariaDbConnection::Connect(co
                          static_cast<unsigned int>(address.port),
                          address.socket.empty() ? nullptr : address.socket.c_str(),
                          CLIENT_MULTI_STATEMENTS) == nullptr) {
-    return StatusOf(connection->TakeError(), absl::StrCat("connecting to ", ToString(address)));
+    return StatusOf(Explained(options, connection->TakeError()), absl::StrCat("connecting to ", ToString(address)));
   }
   // Connector/C enforces TLS only together with a verification; else it goes on in plain text where a server (or
   // whoever sits in between) offers none.

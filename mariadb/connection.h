@@ -27,7 +27,9 @@ namespace assent {
 // Thread-compatible: one thread at a time.
 class MariaDbConnection {
  public:
-  // Connects with multi-statements, utf8mb4 and only such ways to prove the password that never show it.
+  // Connects with multi-statements, utf8mb4 and only such ways to prove the password that never show it to somebody who
+  // poses as the server. (MySQL's caching_sha2_password does not show it over TLS with verification, a Unix socket or a
+  // loopback address; elsewhere it is refused, and the message says what to do.)
   // DATABASE_UNREACHABLE (also if TLS is required and the server has none) or, if the server refuses, DATABASE_ERROR
   // with its error.
   static absl::StatusOr<std::unique_ptr<MariaDbConnection>> Connect(const ConnectOptions& options);

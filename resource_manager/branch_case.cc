@@ -220,6 +220,7 @@ BranchCase OpenCase(const BranchTask& task, const ServerIdentity& identity) {
   branch.facts.voted_prepared = task.voted_prepared;
   branch.facts.unwitnessed = task.unwitnessed;
   branch.facts.of_other_server = task.of_other_server;
+  branch.facts.detached = task.session && task.session->detached();
   branch.facts.lease_over = task.lease_over;
   branch.facts.may_kill = task.may_kill;
   branch.facts.session_named =

@@ -85,7 +85,7 @@ TEST_F(ClaimTest, ATableThatIsMissingHoldsNoClaim) {
 
 TEST_F(ClaimTest, MissingPrivilegesAndForeignTables) {
   MustQuery(admin_.get(),
-            "CREATE OR REPLACE USER poor@localhost IDENTIFIED BY 'p'; GRANT SELECT ON assent.* TO poor@localhost");
+            "DROP USER IF EXISTS poor@localhost; CREATE USER poor@localhost IDENTIFIED BY 'p'; GRANT SELECT ON assent.* TO poor@localhost");
   ConnectOptions options = OptionsFor(SharedServer());
   options.user = "poor";
   options.password = "p";

@@ -109,7 +109,7 @@ class EngineViewTest : public testing::Test {
 
 TEST_F(EngineViewTest, SeesWhoHoldsABranch) {
   MustQuery(admin_.get(),
-            "CREATE DATABASE IF NOT EXISTS view; CREATE OR REPLACE TABLE view.t (id INT PRIMARY KEY) ENGINE=InnoDB");
+            "CREATE DATABASE IF NOT EXISTS view; DROP TABLE IF EXISTS view.t; CREATE TABLE view.t (id INT PRIMARY KEY) ENGINE=InnoDB");
   auto session = MustConnect();
   const uint64_t id = session->connection_id();
   const Xid xid = NewXid();
@@ -160,7 +160,7 @@ TEST_F(EngineViewTest, AnOldAnswerIsNotTakenForANewOne) {
 }
 
 TEST_F(EngineViewTest, NeedsProcess) {
-  MustQuery(admin_.get(), "CREATE OR REPLACE USER nobody@localhost IDENTIFIED BY 'p'");
+  MustQuery(admin_.get(), "DROP USER IF EXISTS nobody@localhost; CREATE USER nobody@localhost IDENTIFIED BY 'p'");
   ConnectOptions options = OptionsFor(SharedServer());
   options.user = "nobody";
   options.password = "p";

@@ -22,7 +22,7 @@ class GhostRepairTest : public testing::TestWithParam<bool> {
   void SetUp() override {
     PrivateMariaDb::Options options;
     if (GetParam()) options.extra = {"--log-bin", "--sync-binlog=1"};
-    auto started = PrivateMariaDb::Start(options);
+    auto started = StartServer(options);
     ASSERT_TRUE(started.ok()) << started.status();
     server_ = *std::move(started);
     options_ = OptionsFor(*server_);

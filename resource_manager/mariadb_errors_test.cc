@@ -26,9 +26,9 @@ class MariaDbErrorsTest : public testing::Test {
     b_ = Connect();
     MustQuery(b_.get(),
               "CREATE DATABASE IF NOT EXISTS e; USE e;"
-              "CREATE OR REPLACE TABLE t (id INT PRIMARY KEY, v INT) ENGINE=InnoDB;"
+              "DROP TABLE IF EXISTS t; CREATE TABLE t (id INT PRIMARY KEY, v INT) ENGINE=InnoDB;"
               "INSERT INTO t VALUES (1, 10), (2, 20), (3, 30);"
-              "CREATE OR REPLACE TABLE w (gtrid VARBINARY(64), bqual VARBINARY(64), PRIMARY KEY (gtrid, bqual)) "
+              "DROP TABLE IF EXISTS w; CREATE TABLE w (gtrid VARBINARY(64), bqual VARBINARY(64), PRIMARY KEY (gtrid, bqual)) "
               "ENGINE=InnoDB");
     MustQuery(a_.get(), "USE e");
   }
@@ -327,7 +327,7 @@ TEST_F(MariaDbErrorsTest, CommitOfADeadlockVictimAnswersRolledBack) {
 // above all no witness be left.
 TEST_F(MariaDbErrorsTest, SwallowedDeadlockIsFoundAtPrepare) {
   MustQuery(b_.get(),
-            "CREATE OR REPLACE PROCEDURE e.swallow() BEGIN DECLARE CONTINUE HANDLER FOR SQLEXCEPTION BEGIN END; "
+            "DROP PROCEDURE IF EXISTS e.swallow; CREATE PROCEDURE e.swallow() BEGIN DECLARE CONTINUE HANDLER FOR SQLEXCEPTION BEGIN END; "
             "UPDATE e.t SET v = v + 1 WHERE id = 2; END;");
   const Xid victim = NewXid();
   const Xid other = NewXid();
@@ -506,7 +506,7 @@ TEST_F(MariaDbErrorsTest, PreparedReadOnlyBranch) {
 }
 
 TEST_F(MariaDbErrorsTest, TablesWithoutTransactionsAreNotUndone) {
-  MustQuery(b_.get(), "CREATE OR REPLACE TABLE e.m (id INT) ENGINE=MyISAM");
+  MustQuery(b_.get(), "DROP TABLE IF EXISTS e.m; CREATE TABLE e.m (id INT) ENGINE=MyISAM");
   const Xid xid = NewXid();
   ASSERT_TRUE(a_->Start(xid, "INSERT INTO e.m VALUES (1)").first->ok());
   EXPECT_TRUE(a_->has_written());
@@ -542,7 +542,7 @@ TEST_F(MariaDbErrorsTest, TwoBranchesOfOneGlobalLockEachOtherOut) {
 
 // XA RECOVER and XA COMMIT ask for no privilege: only the cluster's prefix keeps clusters apart.
 TEST_F(MariaDbErrorsTest, AccountWithoutPrivilegesSeesAndFinishesBranches) {
-  MustQuery(b_.get(), "CREATE OR REPLACE USER nobody@localhost IDENTIFIED BY 'n'");
+  MustQuery(b_.get(), "DROP USER IF EXISTS nobody@localhost; CREATE USER nobody@localhost IDENTIFIED BY 'n'");
   auto holder = Connect();
   const Xid xid = Prepared(holder.get());
   Detach(&holder, b_.get());
@@ -561,7 +561,7 @@ class MariaDbServerTest : public MariaDbErrorsTest {
   MariaDbServerTest() : MariaDbErrorsTest(StartOwn()) {}
 
   static PrivateMariaDb* StartOwn() {
-    auto started = PrivateMariaDb::Start();
+    auto started = StartServer();
     CHECK(started.ok()) << started.status();
     return started->release();
   }

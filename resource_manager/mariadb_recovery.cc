@@ -65,7 +65,8 @@ absl::Status MariaDbRecovery::Kill(const std::vector<BranchCase*>& cases) {
     }
     branch->facts.kill = KillResult::kFailed;
     if (result.error.code != kErKillDenied && result.error.code != kErSpecificAccessDenied) continue;
-    if (grant.empty()) grant = absl::StrCat("GRANT CONNECTION ADMIN ON *.* TO ", AccountOf(control_.get()));
+    if (grant.empty()) grant = absl::StrCat("GRANT ", control_->is_mysql() ? "CONNECTION_ADMIN" : "CONNECTION ADMIN",
+                                            " ON *.* TO ", AccountOf(control_.get()));
     branch->hint = grant;
     branch->lacks_privilege = true;
   }

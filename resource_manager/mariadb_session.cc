@@ -5,6 +5,9 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "base/errors.h"
@@ -21,9 +24,14 @@ constexpr absl::string_view kTrackSql = "SET SESSION session_track_transaction_i
 // unsafe statement before.
 constexpr absl::string_view kProbeSql = "SET SESSION session_track_transaction_info='STATE';DO FOUND_ROWS()";
 
+// Where the two servers differ: MariaDB alone runs what is in /*M! */ and, of the version comments, passes over those of
+// MySQL's releases (50700 to 99999). A MySQL that does not know xa_detach_on_prepare says NULL of it.
 constexpr absl::string_view kIdentitySql =
-    "SELECT CONCAT(@@hostname, ':', @@port), VERSION(), UNIX_TIMESTAMP() - VARIABLE_VALUE "
-    "FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = 'UPTIME'";
+    "SELECT CONCAT(@@hostname, ':', @@port), VERSION(), UNIX_TIMESTAMP() - VARIABLE_VALUE"
+    "/*!80000 , (SELECT VARIABLE_VALUE FROM performance_schema.session_variables"
+    " WHERE VARIABLE_NAME = 'xa_detach_on_prepare')*/"
+    " FROM /*M! information_schema.GLOBAL_STATUS*/ /*!80000 performance_schema.global_status*/"
+    " WHERE VARIABLE_NAME = 'UPTIME'";
 
 // Of sessions that are ours to set up, the application's among them. A transaction that no branch is in the middle of
 // would refuse XA START, and keep what Assent writes from ever being committed.
@@ -42,17 +50,27 @@ std::string CoordinatorSettings(const ConnectOptions& options) {
                       "wait_timeout=28800, innodb_lock_wait_timeout=",
                       WholeSeconds(options.lock_wait_timeout),
                       ";SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ WRITE"
-                      ";SET SESSION max_statement_time=0");
+                      ";SET SESSION /*M! max_statement_time=0*/ /*!80000 max_execution_time=0*/");
 }
+
+constexpr size_t kDetachColumn = 3;  // Of kIdentitySql.
 
 constexpr int kErUnknownSystemVariable = 1193;
 constexpr int kErLockDeadlock = 1213;
+
+// The bytes of an xid in XA RECOVER's list: MariaDB sends them raw, MySQL as 0x… of twice the size (and two).
+std::string DataOf(const std::string& sent, size_t size) {
+  if (sent.size() != 2 * size + 2 || !absl::StartsWith(sent, "0x")) return sent;
+  const std::string digits = sent.substr(2);
+  if (!std::all_of(digits.begin(), digits.end(), [](char c) { return absl::ascii_isxdigit(c); })) return "";
+  return absl::HexStringToBytes(digits);
+}
 
 // What kIdentitySql answered; nullopt if that cannot be read.
 absl::optional<ServerIdentity> ReadIdentity(const QueryResult& result) {
   const auto& rows = result.rows();
   double start_s = 0;
-  if (rows.size() != 1 || rows[0].size() != 3 || !rows[0][0] || !rows[0][1] || !rows[0][2] ||
+  if (rows.size() != 1 || rows[0].size() < 3 || !rows[0][0] || !rows[0][1] || !rows[0][2] ||
       !absl::SimpleAtod(*rows[0][2], &start_s)) {
     return absl::nullopt;
   }
@@ -97,6 +115,10 @@ absl::StatusOr<std::unique_ptr<MariaDbSession>> MariaDbSession::Adopt(st_mysql* 
 DbError MariaDbSession::SetUp(const std::string& settings) {
   const QueryResult result = Query(absl::StrCat(settings, settings.empty() ? "" : ";", kTrackSql, ";", kIdentitySql));
   if (result.ok()) server_ = ReadIdentity(result);
+  if (server_ && result.rows()[0].size() > kDetachColumn && result.rows()[0][kDetachColumn]) {
+    knows_detach_ = true;
+    detaches_ = *result.rows()[0][kDetachColumn] == "ON";
+  }
   // A server without the detector (then every branch counts as written), or one that does not say who it is, can still
   // be connected to, and checked.
   const auto wanted =
@@ -111,17 +133,20 @@ MariaDbSession::~MariaDbSession() {
                << " bqual=" << branch_xid_.bqual << " connection_id=" << connection_id();
 }
 
+bool MariaDbSession::is_mysql() const { return server_ && !absl::StrContains(server_->version, "MariaDB"); }
+
 v1::Session MariaDbSession::Describe() const {
   v1::Session described;
   if (!server_) return described;  // A connection id means nothing without its server.
   described.set_server(server_->name);
   described.set_connection_id(static_cast<int64_t>(connection_id()));
   SetTime(server_->start_time, described.mutable_server_start_time());
+  described.set_detached(is_detached());
   return described;
 }
 
 bool MariaDbSession::holds_branch() const {
-  return !lost() && (branch_state_ == BranchState::kPrepared || prepare_sent_);
+  return !lost() && ((branch_state_ == BranchState::kPrepared && !detaches_) || prepare_sent_);
 }
 
 absl::Status MariaDbSession::Close() {
@@ -162,7 +187,7 @@ void MariaDbSession::NoticeReset() {
   switch (guard_.Look()) {
     case SessionGuard::Handle::kUntouched: return;
     case SessionGuard::Handle::kReset:
-      if (branch_state_ != BranchState::kNone) MarkReset(/*in_time=*/!borrowed_);
+      if (branch_state_ != BranchState::kNone && !is_detached()) MarkReset(/*in_time=*/!borrowed_);
       return;
     case SessionGuard::Handle::kClosed:
       connection_->Forget();
@@ -277,7 +302,8 @@ bool MariaDbSession::ReceiveProbe() {
 // Questions to the server.
 
 absl::StatusOr<std::vector<RecoveredXid>> MariaDbSession::Recover() {
-  const QueryResult result = Query("XA RECOVER");
+  // MySQL declares the raw bytes to be text.
+  const QueryResult result = Query("XA RECOVER /*!80000 CONVERT XID*/");
   if (!result.ok()) return StatusOf(XaVerb::kRecover, OutcomeOf(XaVerb::kRecover, result.error.code), result.error);
   std::vector<RecoveredXid> xids;
   for (const auto& row : result.rows()) {
@@ -285,12 +311,15 @@ absl::StatusOr<std::vector<RecoveredXid>> MariaDbSession::Recover() {
     size_t gtrid_size = 0;
     size_t bqual_size = 0;
     if (row.size() != 4 || !row[0] || !row[1] || !row[2] || !row[3] || !absl::SimpleAtoi(*row[0], &xid.format_id) ||
-        !absl::SimpleAtoi(*row[1], &gtrid_size) || !absl::SimpleAtoi(*row[2], &bqual_size) ||
-        row[3]->size() != gtrid_size + bqual_size) {
+        !absl::SimpleAtoi(*row[1], &gtrid_size) || !absl::SimpleAtoi(*row[2], &bqual_size)) {
       return MakeError(Reason::DATABASE_ERROR, "XA RECOVER has a row that cannot be read");
     }
-    xid.gtrid = row[3]->substr(0, gtrid_size);
-    xid.bqual = row[3]->substr(gtrid_size);
+    const std::string data = DataOf(*row[3], gtrid_size + bqual_size);
+    if (data.size() != gtrid_size + bqual_size) {
+      return MakeError(Reason::DATABASE_ERROR, "XA RECOVER has a row that cannot be read");
+    }
+    xid.gtrid = data.substr(0, gtrid_size);
+    xid.bqual = data.substr(gtrid_size);
     xids.push_back(std::move(xid));
   }
   return xids;

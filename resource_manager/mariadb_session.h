@@ -1,10 +1,14 @@
-// MariaDbSession: one connection to a MariaDB server, and the branch that it runs.
+// MariaDbSession: one connection to a MariaDB or MySQL server, and the branch that it runs.
 //
 // What must never happen to a session while it has a branch: mysql_reset_connection, mysql_change_user, or a silent
 // close. The first two roll an active branch back, and make MariaDB forget a prepared one although its locks stay (a
 // later XA COMMIT, also here, answers OK and commits nothing); the last makes it detached. Hence holds_branch(),
 // Close() and Abandon(); and if a pool does it behind this object's back it is noticed before anything is reported or
 // finished (was_reset()).
+//
+// None of this is true of a prepared branch on MySQL 8.0.29 or later whose session has xa_detach_on_prepare=ON, which is
+// the default: PREPARE lets go of it, and the session is free (detaches()). Where that is OFF, or not known, MySQL is like
+// MariaDB, and a reset can even crash it.
 #ifndef ASSENT_RESOURCE_MANAGER_MARIADB_SESSION_H_
 #define ASSENT_RESOURCE_MANAGER_MARIADB_SESSION_H_
 
@@ -49,7 +53,10 @@ class MariaDbSession : public BranchSession {
 
   uint64_t connection_id() const override { return connection_->id(); }
   v1::Session Describe() const override;
-  bool detaches() const override { return false; }
+  // True if this is MySQL; false also if the server would not say who it is.
+  bool is_mysql() const;
+  // As of the connecting, and then of the last PREPARE. (It cannot be changed within a branch.)
+  bool detaches() const override { return detaches_; }
   BranchState branch_state() const override { return branch_state_; }
   const Xid& branch_xid() const override { return branch_xid_; }
   bool holds_branch() const override;
@@ -106,6 +113,7 @@ class MariaDbSession : public BranchSession {
   // Switches on what every session needs, after `settings` (statements; may be empty).
   DbError SetUp(const std::string& settings);
   void Send(Due due, absl::string_view sql);
+  std::string CheckSql(XaVerb verb) const;  // The guard in front of a verb.
   void SendXa(XaVerb verb, const Xid& xid, const WitnessTable* witness, std::vector<XaResult::Step> steps);
   // Reads everything that was sent for. Leaves the connection ready for the next batch.
   QueryResult ReceiveBatch(Due due);
@@ -120,6 +128,8 @@ class MariaDbSession : public BranchSession {
   void AskForReset();
   // `in_time`: nothing was sent since.
   void MarkReset(bool in_time);
+  // There is a branch, and PREPARE has let go of it.
+  bool is_detached() const { return branch_state_ == BranchState::kPrepared && detaches_; }
   bool IsOwn(const Xid& xid) const { return branch_state_ != BranchState::kNone && branch_xid_ == xid; }
   // An answer is due without anything having been sent.
   void Refuse(Due due, DbError refusal);
@@ -133,6 +143,8 @@ class MariaDbSession : public BranchSession {
   bool ran_outside_ = false;
   SessionGuard guard_;
   absl::optional<ServerIdentity> server_;
+  bool knows_detach_ = false;  // The server has the variable xa_detach_on_prepare.
+  bool detaches_ = false;
 
   Due due_ = Due::kNothing;
   bool sent_ = false;                // False: nothing is on the wire; refusal_ or the loss of the connection says why.

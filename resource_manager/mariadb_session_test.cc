@@ -34,10 +34,10 @@ class MariaDbSessionTest : public testing::Test {
     other_ = MustConnect();
     MustQuery(other_.get(),
               "CREATE DATABASE IF NOT EXISTS t; USE t;"
-              "CREATE OR REPLACE TABLE a (id INT PRIMARY KEY, v INT) ENGINE=InnoDB;"
+              "DROP TABLE IF EXISTS a; CREATE TABLE a (id INT PRIMARY KEY, v INT) ENGINE=InnoDB;"
               "INSERT INTO a VALUES (1, 10), (2, 20);"
-              "CREATE OR REPLACE TABLE log (id INT AUTO_INCREMENT PRIMARY KEY) ENGINE=InnoDB;"
-              "CREATE OR REPLACE TABLE w (gtrid VARBINARY(64), bqual VARBINARY(64), PRIMARY KEY (gtrid, bqual)) "
+              "DROP TABLE IF EXISTS log; CREATE TABLE log (id INT AUTO_INCREMENT PRIMARY KEY) ENGINE=InnoDB;"
+              "DROP TABLE IF EXISTS w; CREATE TABLE w (gtrid VARBINARY(64), bqual VARBINARY(64), PRIMARY KEY (gtrid, bqual)) "
               "ENGINE=InnoDB;");
     MustQuery(session_.get(), "USE t");
   }
@@ -266,7 +266,7 @@ TEST_F(MariaDbSessionTest, AbandonedBranchIsDetachedAndCanBeFinishedElsewhere) {
 TEST(AutocommitTest, IsOnInSessionsOfOurOwnAndLeftAloneInOthers) {
   PrivateMariaDb::Options options;
   options.extra = {"--autocommit=0", "--completion-type=CHAIN"};
-  auto server = PrivateMariaDb::Start(options);
+  auto server = StartServer(options);
   ASSERT_TRUE(server.ok()) << server.status();
   auto session = MustConnect(**server);
   MustQuery(session.get(), "CREATE DATABASE own; CREATE TABLE own.t (i INT PRIMARY KEY)");
@@ -356,7 +356,7 @@ TEST_F(MariaDbSessionTest, WaitAnyReturnsAfterTheTimeout) {
 }
 
 TEST_F(MariaDbSessionTest, DeadServerDoesNotHoldUpTheOthers) {
-  auto started = PrivateMariaDb::Start();
+  auto started = StartServer();
   ASSERT_TRUE(started.ok()) << started.status();
   PrivateMariaDb& mortal = **started;
   ConnectOptions options = OptionsFor(mortal);
@@ -408,7 +408,7 @@ TEST_F(MariaDbSessionTest, RecoverReadsAnybodysRawBytes) {
 }
 
 TEST_F(MariaDbSessionTest, IdentityTellsARestart) {
-  auto started = PrivateMariaDb::Start();
+  auto started = StartServer();
   ASSERT_TRUE(started.ok()) << started.status();
   const auto before = MustConnect(**started)->Identity();
   ASSERT_TRUE(before.ok()) << before.status();
@@ -446,7 +446,7 @@ TEST(ConnectTest, TcpToLocalhostIsTcp) {
 }
 
 TEST(ConnectTest, SuspendedServerIsUnreachableInTime) {
-  auto started = PrivateMariaDb::Start();
+  auto started = StartServer();
   ASSERT_TRUE(started.ok()) << started.status();
   (*started)->Suspend();
   ConnectOptions options = OptionsFor(**started);
@@ -529,34 +529,52 @@ class FakeServer {
   std::thread thread_;
 };
 
+// What connecting to a server said that wants the password by `plugin`, and what that heard.
+struct Refusal {
+  std::string message;
+  std::string heard;
+};
+Refusal ConnectTo(const std::string& plugin, const std::string& host) {
+  FakeServer server(plugin);
+  ConnectOptions options;
+  options.address.host = host;
+  options.address.port = server.port();
+  options.user = "teller";
+  options.password = "open sesame";
+  options.connect_timeout = absl::Seconds(5);
+  options.read_timeout = absl::Seconds(5);
+  const absl::Status status = MariaDbSession::Connect(options).status();
+  return Refusal{std::string(status.message()), server.Heard()};
+}
+
 TEST(AuthenticationTest, NoServerGetsThePasswordInClear) {
-  for (const char* plugin : {"mysql_clear_password", "dialog", "sha256_password", "caching_sha2_password"}) {
-    FakeServer server(plugin);
-    ConnectOptions options;
-    options.address.host = "127.0.0.1";
-    options.address.port = server.port();
-    options.user = "teller";
-    options.password = "open sesame";
-    options.connect_timeout = absl::Seconds(5);
-    options.read_timeout = absl::Seconds(5);
-    const absl::Status status = MariaDbSession::Connect(options).status();
-    EXPECT_THAT(std::string(status.message()), HasSubstr("restricted_auth plugin list")) << plugin;
-    EXPECT_THAT(server.Heard(), AllOf(HasSubstr("teller"), Not(HasSubstr("open sesame")))) << plugin;
+  for (const char* plugin : {"mysql_clear_password", "dialog", "sha256_password"}) {
+    const Refusal refusal = ConnectTo(plugin, "127.0.0.1");
+    EXPECT_THAT(refusal.message, HasSubstr("restricted_auth plugin list")) << plugin;
+    EXPECT_THAT(refusal.heard, AllOf(HasSubstr("teller"), Not(HasSubstr("open sesame")))) << plugin;
+  }
+}
+
+// The client would seal the password with any key that it is sent.
+TEST(AuthenticationTest, CachingSha2IsOnlyForServersThatNobodyCanPoseAs) {
+  // To the kernel this is the loopback interface, to the rule it is an address like any other.
+  const Refusal far = ConnectTo("caching_sha2_password", "0.0.0.0");
+  EXPECT_THAT(far.message, AllOf(HasSubstr("connect with TLS that verifies"), HasSubstr("loopback")));
+  EXPECT_THAT(far.heard, AllOf(HasSubstr("teller"), Not(HasSubstr("open sesame"))));
+  for (const char* host : {"127.0.0.1", "localhost"}) {
+    const Refusal near = ConnectTo("caching_sha2_password", host);
+    EXPECT_FALSE(near.message.empty());  // The fake server does not go on.
+    EXPECT_THAT(near.message, Not(HasSubstr("restricted_auth"))) << host;
+    EXPECT_THAT(near.heard, Not(HasSubstr("open sesame"))) << host;
   }
 }
 
 // The name is the one that servers use (the shared server has no such accounts, and its logins are native).
 TEST(AuthenticationTest, Ed25519IsAllowed) {
-  FakeServer server("client_ed25519");
-  ConnectOptions options;
-  options.address.host = "127.0.0.1";
-  options.address.port = server.port();
-  options.user = "teller";
-  options.password = "open sesame";
-  const absl::Status status = MariaDbSession::Connect(options).status();
-  EXPECT_FALSE(status.ok());  // The fake server does not go on.
-  EXPECT_THAT(std::string(status.message()), Not(HasSubstr("restricted_auth")));
-  EXPECT_THAT(server.Heard(), Not(HasSubstr("open sesame")));
+  const Refusal refusal = ConnectTo("client_ed25519", "127.0.0.1");
+  EXPECT_FALSE(refusal.message.empty());  // The fake server does not go on.
+  EXPECT_THAT(refusal.message, Not(HasSubstr("restricted_auth")));
+  EXPECT_THAT(refusal.heard, Not(HasSubstr("open sesame")));
 }
 
 }  // namespace

@@ -13,7 +13,6 @@ namespace {
 using Step = XaResult::Step;
 
 constexpr int kErLockDeadlock = 1213;
-constexpr int kErXaerRmfail = 1399;
 
 // The statement of one step of a batch.
 std::string SqlOf(Step step, XaVerb verb, const std::string& literal, const Xid& xid, const WitnessTable* witness) {
@@ -62,7 +61,7 @@ void MariaDbSession::SendStart(const Xid& xid, absl::string_view first_sql) {
   std::string sql = absl::StrCat("XA START ", XidSqlLiteral(xid), with_first_ ? ";" : "", first_sql);
   due_before_first_ = 1;
   // If there is a branch already, START must fail, and that branch keep what is known of it, and its mark.
-  if (branch_state_ == BranchState::kNone && !lost()) {
+  if ((branch_state_ == BranchState::kNone || is_detached()) && !lost()) {
     // A report on the new branch may come with the very answer to XA START.
     written_ = reported_clean_ = reported_unsafe_ = borrowed_ = false;
     guard_.Arm(connection_->handle());
@@ -94,12 +93,19 @@ StartResult MariaDbSession::ReceiveStart() {
   return result;
 }
 
+std::string MariaDbSession::CheckSql(XaVerb verb) const {
+  // The application may have changed it since the last look.
+  if (verb == XaVerb::kPrepare && knows_detach_) return guard_.CheckSql("@@session.xa_detach_on_prepare");
+  return guard_.CheckSql();
+}
+
 void MariaDbSession::SendXa(XaVerb verb, const Xid& xid, const WitnessTable* witness, std::vector<Step> steps) {
   due_verb_ = verb;
   due_xid_ = xid;
   due_steps_ = std::move(steps);
   refusal_outcome_ = XaOutcome::kInvalid;
-  if (IsOwn(xid)) due_steps_.insert(due_steps_.begin(), Step::kGuard);
+  // A branch that PREPARE has let go of is as good on any session.
+  if (IsOwn(xid) && !is_detached()) due_steps_.insert(due_steps_.begin(), Step::kGuard);
   NoticeReset();
   const DbError refusal = CheckXid(xid);
   if (!refusal.ok()) return Refuse(Due::kXa, refusal);
@@ -115,7 +121,7 @@ void MariaDbSession::SendXa(XaVerb verb, const Xid& xid, const WitnessTable* wit
   std::string sql;
   for (const Step step : due_steps_) {
     absl::StrAppend(&sql, sql.empty() ? "" : ";",
-                    step == Step::kGuard ? guard_.CheckSql() : SqlOf(step, verb, literal, xid, witness));
+                    step == Step::kGuard ? CheckSql(verb) : SqlOf(step, verb, literal, xid, witness));
   }
   // A PREPARE that is written to a connection that the server has closed gets no answer, and nobody could know whether
   // it arrived. Looking first makes most of these cases certain.
@@ -177,6 +183,9 @@ XaResult MariaDbSession::ReceiveXa() {
     result.failed_step = Step::kRefused;
   } else {
     const size_t done = std::min(batch.results.size(), due_steps_.size());
+    if (done > 0 && due_steps_[0] == Step::kGuard && batch.results[0].rows.size() == 1) {
+      detaches_ = batch.results[0].rows[0][0] == std::string("1");
+    }
     for (size_t i = 0; i < done; ++i) StepDone(due_steps_[i]);
     if (!batch.error.ok()) {
       result.failed_step = due_steps_[std::min(done, due_steps_.size() - 1)];
@@ -221,7 +230,7 @@ void MariaDbSession::StepFailed(Step step, XaOutcome outcome, int code) {
       break;
     case Step::kEnd:
       // An active branch that cannot be ended has been marked by the database.
-      if (branch_state_ == BranchState::kActive && (code == kErXaerRmfail || outcome == XaOutcome::kRolledBack)) {
+      if (branch_state_ == BranchState::kActive && outcome == XaOutcome::kWrongState) {
         branch_state_ = BranchState::kRollbackOnly;
       }
       break;

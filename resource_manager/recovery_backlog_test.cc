@@ -24,7 +24,7 @@ class RecoveryBacklogTest : public testing::Test {
         witness_(MustInstall(admin_.get())) {}
 
   static std::unique_ptr<PrivateMariaDb> MustStart() {
-    auto started = PrivateMariaDb::Start();
+    auto started = StartServer();
     CHECK(started.ok()) << started.status();
     return *std::move(started);
   }

@@ -79,7 +79,7 @@ TEST_F(RecoveryPrivilegesTest, MayKillButNotSee) {
 
 TEST_F(RecoveryPrivilegesTest, MayNotReadTheWitness) {
   MustQuery(admin_.get(),
-            "CREATE OR REPLACE USER stranger@localhost IDENTIFIED BY 'p'; GRANT PROCESS ON *.* TO stranger@localhost");
+            "DROP USER IF EXISTS stranger@localhost; CREATE USER stranger@localhost IDENTIFIED BY 'p'; GRANT PROCESS ON *.* TO stranger@localhost");
   ConnectOptions options = options_;
   options.user = "stranger";
   options.password = "p";

@@ -11,7 +11,7 @@ namespace assent {
 namespace {
 
 std::unique_ptr<PrivateMariaDb> MustStart() {
-  auto started = PrivateMariaDb::Start();
+  auto started = StartServer();
   CHECK(started.ok()) << started.status();
   return *std::move(started);
 }

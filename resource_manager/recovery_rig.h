@@ -154,7 +154,7 @@ class RecoveryTest : public testing::Test {
 
   // An account with these privileges and those on the witness' schema.
   ConnectOptions AccountWith(const std::string& user, const std::string& privileges) {
-    MustQuery(admin_.get(), absl::StrCat("CREATE OR REPLACE USER ", user,
+    MustQuery(admin_.get(), absl::StrCat("DROP USER IF EXISTS ", user, "@localhost; CREATE USER ", user,
                                          "@localhost IDENTIFIED BY 'p'; GRANT SELECT, "
                                          "INSERT, UPDATE, DELETE ON assent.* TO ",
                                          user, "@localhost"));

@@ -66,7 +66,7 @@ std::vector<v1::Finding> CheckAndInstall(const v1::Resource& resource, const std
 TEST(ResourceCheckTest, GoodServerAllInOrder) {
   PrivateMariaDb::Options options;
   options.extra = {"--log-bin", "--sync-binlog=1", "--lock-wait-timeout=50"};
-  auto started = PrivateMariaDb::Start(options);
+  auto started = StartServer(options);
   ASSERT_TRUE(started.ok()) << started.status();
   v1::Resource resource = ResourceOf(**started);
   for (const std::string& address : {(*started)->tcp_address(), (*started)->unix_address()}) {
@@ -122,7 +122,7 @@ TEST(ResourceCheckTest, UnreachableIsAFinding) {
 }
 
 TEST(ResourceCheckTest, SuspendedServerIsUnreachableInTime) {
-  auto started = PrivateMariaDb::Start();
+  auto started = StartServer();
   ASSERT_TRUE(started.ok()) << started.status();
   (*started)->Suspend();
   const absl::Time start = absl::Now();
@@ -148,7 +148,7 @@ TEST(ResourceCheckTest, WitnessDisabledBadOrForbidden) {
   EXPECT_EQ(Get(CheckResource(resource, SharedServer().password()), "witness").severity(), kError);
 
   auto admin = MustConnect();
-  MustQuery(admin.get(), "CREATE OR REPLACE USER weak@'127.0.0.1' IDENTIFIED BY 'w'");
+  MustQuery(admin.get(), "DROP USER IF EXISTS weak@'127.0.0.1'; CREATE USER weak@'127.0.0.1' IDENTIFIED BY 'w'");
   resource.set_witness_schema("other");
   resource.set_user("weak");
   const auto findings = CheckAndInstall(resource, "w");
@@ -184,7 +184,7 @@ TEST(ResourceCheckTest, RealServerWithWeakSettings) {
                    "--innodb-rollback-on-timeout=ON",
                    "--thread-handling=pool-of-threads",
                    "--max-connections=12"};
-  auto started = PrivateMariaDb::Start(options);
+  auto started = StartServer(options);
   ASSERT_TRUE(started.ok()) << started.status();
   auto admin = MustConnect(**started);
   MustQuery(admin.get(), "CREATE DATABASE shop");
@@ -219,7 +219,7 @@ TEST(ResourceCheckTest, RealServerWithWeakSettings) {
 
 // What JudgeTimeouts warns of.
 TEST(ResourceCheckTest, ASessionThatIsSilentForTooLongLosesItsPreparedBranch) {
-  auto started = PrivateMariaDb::Start();
+  auto started = StartServer();
   ASSERT_TRUE(started.ok()) << started.status();
   auto admin = MustConnect(**started);
   MustQuery(admin.get(), "CREATE DATABASE t; CREATE TABLE t.t (s VARCHAR(64) PRIMARY KEY)");
@@ -239,7 +239,7 @@ TEST(ResourceCheckTest, ASessionThatIsSilentForTooLongLosesItsPreparedBranch) {
 }
 
 TEST(ResourceCheckTest, AServerInForcedRecoveryIsUnfitAndNothingIsMadeThere) {
-  auto started = PrivateMariaDb::Start();
+  auto started = StartServer();
   ASSERT_TRUE(started.ok()) << started.status();
   ASSERT_TRUE((*started)->Stop().ok());
   ASSERT_TRUE((*started)->Restart({"--innodb-force-recovery=1"}).ok());

@@ -25,7 +25,7 @@ ServerFacts MustRead(MariaDbSession* session) {
 std::unique_ptr<MariaDbSession> ConnectAs(const std::string& name, const std::vector<std::string>& statements) {
   auto admin = MustConnect();
   const std::string account = absl::StrCat("'", name, "'@'localhost'");
-  MustQuery(admin.get(), absl::StrCat("CREATE OR REPLACE USER ", account, " IDENTIFIED BY 'w'"));
+  MustQuery(admin.get(), absl::StrCat("DROP USER IF EXISTS ", account, "; CREATE USER ", account, " IDENTIFIED BY 'w'"));
   for (const std::string& statement : statements) MustQuery(admin.get(), absl::StrCat(statement, account));
   ConnectOptions options = OptionsFor(SharedServer());
   options.user = name;
@@ -67,7 +67,7 @@ TEST(ServerFactsTest, AWeakAccountIsToldWhatItMayNotSee) {
 TEST(ServerFactsTest, TheAccountIsTheOneThatAGrantTakes) {
   auto admin = MustConnect();
   const std::string odd = "'o''d@d\\\\'@'localhost'";
-  MustQuery(admin.get(), absl::StrCat("CREATE OR REPLACE USER ", odd, " IDENTIFIED BY 'w'"));
+  MustQuery(admin.get(), absl::StrCat("DROP USER IF EXISTS ", odd, "; CREATE USER ", odd, " IDENTIFIED BY 'w'"));
   ConnectOptions options = OptionsFor(SharedServer());
   options.user = "o'd@d\\";
   options.password = "w";
@@ -79,8 +79,8 @@ TEST(ServerFactsTest, TheAccountIsTheOneThatAGrantTakes) {
 
 TEST(ServerFactsTest, PrivilegesOfActiveRolesCountAndThoseOfOthersDoNot) {
   auto admin = MustConnect();
-  MustQuery(admin.get(), "CREATE OR REPLACE ROLE inner_role");
-  MustQuery(admin.get(), "CREATE OR REPLACE ROLE outer_role");
+  MustQuery(admin.get(), "DROP ROLE IF EXISTS inner_role; CREATE ROLE inner_role");
+  MustQuery(admin.get(), "DROP ROLE IF EXISTS outer_role; CREATE ROLE outer_role");
   MustQuery(admin.get(), "GRANT CONNECTION ADMIN ON *.* TO inner_role");
   MustQuery(admin.get(), "GRANT PROCESS ON *.* TO outer_role");
   MustQuery(admin.get(), "GRANT inner_role TO outer_role");
@@ -111,7 +111,7 @@ TEST(ServerFactsTest, GrantsThatAreNotGlobalAreNone) {
 }
 
 TEST(ServerFactsTest, DetachedBranchesAreCountedAndHeldOnesAreNot) {
-  auto started = PrivateMariaDb::Start();
+  auto started = StartServer();
   ASSERT_TRUE(started.ok()) << started.status();
   auto admin = MustConnect(**started);
   MustQuery(admin.get(), "CREATE DATABASE t");
@@ -154,7 +154,7 @@ TEST(ServerFactsTest, TablesThatCannotRollBackAreFoundAndOnlyThose) {
 TEST(ServerFactsTest, AReplicaNamesItsMastersAndTheBinaryLogItsFilters) {
   PrivateMariaDb::Options options;
   options.extra = {"--log-bin", "--server-id=7", "--binlog-do-db=shop", "--binlog-ignore-db=scratch"};
-  auto started = PrivateMariaDb::Start(options);
+  auto started = StartServer(options);
   ASSERT_TRUE(started.ok()) << started.status();
   auto admin = MustConnect(**started);
   MustQuery(admin.get(), "CHANGE MASTER TO master_host='127.0.0.1', master_port=1, master_user='x'");

@@ -15,6 +15,8 @@
 #include <cstdint>
 #include <string>
 
+#include "absl/strings/string_view.h"
+
 struct st_mysql;       // Connector/C's MYSQL.
 struct st_mysql_stmt;  // Connector/C's MYSQL_STMT.
 
@@ -44,6 +46,8 @@ class SessionGuard {
   // Goes in front of what must only run on the marked session. Fails with IsRefusal() on any other; allowed in every
   // state of a branch.
   std::string CheckSql() const;
+  // The same, and answers an expression, which must be a number, in one row.
+  std::string CheckSql(absl::string_view expression) const;
   // True if this error of CheckSql means that the session is not the marked one.
   static bool IsRefusal(int error_code);
 

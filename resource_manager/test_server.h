@@ -17,10 +17,31 @@
 
 namespace assent {
 
+// The server that the tests run on: MySQL if TEST_SERVER is `mysql` (servers.bzl sets it), else MariaDB.
+inline bool OnMySql() {
+  const char* const server = std::getenv("TEST_SERVER");
+  return server != nullptr && std::string(server) == "mysql";
+}
+
+// Skips all tests if that server cannot be had.
+class WithoutMySql : public testing::Environment {
+  void SetUp() override {
+    if (OnMySql() && std::getenv("ASSENT_TEST_MYSQLD") == nullptr) {
+      GTEST_SKIP() << "set ASSENT_TEST_MYSQLD to the path of a MySQL server's mysqld, 8.0.29 or later";
+    }
+  }
+};
+inline testing::Environment* const kWithoutMySql = testing::AddGlobalTestEnvironment(new WithoutMySql);
+
+inline absl::StatusOr<std::unique_ptr<PrivateMariaDb>> StartServer(PrivateMariaDb::Options options = {}) {
+  options.engine = OnMySql() ? v1::Resource::ENGINE_MYSQL : v1::Resource::ENGINE_MARIADB;
+  return PrivateMariaDb::Start(std::move(options));
+}
+
 // Started by the first call, gone when the program ends. Tests that stop or reconfigure a server start their own.
 inline PrivateMariaDb& SharedServer() {
   static PrivateMariaDb* const server = [] {
-    auto started = PrivateMariaDb::Start();
+    auto started = StartServer();
     CHECK(started.ok()) << started.status();
     static std::unique_ptr<PrivateMariaDb> owner = *std::move(started);
     std::atexit([] { owner.reset(); });

@@ -28,7 +28,8 @@ class WitnessTest : public testing::Test {
   }
 
   std::unique_ptr<MariaDbSession> ConnectAs(const std::string& user, const std::string& grants) {
-    MustQuery(admin_.get(), absl::StrCat("CREATE OR REPLACE USER `", user, "`@localhost IDENTIFIED BY 'p'"));
+    MustQuery(admin_.get(), absl::StrCat("DROP USER IF EXISTS `", user, "`@localhost; CREATE USER `", user,
+                                         "`@localhost IDENTIFIED BY 'p'"));
     if (!grants.empty()) MustQuery(admin_.get(), absl::StrCat(grants, " TO `", user, "`@localhost"));
     ConnectOptions options = OptionsFor(SharedServer());
     options.user = user;

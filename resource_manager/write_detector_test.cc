@@ -22,7 +22,7 @@ class WriteDetectorTest : public testing::TestWithParam<ServerKind> {
   void SetUp() override {
     PrivateMariaDb::Options options;
     options.extra = GetParam().extra;
-    auto started = PrivateMariaDb::Start(options);
+    auto started = StartServer(options);
     ASSERT_TRUE(started.ok()) << started.status();
     server_ = *std::move(started);
     auto session = MustConnect(*server_);

@@ -9,7 +9,7 @@
 namespace assent {
 namespace {
 
-// MariaDB's error numbers; named as in its mysqld_error.h.
+// MariaDB's and MySQL's error numbers; named as in its mysqld_error.h.
 constexpr int kErParseError = 1064;
 constexpr int kErLockWaitTimeout = 1205;
 constexpr int kErNotSupportedYet = 1235;
@@ -36,7 +36,9 @@ XaOutcome OutcomeOf(XaVerb verb, int code) {
   switch (code) {
     case kErXaRbRollback:
     case kErXaRbTimeout:
-    case kErXaRbDeadlock: return XaOutcome::kRolledBack;
+    case kErXaRbDeadlock:
+      // MySQL's word at XA END for what MariaDB calls a wrong state: the session still has the branch, to roll back.
+      return verb == XaVerb::kEnd ? XaOutcome::kWrongState : XaOutcome::kRolledBack;
     case kErXaerNota: return XaOutcome::kUnknownXid;
     case kErXaerDupid: return XaOutcome::kDuplicateXid;
     case kErXaerRmfail: return XaOutcome::kWrongState;
