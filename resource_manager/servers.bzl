@@ -1,13 +1,23 @@
 """Tests that run on MariaDB and on MySQL."""
 
+# The suffix of the target's name, and the server (test_server.h).
+_SERVERS = {
+    "": "mariadb",
+    "_on_mysql": "mysql",
+    "_on_mysql_held": "mysql_held",
+}
+
 def cc_test_on_both_servers(name, srcs, deps, **kwargs):
-    """The test `name` runs on MariaDB servers, and `name`_on_mysql on MySQL's (skipped without ASSENT_TEST_MYSQLD).
+    """The test `name` runs on MariaDB servers.
+
+    `name`_on_mysql runs on MySQL's, and `name`_on_mysql_held on such where sessions hold their prepared branches. Both
+    skip themselves without ASSENT_TEST_MYSQLD.
 
     Args:
-      name: of the first of the two.
+      name: of the first of them.
       srcs: compiled once.
-      deps: of both.
-      **kwargs: what cc_test takes, for both.
+      deps: of all.
+      **kwargs: what cc_test takes, for all.
     """
     native.cc_library(
         name = name + "_cases",
@@ -16,14 +26,10 @@ def cc_test_on_both_servers(name, srcs, deps, **kwargs):
         deps = deps,
         alwayslink = True,
     )
-    native.cc_test(
-        name = name,
-        deps = [":" + name + "_cases"],
-        **kwargs
-    )
-    native.cc_test(
-        name = name + "_on_mysql",
-        env = {"TEST_SERVER": "mysql"},
-        deps = [":" + name + "_cases"],
-        **kwargs
-    )
+    for suffix, server in _SERVERS.items():
+        native.cc_test(
+            name = name + suffix,
+            env = {"TEST_SERVER": server},
+            deps = [":" + name + "_cases"],
+            **kwargs
+        )

@@ -17,11 +17,15 @@
 
 namespace assent {
 
-// The server that the tests run on: MySQL if TEST_SERVER is `mysql` (servers.bzl sets it), else MariaDB.
-inline bool OnMySql() {
-  const char* const server = std::getenv("TEST_SERVER");
-  return server != nullptr && std::string(server) == "mysql";
+// The server that the tests run on: MariaDB, or by TEST_SERVER (servers.bzl sets it) `mysql` as it comes, or
+// `mysql_held`: with xa_detach_on_prepare=OFF, so that sessions hold their prepared branches as on MariaDB.
+inline std::string TestServerWord() {
+  const char* const word = std::getenv("TEST_SERVER");
+  return word == nullptr ? "mariadb" : word;
 }
+inline bool OnMySql() { return TestServerWord() != "mariadb"; }
+// True if PREPARE lets go of branches.
+inline bool Detaches() { return TestServerWord() == "mysql"; }
 
 // Skips all tests if that server cannot be had.
 class WithoutMySql : public testing::Environment {
@@ -35,6 +39,7 @@ inline testing::Environment* const kWithoutMySql = testing::AddGlobalTestEnviron
 
 inline absl::StatusOr<std::unique_ptr<PrivateMariaDb>> StartServer(PrivateMariaDb::Options options = {}) {
   options.engine = OnMySql() ? v1::Resource::ENGINE_MYSQL : v1::Resource::ENGINE_MARIADB;
+  if (TestServerWord() == "mysql_held") options.extra.push_back("--xa-detach-on-prepare=OFF");
   return PrivateMariaDb::Start(std::move(options));
 }
 

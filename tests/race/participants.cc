@@ -1,6 +1,7 @@
 #include "tests/race/participants.h"
 
 #include <mariadb/mysql.h>
+#include <postgresql/libpq-fe.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -21,6 +22,10 @@ constexpr absl::Duration kCallPatience = absl::Seconds(60);
 constexpr double kLongestLingering = 1.5;
 // How long some connections stay idle before they are closed.
 constexpr double kLongestPause = 0.7;
+
+bool IsPostgres(int server) { return EngineOfServer(server) == v1::Resource::ENGINE_POSTGRESQL; }
+
+std::string InsertSql(const Xid& xid) { return absl::StrCat("INSERT INTO race.t VALUES ('", xid.gtrid, "')"); }
 
 double Random(std::mt19937_64* random, double below) {
   return std::uniform_real_distribution<double>(0, below)(*random);
@@ -114,14 +119,29 @@ absl::StatusOr<RaceParticipants::Prepared> RaceParticipants::Prepare(int server,
   absl::StatusOr<SessionPtr> session = rig_->Connect(server);
   if (!session.ok()) return session.status();
   prepared.session = *std::move(session);
+  const absl::Status status = IsPostgres(server) ? PreparePostgres(&prepared) : PrepareXa(branch, &prepared);
+  if (!status.ok()) return status;
+  return prepared;
+}
+
+absl::Status RaceParticipants::PrepareXa(const v1::Branch& branch, Prepared* prepared) {
   const absl::StatusOr<WitnessTable> witness = WitnessTable::Parse(branch.witness_table());
   if (!witness.ok()) return witness.status();
-  const std::string xid = XidSqlLiteral(prepared.xid);
+  prepared->socket = mysql_get_socket(prepared->session->BorrowHandle());
+  const std::string xid = XidSqlLiteral(prepared->xid);
   const QueryResult result =
-      prepared.session->Query(absl::StrCat("XA START ", xid, ";INSERT INTO race.t VALUES ('", global.gtrid(), "');",
-                                           witness->InsertSql(prepared.xid), ";XA END ", xid, ";XA PREPARE ", xid));
-  if (!result.ok()) return StatusOf(result.error, "preparing a branch");
-  return prepared;
+      prepared->session->Query(absl::StrCat("XA START ", xid, ";", InsertSql(prepared->xid), ";",
+                                            witness->InsertSql(prepared->xid), ";XA END ", xid, ";XA PREPARE ", xid));
+  return result.ok() ? absl::OkStatus() : StatusOf(result.error, "preparing a branch");
+}
+
+absl::Status RaceParticipants::PreparePostgres(Prepared* prepared) {
+  prepared->socket = PQsocket(prepared->session->BorrowPgHandle());
+  const StartResult started = prepared->session->Start(prepared->xid, InsertSql(prepared->xid));
+  if (!started.xa.ok()) return StatusOf(started.xa.error, "starting a branch");
+  if (!started.first->ok()) return StatusOf(started.first->error, "writing a row");
+  const XaResult result = prepared->session->Prepare(prepared->xid, nullptr);
+  return result.ok() ? absl::OkStatus() : StatusOf(result.error, "preparing a branch");
 }
 
 absl::Status RaceParticipants::Vote(const std::vector<Prepared>& branches) {
@@ -132,7 +152,7 @@ absl::Status RaceParticipants::Vote(const std::vector<Prepared>& branches) {
     v1::Vote* const vote = request.add_votes();
     vote->set_bqual(branch.xid.bqual);
     vote->set_kind(v1::VOTE_KIND_PREPARED);
-    vote->set_witnessed(true);
+    vote->set_witnessed(!IsPostgres(branch.server));
     *vote->mutable_session() = branch.session->Describe();
   }
   return coordinator_.Prepared(request, absl::Now() + kCallPatience).status();
@@ -150,10 +170,12 @@ absl::StatusOr<v1::Decision> RaceParticipants::Decide(const std::string& gtrid, 
 
 void RaceParticipants::Leave(Prepared* branch, std::mt19937_64* random) {
   const double how = Random(random, 1);
-  st_mysql* const handle = branch->session->BorrowHandle();
   if (branch->meddle || how < 0.3) {
+    st_mysql* const handle = branch->session->BorrowHandle();
     const ConnectOptions options = rig_->ConnectAs(branch->server);
-    if (how < 0.15) {
+    if (IsPostgres(branch->server)) {
+      branch->session->Query("DISCARD ALL");
+    } else if (how < 0.15) {
       mysql_change_user(handle, options.user.c_str(), options.password.c_str(), nullptr);
     } else {
       mysql_reset_connection(handle);
@@ -163,7 +185,7 @@ void RaceParticipants::Leave(Prepared* branch, std::mt19937_64* random) {
     LingerOn(std::move(branch->session), absl::Seconds(Random(random, kLongestPause)));
     return;
   } else if (how < 0.6) {
-    shutdown(mysql_get_socket(handle), SHUT_RDWR);  // As if the process had died.
+    shutdown(branch->socket, SHUT_RDWR);  // As if the process had died.
   }
   branch->session.reset();
 }
@@ -194,10 +216,13 @@ void RaceParticipants::RunLingering() {
       lingering_.pop();
     }
     absl::SleepFor(next.until - absl::Now());
-    // What a pool's next user would do. It may fail; what it must not do is change how the branch ends.
-    static constexpr const char* kUses[] = {"SELECT COUNT(*) FROM race.noise", "INSERT INTO race.noise VALUES ()",
-                                            "BEGIN;INSERT INTO race.noise VALUES ();COMMIT", "ROLLBACK", "COMMIT"};
-    next.session->Query(kUses[count++ % std::size(kUses)]);
+    // What a pool's next user would do. It must not change how the branch ends. It may fail where the session still has
+    // the branch, and may be killed for it; nobody may touch it where it has not.
+    static constexpr const char* kUses[] = {
+        "SELECT COUNT(*) FROM race.noise", "INSERT INTO race.noise VALUES (CURRENT_TIMESTAMP)",
+        "BEGIN;INSERT INTO race.noise VALUES (CURRENT_TIMESTAMP);COMMIT", "ROLLBACK", "COMMIT"};
+    const QueryResult used = next.session->Query(kUses[count++ % std::size(kUses)]);
+    if (next.session->detaches() && !used.ok()) ++disturbed_;
   }
 }
 

@@ -1,5 +1,6 @@
 // RaceParticipants: threads that run transactions with a branch on each server, and leave every branch as soon as it is
-// prepared and voted: they close its connection, drop it, or reset it and go on with it. None is finished by them.
+// prepared and voted: they close its connection, drop it, or reset it and go on with it (on PostgreSQL: DISCARD ALL, as
+// its poolers do). None is finished by them.
 #ifndef ASSENT_TESTS_RACE_PARTICIPANTS_H_
 #define ASSENT_TESTS_RACE_PARTICIPANTS_H_
 
@@ -30,7 +31,7 @@ struct RaceLoad {
   // Of all transactions.
   double rollback_fraction = 0.15;
   // Of all branches: reset, and then finished, as decided, by somebody on another session who knows nothing of Assent.
-  // The server answers OK to that and does nothing: a ghost.
+  // MariaDB answers OK to that and does nothing: a ghost. PostgreSQL does it.
   double ghost_fraction = 0.005;
 };
 
@@ -54,28 +55,33 @@ class RaceParticipants {
   // Those that were decided since the last call.
   std::vector<DecidedRace> TakeDecided();
   int64_t decided() const { return decided_; }
-  // OKs to XA COMMIT and XA ROLLBACK of somebody else.
+  // OKs to XA COMMIT and XA ROLLBACK (COMMIT PREPARED, …) of somebody else.
   int64_t meddled() const { return meddled_; }
+  // Sessions that were ended while they were used for something else, though PREPARE had let go of their branches.
+  int64_t disturbed() const { return disturbed_; }
   bool done() const { return done_; }
 
  private:
-  using SessionPtr = std::unique_ptr<MariaDbSession>;
-  // A branch that is prepared. Its session must not know, or it would refuse to be misused.
+  using SessionPtr = std::unique_ptr<BranchSession>;
+  // A branch that is prepared. MariaDB's session must not know, or it would refuse to be misused.
   struct Prepared {
     int server = 0;
     Xid xid;
     SessionPtr session;
+    int socket = -1;  // The session's.
     bool meddle = false;
   };
   // A reset session that is used for something else, and closed later.
   struct Lingering {
     absl::Time until;
-    std::shared_ptr<MariaDbSession> session;
+    std::shared_ptr<BranchSession> session;
     bool operator<(const Lingering& other) const { return until > other.until; }  // The earliest comes first.
   };
 
   void RunThread(int number);
   absl::Status RunOne(std::mt19937_64* random);
+  static absl::Status PrepareXa(const v1::Branch& branch, Prepared* prepared);
+  static absl::Status PreparePostgres(Prepared* prepared);
   absl::StatusOr<Prepared> Prepare(int server, const v1::Global& global, const v1::Branch& branch);
   absl::Status Vote(const std::vector<Prepared>& branches);
   absl::StatusOr<v1::Decision> Decide(const std::string& gtrid, v1::Decision decision);
@@ -90,6 +96,7 @@ class RaceParticipants {
   std::atomic<int64_t> next_{0};
   std::atomic<int64_t> decided_{0};
   std::atomic<int64_t> meddled_{0};
+  std::atomic<int64_t> disturbed_{0};
   std::atomic<bool> stop_{false};
   std::atomic<bool> done_{false};
 

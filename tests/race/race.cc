@@ -65,6 +65,7 @@ class Race {
     if (status.ok()) status = AwaitAll(/*or_waiting=*/!options_.binlog);
     report_.transactions = participants.decided();
     report_.meddled = participants.meddled();
+    report_.disturbed = participants.disturbed();
     report_.elapsed = absl::Now() - begin_;
     report_.waited_for_restart = participants.decided() - referee_->finished();
     if (status.ok()) status = referee_->CheckRows("before the restart");

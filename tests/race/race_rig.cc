@@ -27,6 +27,8 @@ class RealCoordinator : public RaceCoordinator {
 
 }  // namespace
 
+bool MakesGhosts(int server) { return EngineOfServer(server) == v1::Resource::ENGINE_MARIADB; }
+
 absl::StatusOr<std::unique_ptr<RaceCoordinator>> StartAssentd() {
   Assentd::Options options;
   options.cluster = kRaceCluster;
@@ -41,12 +43,15 @@ absl::StatusOr<std::unique_ptr<RaceRig>> RaceRig::Start(bool binlog, const Start
   if (!folder.ok()) return folder.status();
   std::unique_ptr<RaceRig> rig(new RaceRig(*std::move(folder)));
   for (int i = 0; i < kRaceServers; ++i) {
-    PrivateMariaDb::Options options;
-    options.extra = {"--max-connections=5000", "--innodb-buffer-pool-size=128M"};
+    DatabaseOptions options;
+    options.mariadb = {"--max-connections=5000", "--innodb-buffer-pool-size=128M"};
     if (binlog) {
-      options.extra.insert(options.extra.end(), {"--log-bin=binlog", absl::StrCat("--server-id=", i + 1)});
+      options.mariadb.insert(options.mariadb.end(), {"--log-bin=binlog", absl::StrCat("--server-id=", i + 1)});
     }
-    absl::StatusOr<std::unique_ptr<PrivateMariaDb>> database = PrivateMariaDb::Start(std::move(options));
+    // The coordinator may fall behind the participants, and what it has not finished is prepared until then. Fewer
+    // locks for each, so that the table of all locks stays small.
+    options.postgres = {"max_connections=1000", "max_prepared_transactions=5000", "max_locks_per_transaction=16"};
+    absl::StatusOr<std::unique_ptr<PrivateDatabase>> database = StartDatabase(EngineOfServer(i), options);
     if (!database.ok()) return database.status();
     rig->databases_[static_cast<size_t>(i)] = *std::move(database);
   }
@@ -70,17 +75,15 @@ absl::Status RaceRig::SetUp(int server) {
   // `t` holds the transactions' rows; `noise` takes what is written over sessions that were reset.
   const absl::StatusOr<QueryResult> made =
       Sql(server,
-          "CREATE DATABASE race; CREATE TABLE race.t (gtrid VARCHAR(64) PRIMARY KEY) ENGINE=InnoDB;"
-          "CREATE TABLE race.noise (id INT AUTO_INCREMENT PRIMARY KEY) ENGINE=InnoDB");
+          "CREATE SCHEMA race; CREATE TABLE race.t (gtrid VARCHAR(64) PRIMARY KEY);"
+          "CREATE TABLE race.noise (made TIMESTAMP)");
   if (!made.ok()) return made.status();
   const std::string password_file = absl::StrCat(folder_.path(), "/", ResourceName(server), ".password");
   std::ofstream(password_file) << database(server).password() << "\n";
   v1::RegisterResourceRequest request;
   v1::Resource* const resource = request.mutable_resource();
   resource->set_name(ResourceName(server));
-  resource->set_engine(v1::Resource::ENGINE_MARIADB);
-  resource->set_address(database(server).unix_address());
-  resource->set_user(database(server).user());
+  DescribeResource(database(server), resource);
   resource->set_password_file(password_file);
   SetDuration(kRaceLease, resource->mutable_lease());
   grpc::ClientContext context;
@@ -88,17 +91,8 @@ absl::Status RaceRig::SetUp(int server) {
   return FromGrpcStatus(api_->resources()->RegisterResource(&context, request, &response));
 }
 
-ConnectOptions RaceRig::ConnectAs(int server) const {
-  const PrivateMariaDb& database = *databases_[static_cast<size_t>(server)];
-  ConnectOptions options;
-  options.address.socket = database.socket();
-  options.user = database.user();
-  options.password = database.password();
-  return options;
-}
-
 absl::StatusOr<QueryResult> RaceRig::Sql(int server, absl::string_view sql) {
-  absl::StatusOr<std::unique_ptr<MariaDbSession>> session = Connect(server);
+  absl::StatusOr<std::unique_ptr<BranchSession>> session = Connect(server);
   if (!session.ok()) return session.status();
   QueryResult result = (*session)->Query(sql);
   if (!result.ok()) return StatusOf(result.error, absl::StrCat("a statement on ", ResourceName(server)));

@@ -11,14 +11,14 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
-#include "resource_manager/mariadb_session.h"
+#include "resource_manager/branch_session.h"
 #include "tests/fixtures/coordinator_api.h"
-#include "tests/fixtures/private_mariadb.h"
+#include "tests/fixtures/databases.h"
 #include "tests/fixtures/temp_dir.h"
 
 namespace assent {
 
-constexpr int kRaceServers = 2;
+constexpr int kRaceServers = kTestServers;  // Their engines are EngineOfServer's.
 constexpr char kRaceCluster[] = "race";
 // Of the resources. Short, so that a race sees sessions end by themselves and others being killed.
 constexpr absl::Duration kRaceLease = absl::Seconds(1);
@@ -39,26 +39,28 @@ class RaceCoordinator {
 // Starts one with the cluster kRaceCluster.
 using StartRaceCoordinator = std::function<absl::StatusOr<std::unique_ptr<RaceCoordinator>>()>;
 
+// True if this server can lose sight of a prepared branch: PREPARE does not let go of it, and so a reset makes a ghost.
+bool MakesGhosts(int server);
+
 // assentd, as a process of its own, that looks after branches as soon as they are decided. Stop is kill -9.
 absl::StatusOr<std::unique_ptr<RaceCoordinator>> StartAssentd();
 
 // Thread-compatible, but Connect may be called from any thread. All processes end with it.
 class RaceRig {
  public:
+  // `binlog`: of the servers that are MariaDB's.
   static absl::StatusOr<std::unique_ptr<RaceRig>> Start(bool binlog, const StartRaceCoordinator& start_coordinator);
 
   std::string coordinator_address() const { return coordinator_->address(); }
   void StopCoordinator() { coordinator_->Stop(); }
   absl::Status StartCoordinator();
   std::string LastWords() const { return coordinator_->LastWords(); }
-  PrivateMariaDb& database(int server) { return *databases_[static_cast<size_t>(server)]; }
+  PrivateDatabase& database(int server) { return *databases_[static_cast<size_t>(server)]; }
   CoordinatorApi& api() { return *api_; }
   static std::string ResourceName(int server) { return server == 0 ? "left" : "right"; }
 
-  absl::StatusOr<std::unique_ptr<MariaDbSession>> Connect(int server) {
-    return MariaDbSession::Connect(ConnectAs(server));
-  }
-  ConnectOptions ConnectAs(int server) const;
+  absl::StatusOr<std::unique_ptr<BranchSession>> Connect(int server) { return OpenSession(database(server)); }
+  ConnectOptions ConnectAs(int server) { return ConnectOptionsFor(database(server)); }
   // A statement on a session of its own.
   absl::StatusOr<QueryResult> Sql(int server, absl::string_view sql);
 
@@ -67,7 +69,7 @@ class RaceRig {
   absl::Status SetUp(int server);
 
   const TempDir folder_;
-  std::array<std::unique_ptr<PrivateMariaDb>, kRaceServers> databases_;
+  std::array<std::unique_ptr<PrivateDatabase>, kRaceServers> databases_;
   std::unique_ptr<RaceCoordinator> coordinator_;
   std::unique_ptr<CoordinatorApi> api_;
 };

@@ -7,7 +7,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "resource_manager/mariadb_recovery.h"
+#include "resource_manager/database_engine.h"
 
 namespace assent {
 namespace {
@@ -131,7 +131,7 @@ absl::Status RaceReferee::CheckRows(absl::string_view when) {
 
 absl::Status RaceReferee::CheckGhosts() {
   for (int i = 0; i < kRaceServers; ++i) {
-    const auto recovery = MariaDbRecovery::Connect(rig_->ConnectAs(i), 1);
+    const auto recovery = FindDatabaseEngine(EngineOfServer(i))->recover(rig_->ConnectAs(i), 1);
     if (!recovery.ok()) return recovery.status();
     const absl::StatusOr<absl::optional<GhostCount>> ghosts = (*recovery)->CountGhosts();
     if (!ghosts.ok()) return ghosts.status();
@@ -163,8 +163,11 @@ absl::Status RaceReferee::CheckPreparedAfterRestart() {
       if (committed_.count(xid.gtrid) != 0) {
         Violate(xid.gtrid,
                 absl::StrCat("reported COMMITTED, and prepared after the restart of ", RaceRig::ResourceName(i)));
-      } else if (rolled_back_.count(xid.gtrid) != 0) {
+      } else if (rolled_back_.count(xid.gtrid) != 0 && EngineOfServer(i) == v1::Resource::ENGINE_MARIADB) {
         ++came_back_;
+      } else if (rolled_back_.count(xid.gtrid) != 0) {
+        Violate(xid.gtrid,
+                absl::StrCat("reported ROLLED_BACK, and prepared after the restart of ", RaceRig::ResourceName(i)));
       }
     }
   }
