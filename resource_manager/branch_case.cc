@@ -99,7 +99,12 @@ absl::Status LookAtSessions(MariaDbSession* session, const ServerIdentity& ident
     if (branch->task->session && !IsOfThisLife(*branch->task->session, identity)) {
       branch->facts.session = SessionSight::kGone;
     }
-    if (branch->facts.session != SessionSight::kGone) open.push_back(branch);
+    // Where PREPARE has let go of a branch, what its session does now is no matter: it may run others.
+    if (branch->facts.detached) {
+      branch->session_covered = true;
+    } else if (branch->facts.session != SessionSight::kGone) {
+      open.push_back(branch);
+    }
   }
   if (open.empty()) return absl::OkStatus();
   const bool some_unknown =
