@@ -172,7 +172,8 @@ absl::Status LookAtGhosts(MariaDbSession* session, Cases cases) {
   for (BranchCase* branch : cases) {
     const bool told = branch->facts.witness != WitnessSight::kNone &&
                       branch->facts.witness != WitnessSight::kUnknowable && !branch->facts.unwitnessed;
-    if (!told && !branch->facts.listed) untold.push_back(branch);
+    // (What PREPARE has let go of is never lost sight of.)
+    if (!told && !branch->facts.listed && !branch->facts.detached) untold.push_back(branch);
   }
   if (untold.empty()) return absl::OkStatus();
   const absl::StatusOr<absl::optional<GhostCount>> ghosts = CountGhosts(session);
