@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "base/db_error.h"
 #include "base/errors.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -29,7 +30,7 @@ constexpr auto kError = v1::Finding::SEVERITY_ERROR;
 v1::Resource ResourceOf(const PrivateMariaDb& server) {
   v1::Resource resource;
   resource.set_name("r");
-  resource.set_engine(v1::Resource::ENGINE_MARIADB);
+  resource.set_engine(server.engine());
   resource.set_address(server.tcp_address());
   resource.set_user(server.user());
   return resource;
@@ -72,9 +73,11 @@ TEST(ResourceCheckTest, GoodServerAllInOrder) {
   for (const std::string& address : {(*started)->tcp_address(), (*started)->unix_address()}) {
     resource.set_address(address);
     const auto findings = CheckAndInstall(resource, (*started)->password());
-    EXPECT_THAT(Checks(findings), ElementsAre("reachable", "server", "galera", "engine", "witness", "xa_recover",
-                                              "privileges", "durability", "binlog", "replication", "read_only",
-                                              "lock_wait", "timeouts", "connections", "clock", "tables"));
+    std::vector<std::string> checks = {"reachable",  "server",      "galera", "engine",      "witness",   "xa_recover",
+                                       "privileges", "durability",  "binlog", "replication", "read_only", "lock_wait",
+                                       "timeouts",   "connections", "clock",  "tables"};
+    if (OnMySql()) checks.insert(checks.begin() + 7, "detach");
+    EXPECT_THAT(Checks(findings), testing::ElementsAreArray(checks));
     for (const v1::Finding& finding : findings) EXPECT_EQ(finding.severity(), kOk) << finding.ShortDebugString();
     EXPECT_FALSE(IsUnfit(findings));
     EXPECT_FALSE(IsUnreachable(findings));
@@ -104,7 +107,15 @@ TEST(ResourceCheckTest, AServerAsItIsInstalledHasRisksAndIsNotRefused) {
     if (finding.severity() != kOk) risks.push_back(finding.check());
   }
   EXPECT_THAT(risks, ElementsAre("lock_wait"));
-  EXPECT_THAT(Get(findings, "lock_wait").detail(), HasSubstr("24h"));
+  EXPECT_THAT(Get(findings, "lock_wait").detail(), HasSubstr(OnMySql() ? "8760h" : "24h"));
+}
+
+TEST(ResourceCheckTest, AServerOfTheOtherEngineIsRefused) {
+  v1::Resource resource = ResourceOf(SharedServer());
+  resource.set_engine(OnMySql() ? v1::Resource::ENGINE_MARIADB : v1::Resource::ENGINE_MYSQL);
+  const v1::Finding server = Get(CheckResource(resource, SharedServer().password()), "server");
+  EXPECT_EQ(server.severity(), kError);
+  EXPECT_THAT(server.detail(), HasSubstr(OnMySql() ? "register it as mysql" : "register it as mariadb"));
 }
 
 TEST(ResourceCheckTest, UnreachableIsAFinding) {
@@ -156,18 +167,84 @@ TEST(ResourceCheckTest, WitnessDisabledBadOrForbidden) {
   EXPECT_FALSE(IsUnreachable(findings));
   EXPECT_THAT(Get(findings, "witness").remedy(),
               HasSubstr("GRANT CREATE, ALTER, SELECT, INSERT, UPDATE, DELETE ON `other`.* TO 'weak'@'127.0.0.1'"));
-  EXPECT_EQ(Get(findings, "xa_recover").severity(), kOk) << "needs no privilege";
   const v1::Finding privileges = Get(findings, "privileges");
   EXPECT_EQ(privileges.severity(), kWarning);
-  const std::string grant = "GRANT CONNECTION ADMIN, PROCESS ON *.* TO 'weak'@'127.0.0.1';";
+  std::string grant;
+  if (OnMySql()) {
+    const v1::Finding recover = Get(findings, "xa_recover");
+    EXPECT_EQ(recover.severity(), kError);
+    const std::string may_recover = "GRANT XA_RECOVER_ADMIN ON *.* TO 'weak'@'127.0.0.1';";
+    EXPECT_THAT(recover.remedy(), HasSubstr(may_recover));
+    MustQuery(admin.get(), may_recover);
+    grant =
+        "GRANT CONNECTION_ADMIN, PROCESS ON *.* TO 'weak'@'127.0.0.1'; "
+        "GRANT SELECT ON performance_schema.data_lock_waits TO 'weak'@'127.0.0.1'; "
+        "GRANT SELECT ON performance_schema.data_locks TO 'weak'@'127.0.0.1';";
+  } else {
+    EXPECT_EQ(Get(findings, "xa_recover").severity(), kOk) << "needs no privilege";
+    grant = "GRANT CONNECTION ADMIN, PROCESS ON *.* TO 'weak'@'127.0.0.1';";
+  }
   EXPECT_THAT(privileges.remedy(), HasSubstr(grant));
-  EXPECT_THAT(Get(findings, "replication").detail(), HasSubstr("SLAVE MONITOR"));
+  EXPECT_THAT(Get(findings, "replication").detail(), HasSubstr(OnMySql() ? "REPLICATION CLIENT" : "SLAVE MONITOR"));
   // The remedy does what it says.
   MustQuery(admin.get(), grant);
-  EXPECT_EQ(Get(CheckResource(resource, "w"), "privileges").severity(), kOk);
+  const auto after = CheckResource(resource, "w");
+  EXPECT_EQ(Get(after, "privileges").severity(), kOk);
+  EXPECT_EQ(Get(after, "xa_recover").severity(), kOk);
+}
+
+TEST(ResourceCheckTest, AMySqlWithWeakSettings) {
+  if (!OnMySql()) GTEST_SKIP() << "the next one is MariaDB's";
+  PrivateMariaDb::Options options;
+  options.extra = {"--innodb-flush-log-at-trx-commit=2",
+                   "--sync-binlog=0",
+                   "--default-storage-engine=MyISAM",
+                   "--binlog-do-db=shop",
+                   "--wait-timeout=20",
+                   "--max-connections=12",
+                   "--xa-detach-on-prepare=OFF"};
+  auto started = StartServer(options);
+  ASSERT_TRUE(started.ok()) << started.status();
+  auto admin = MustConnect(**started);
+  MustQuery(admin.get(), "CREATE DATABASE shop; CREATE TABLE shop.log (i INT) ENGINE=MyISAM");
+  MustQuery(admin.get(),
+            "CHANGE REPLICATION SOURCE TO source_host='127.0.0.1', source_port=1;"
+            "CHANGE REPLICATION FILTER REPLICATE_IGNORE_DB = (scratch)");
+  MustQuery(admin.get(), "SET GLOBAL read_only = ON");
+  std::vector<std::unique_ptr<MariaDbSession>> crowd;
+  for (int i = 0; i < 8; ++i) crowd.push_back(MustConnect(**started));
+  // As an administrator whom read_only does not stop.
+  const auto findings = CheckAndInstall(ResourceOf(**started), (*started)->password());
+  EXPECT_FALSE(IsUnfit(findings));
+  const std::pair<const char*, std::vector<const char*>> kExpected[] = {
+      {"engine", {"not the default engine"}},
+      {"detach", {"xa_detach_on_prepare is OFF", "stays with its session"}},
+      {"durability", {"innodb_flush_log_at_trx_commit is 2", "sync_binlog is 0"}},
+      {"binlog", {"binlog_do_db is shop"}},
+      {"replication", {"a replica of 127.0.0.1:1", "(replicate_ignore_db)"}},
+      {"read_only", {"read_only is ON", "1290"}},
+      {"lock_wait", {"lock_wait_timeout is 8760h"}},
+      {"timeouts", {"wait_timeout is 20s, less than the lease (30s)"}},
+      {"connections", {" of 12 connections"}},
+      {"tables", {"shop.log (MyISAM)"}}};
+  for (const auto& expected : kExpected) {
+    const v1::Finding finding = Get(findings, expected.first);
+    EXPECT_EQ(finding.severity(), kWarning) << finding.ShortDebugString();
+    for (const char* part : expected.second) EXPECT_THAT(finding.detail(), HasSubstr(part));
+  }
+  // The remedies do what they say.
+  MustQuery(admin.get(), Get(findings, "detach").remedy());
+  MustQuery(
+      admin.get(),
+      "STOP REPLICA SQL_THREAD; CHANGE REPLICATION FILTER REPLICATE_IGNORE_DB = ();STOP REPLICA; RESET REPLICA ALL;");
+  const auto after = CheckResource(ResourceOf(**started), (*started)->password());
+  for (const char* check : {"detach", "replication", "timeouts"}) {
+    EXPECT_EQ(Get(after, check).severity(), kOk) << Get(after, check).ShortDebugString();
+  }
 }
 
 TEST(ResourceCheckTest, RealServerWithWeakSettings) {
+  if (OnMySql()) GTEST_SKIP() << "these settings are MariaDB's";
   PrivateMariaDb::Options options;
   options.extra = {"--innodb-flush-log-at-trx-commit=2",
                    "--log-bin",
@@ -223,7 +300,11 @@ TEST(ResourceCheckTest, ASessionThatIsSilentForTooLongLosesItsPreparedBranch) {
   ASSERT_TRUE(started.ok()) << started.status();
   auto admin = MustConnect(**started);
   MustQuery(admin.get(), "CREATE DATABASE t; CREATE TABLE t.t (s VARCHAR(64) PRIMARY KEY)");
-  for (const char* timeout : {"wait_timeout", "idle_transaction_timeout", "idle_write_transaction_timeout"}) {
+  const std::vector<const char*> timeouts =
+      OnMySql()
+          ? std::vector<const char*>{"wait_timeout"}
+          : std::vector<const char*>{"wait_timeout", "idle_transaction_timeout", "idle_write_transaction_timeout"};
+  for (const char* timeout : timeouts) {
     auto holder = MustConnect(**started);
     MustQuery(holder.get(), absl::StrCat("SET SESSION ", timeout, " = 1"));
     const Xid xid = NewXid();
@@ -234,6 +315,9 @@ TEST(ResourceCheckTest, ASessionThatIsSilentForTooLongLosesItsPreparedBranch) {
     for (int i = 0; i < 600 && One(admin.get(), count) != "0"; ++i) absl::SleepFor(absl::Milliseconds(100));
     EXPECT_EQ(One(admin.get(), count), "0") << timeout;
     EXPECT_TRUE(IsListed(admin.get(), xid)) << timeout;
+    // MySQL leaves a last word, which is not an answer.
+    EXPECT_TRUE(IsConnectionLost(holder->Query("DO 1").error.code)) << timeout;
+    EXPECT_TRUE(holder->lost());
     holder->Abandon();
   }
 }
@@ -262,7 +346,11 @@ void ExpectFinding(const v1::Finding& finding, v1::Finding::Severity severity, c
 }
 
 TEST(JudgeTest, Servers) {
-  const auto judge = [](const char* version) { return JudgeServer(FactsOf({{"version", version}})).severity(); };
+  v1::Resource resource;
+  resource.set_engine(v1::Resource::ENGINE_MARIADB);
+  const auto judge = [&](const char* version) {
+    return JudgeServer(FactsOf({{"version", version}}), resource).severity();
+  };
   for (const char* good :
        {"10.5.1-MariaDB", "10.11.19-MariaDB-0+deb12u1-log", "11.8.9-MariaDB", "12.0.2-MariaDB-ubu"}) {
     EXPECT_EQ(judge(good), kOk) << good;
@@ -271,6 +359,36 @@ TEST(JudgeTest, Servers) {
        {"10.4.34-MariaDB", "5.5.68-MariaDB", "8.4.0", "9.7.4-commercial", "", "MariaDB", "x.y-MariaDB"}) {
     EXPECT_EQ(judge(bad), kError) << bad;
   }
+  resource.set_engine(v1::Resource::ENGINE_MYSQL);
+  for (const char* good : {"8.0.11", "8.0.36-28", "8.4.0", "9.7.4-commercial"}) EXPECT_EQ(judge(good), kOk) << good;
+  for (const char* bad : {"5.7.44-log", "", "x.y", "10.11.19-MariaDB"}) EXPECT_EQ(judge(bad), kError) << bad;
+}
+
+TEST(JudgeTest, Detach) {
+  ExpectFinding(JudgeDetach(FactsOf({{"xa_detach_on_prepare", "ON"}})), kOk, "lets go of a branch");
+  ExpectFinding(JudgeDetach(FactsOf({{"xa_detach_on_prepare", "OFF"}})), kWarning, "stays with its session");
+  ExpectFinding(JudgeDetach(FactsOf({{"version", "8.0.28"}})), kWarning, "has no xa_detach_on_prepare");
+}
+
+TEST(JudgeTest, WhatDiffersOnMySql) {
+  v1::Resource resource;
+  ServerFacts facts = FactsOf({{"version", "8.0.29"}, {"log_bin", "ON"}, {"wait_timeout", "3"}});
+  facts.account = "'a'@'h'";
+  facts.privileges = std::set<std::string>{"PROCESS", "CONNECTION ADMIN"};
+  EXPECT_THAT(JudgePrivileges(facts, resource).remedy(), HasSubstr("GRANT CONNECTION_ADMIN ON *.* TO 'a'@'h';"));
+  facts.privileges = std::set<std::string>{"PROCESS", "CONNECTION_ADMIN"};
+  EXPECT_EQ(JudgePrivileges(facts, resource).severity(), kOk);
+  facts.sees_locks = false;
+  ExpectFinding(JudgePrivileges(facts, resource), kWarning, "who waits for which lock");
+  EXPECT_THAT(JudgePrivileges(facts, resource).remedy(), testing::Not(HasSubstr("*.*")));
+  ExpectFinding(JudgeBinlog(facts), kWarning, "version 8.0.29 can lose the agreement");
+  for (const char* version : {"8.0.30", "8.0.36-28", "8.4.0", "9.0.1"}) {
+    facts.variables["version"] = version;
+    ExpectFinding(JudgeBinlog(facts), kOk, "REPLICATION CLIENT");
+  }
+  ExpectFinding(JudgeTimeouts(facts, resource), kWarning, "wait_timeout is 3s");
+  facts.variables["xa_detach_on_prepare"] = "ON";
+  EXPECT_EQ(JudgeTimeouts(facts, resource).severity(), kOk) << "no session holds a prepared branch";
 }
 
 TEST(JudgeTest, GaleraAndEngine) {
