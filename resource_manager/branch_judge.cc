@@ -111,7 +111,7 @@ Verdict Uncommitted(const BranchFacts& facts) {
     case RepairResult::kImpossible:
       ghost.by_hand = true;
       ghost.detail =
-          "the database has lost sight of it (a ghost), and this server cannot commit it online: restart the server, "
+          "the database has lost sight of it (a ghost), and this server cannot finish it online: restart the server, "
           "which brings it back as prepared; it is finished then";
       break;
     case RepairResult::kDone:

@@ -10,7 +10,8 @@
 // without a binary log, and was measured on MariaDB 10.11 (docs/decisions/0006-ghosts-are-repaired-online.md).
 //
 // Because other versions may differ, and a commit that turns into a rollback cannot be mended, the first commit on
-// every connection is rehearsed: with a ghost made on purpose, that holds nothing but its own witness.
+// every connection is rehearsed: with a ghost made on purpose, that holds nothing but its own witness. On MySQL, which
+// makes ghosts only with xa_detach_on_prepare=OFF, nothing is repaired.
 #ifndef ASSENT_RESOURCE_MANAGER_GHOST_REPAIR_H_
 #define ASSENT_RESOURCE_MANAGER_GHOST_REPAIR_H_
 

@@ -66,13 +66,13 @@ bool IsAtLeast(const ServerFacts& facts, absl::Span<const int> wanted) {
 
 // Of what ends other accounts' connections.
 const char* KillPrivilege(const ServerFacts& facts) {
-  return facts.IsMySql() ? "CONNECTION_ADMIN" : "CONNECTION ADMIN";
+  return facts.is_mysql() ? "CONNECTION_ADMIN" : "CONNECTION ADMIN";
 }
 
 bool MayKill(const ServerFacts& facts) {
   int major = 0;
   int minor = 0;
-  const bool wide_super = facts.IsMySql() || (ParseVersion(facts, &major, &minor) && major < kMajorOfNarrowSuper);
+  const bool wide_super = facts.is_mysql() || (ParseVersion(facts, &major, &minor) && major < kMajorOfNarrowSuper);
   return Has(*facts.privileges, KillPrivilege(facts)) || (wide_super && Has(*facts.privileges, "SUPER"));
 }
 
@@ -138,14 +138,15 @@ v1::Finding CheckRecover(MariaDbSession* session, const ServerFacts& facts, cons
 v1::Finding JudgeServer(const ServerFacts& facts, const v1::Resource& resource) {
   constexpr absl::string_view kCheck = "server";
   const std::string version = facts.Variable("version");
-  const bool mysql = facts.IsMySql();
+  const bool mysql = facts.is_mysql();
   if (!version.empty() && mysql != (resource.engine() == v1::Resource::ENGINE_MYSQL)) {
     const absl::string_view word = mysql ? "mysql" : "mariadb";
     return ErrorFinding(
         kCheck,
-        absl::StrCat("version ", version, " is ", mysql ? "MySQL's, not MariaDB's" : "MariaDB's, not MySQL's",
+        absl::StrCat("version ", version, mysql ? " is not MariaDB (it may be MySQL)" : " is MariaDB, not MySQL",
                      ": register it as ", word),
-        absl::StrCat("assentctl resources register ", resource.name(), " … --replace --engine ", word));
+        absl::StrCat("assentctl resources register ", resource.name(), " … --engine ", word,
+                     " --replace  # if it is the right server."));
   }
   int major = 0;
   int minor = 0;
@@ -163,6 +164,26 @@ v1::Finding JudgeServer(const ServerFacts& facts, const v1::Resource& resource) 
                         "Upgrade to MariaDB 10.5 or later.");
   }
   return OkFinding(kCheck, version);
+}
+
+v1::Finding JudgeDetach(const ServerFacts& facts) {
+  constexpr absl::string_view kCheck = "detach";
+  constexpr absl::string_view kHeld =
+      "sessions hold their prepared branches: an XA COMMIT from elsewhere can answer OK and commit nothing while a "
+      "session ends, recovery has to wait for that, and a connection that is reset while it holds one can crash the "
+      "server";
+  const std::string value = facts.Variable("xa_detach_on_prepare");
+  if (value.empty()) {
+    return WarningFinding(kCheck, absl::StrCat("this version has no xa_detach_on_prepare: ", kHeld),
+                          "Upgrade to MySQL 8.0.29 or later.");
+  }
+  if (IsOff(value)) {
+    return WarningFinding(kCheck, absl::StrCat("xa_detach_on_prepare is OFF: ", kHeld),
+                          "SET PERSIST xa_detach_on_prepare = ON; and new sessions.");
+  }
+  return OkFinding(kCheck,
+                   "xa_detach_on_prepare is ON: PREPARE lets go of a branch, and any session can finish it at once (a "
+                   "branch must not use temporary tables)");
 }
 
 v1::Finding JudgeGalera(const ServerFacts& facts) {
@@ -206,8 +227,8 @@ v1::Finding JudgePrepared(const ServerFacts& facts, const v1::Resource& resource
   return WarningFinding(
       kCheck, absl::StrCat(detached, ": their locks stay until somebody finishes them"),
       absl::StrCat("assentctl recover --resource ", resource.name(),
-                   " --dry-run  # whose they are. Those of others are for their owners to finish: XA RECOVER "
-                   "FORMAT='SQL'."));
+                   " --dry-run  # whose they are. Those of others are for their owners to finish: XA RECOVER ",
+                   facts.is_mysql() ? "CONVERT XID." : "FORMAT='SQL'."));
 }
 
 v1::Finding JudgePrivileges(const ServerFacts& facts, const v1::Resource& resource) {
@@ -245,24 +266,6 @@ v1::Finding JudgePrivileges(const ServerFacts& facts, const v1::Resource& resour
                         absl::StrCat("Run as an administrator: ", absl::StrJoin(grants, " ")));
 }
 
-v1::Finding JudgeDetach(const ServerFacts& facts) {
-  constexpr absl::string_view kCheck = "detach";
-  constexpr absl::string_view kHeld =
-      "a prepared branch stays with its session, and only that can finish it; the coordinator has to wait until that "
-      "is gone, and needs the witness as proof";
-  const std::string value = facts.Variable("xa_detach_on_prepare");
-  if (value.empty()) {
-    return WarningFinding(kCheck, absl::StrCat("this version has no xa_detach_on_prepare: ", kHeld),
-                          "Upgrade to MySQL 8.0.29 or later.");
-  }
-  if (IsOff(value)) {
-    return WarningFinding(kCheck, absl::StrCat("xa_detach_on_prepare is ", value, ": ", kHeld),
-                          "SET PERSIST xa_detach_on_prepare = ON;");
-  }
-  return OkFinding(kCheck, absl::StrCat("xa_detach_on_prepare is ", value,
-                                        ": XA PREPARE lets go of a branch, and any session can finish it"));
-}
-
 v1::Finding JudgeDurability(const ServerFacts& facts) {
   Risks risks("durability");
   if (const std::string flush = facts.Variable("innodb_flush_log_at_trx_commit"); flush != "1") {
@@ -294,16 +297,19 @@ v1::Finding JudgeBinlog(const ServerFacts& facts) {
               "Remove binlog_storage_engine from the server's configuration and restart it, or never fail over to a "
               "replica while branches are prepared.");
   }
-  if (facts.IsMySql() && !IsAtLeast(facts, kMySqlOfSafeBinlog)) {
+  if (facts.is_mysql() && !IsAtLeast(facts, kMySqlOfSafeBinlog)) {
     risks.Add(absl::StrCat("version ", facts.Variable("version"),
                            " can lose the agreement of its binary log and its engine about branches when it crashes"),
               "Upgrade to MySQL 8.0.30 or later.");
   }
+  if (facts.is_mysql()) {
+    return risks.Judge(
+        absl::StrCat("the binary log is on",
+                     facts.binlog_do_db ? "" : "; its filters are not known (that needs REPLICATION CLIENT)"));
+  }
   return risks.Judge(absl::StrCat(
       "the binary log is on; after a crash of this server its replicas can differ in the branches that were under way",
-      facts.binlog_do_db ? ""
-                         : absl::StrCat("; its filters are not known (that needs ",
-                                        facts.IsMySql() ? "REPLICATION CLIENT" : "BINLOG MONITOR", ")")));
+      facts.binlog_do_db ? "" : "; its filters are not known (that needs BINLOG MONITOR)"));
 }
 
 v1::Finding JudgeReplication(const ServerFacts& facts) {
@@ -313,7 +319,7 @@ v1::Finding JudgeReplication(const ServerFacts& facts) {
         absl::StrCat("this server is a replica of ", absl::StrJoin(*facts.masters, ", "),
                      ": branches that were prepared there are prepared here, too, and what branches write here "
                      "is not known there"),
-        facts.IsMySql()
+        facts.is_mysql()
             ? "Register the source instead, or, if this server is its own source now: STOP REPLICA; RESET REPLICA ALL;"
             : "Register the master instead, or, if this server is its own master now: STOP ALL SLAVES; RESET SLAVE "
               "ALL;");
@@ -354,14 +360,14 @@ v1::Finding JudgeReplication(const ServerFacts& facts) {
                          ? "not a replica"
                          : absl::StrCat("no settings of a replica that break XA; whether it is one is not known (that "
                                         "needs ",
-                                        facts.IsMySql() ? "REPLICATION CLIENT" : "SLAVE MONITOR", ")"));
+                                        facts.is_mysql() ? "REPLICATION CLIENT" : "SLAVE MONITOR", ")"));
 }
 
 v1::Finding JudgeReadOnly(const ServerFacts& facts) {
   constexpr absl::string_view kCheck = "read_only";
   const std::string value = facts.Variable("read_only");
   if (IsOff(value)) return OkFinding(kCheck, "not read-only");
-  if (facts.IsMySql()) {
+  if (facts.is_mysql()) {
     return WarningFinding(
         kCheck, absl::StrCat("read_only is ", value, ": what ordinary accounts write in branches fails (1290)"),
         "SET GLOBAL read_only = OFF; once this server is the one to write to.");
@@ -458,8 +464,8 @@ std::vector<v1::Finding> CheckMariaDb(const v1::Resource& resource, const Connec
   if (unfit) return findings;
   findings.push_back(CheckWitness(session->get(), resource, install));
   findings.push_back(CheckRecover(session->get(), *facts, resource));
+  if (facts->is_mysql()) findings.push_back(JudgeDetach(*facts));
   findings.push_back(JudgePrivileges(*facts, resource));
-  if (facts->IsMySql()) findings.push_back(JudgeDetach(*facts));
   findings.push_back(JudgeDurability(*facts));
   findings.push_back(JudgeBinlog(*facts));
   findings.push_back(JudgeReplication(*facts));

@@ -17,13 +17,13 @@ namespace assent {
 // Connects and looks. The findings, always in this order:
 //
 //   reachable      it answers, and takes the account
-//   server         MariaDB 10.5 or later, MySQL 8.0 or later, and which of them is what the resource is registered as
+//   server         MariaDB 10.5 or MySQL 8.0, or later, as the resource says
 //   galera         not a Galera node
 //   engine         InnoDB, not in forced recovery
 //   witness        the table is there and may be used
 //   xa_recover     XA RECOVER works; how many branches are prepared, and how many of them nobody runs any more
-//   privileges     what taking branches over needs: KILL, the process list, the engine's status
 //   detach         MySQL only: whether PREPARE lets go of branches
+//   privileges     what taking branches over needs: KILL, the process list, the engine's status
 //   durability     what is prepared or committed is forced to disk
 //   binlog         no filters that lose parts of branches
 //   replication    not a replica; no replica's settings that break XA
@@ -45,8 +45,8 @@ v1::Finding JudgeGalera(const ServerFacts& facts);
 v1::Finding JudgeEngine(const ServerFacts& facts);
 // `prepared`: how many branches XA RECOVER lists.
 v1::Finding JudgePrepared(const ServerFacts& facts, const v1::Resource& resource, size_t prepared);
-v1::Finding JudgePrivileges(const ServerFacts& facts, const v1::Resource& resource);
 v1::Finding JudgeDetach(const ServerFacts& facts);
+v1::Finding JudgePrivileges(const ServerFacts& facts, const v1::Resource& resource);
 v1::Finding JudgeDurability(const ServerFacts& facts);
 v1::Finding JudgeBinlog(const ServerFacts& facts);
 v1::Finding JudgeReplication(const ServerFacts& facts);

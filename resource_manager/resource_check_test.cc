@@ -76,9 +76,12 @@ TEST(ResourceCheckTest, GoodServerAllInOrder) {
     std::vector<std::string> checks = {"reachable",  "server",      "galera", "engine",      "witness",   "xa_recover",
                                        "privileges", "durability",  "binlog", "replication", "read_only", "lock_wait",
                                        "timeouts",   "connections", "clock",  "tables"};
-    if (OnMySql()) checks.insert(checks.begin() + 7, "detach");
+    if (OnMySql()) checks.insert(checks.begin() + 6, "detach");
     EXPECT_THAT(Checks(findings), testing::ElementsAreArray(checks));
-    for (const v1::Finding& finding : findings) EXPECT_EQ(finding.severity(), kOk) << finding.ShortDebugString();
+    for (const v1::Finding& finding : findings) {
+      const bool is_risk = finding.check() == "detach" && !Detaches();
+      EXPECT_EQ(finding.severity(), is_risk ? kWarning : kOk) << finding.ShortDebugString();
+    }
     EXPECT_FALSE(IsUnfit(findings));
     EXPECT_FALSE(IsUnreachable(findings));
     EXPECT_THAT(Get(findings, "witness").detail(), HasSubstr("is there"));
@@ -106,7 +109,9 @@ TEST(ResourceCheckTest, AServerAsItIsInstalledHasRisksAndIsNotRefused) {
   for (const v1::Finding& finding : findings) {
     if (finding.severity() != kOk) risks.push_back(finding.check());
   }
-  EXPECT_THAT(risks, ElementsAre("lock_wait"));
+  std::vector<std::string> expected = {"lock_wait"};
+  if (TestServerWord() == "mysql_held") expected.insert(expected.begin(), "detach");
+  EXPECT_THAT(risks, testing::ElementsAreArray(expected));
   EXPECT_THAT(Get(findings, "lock_wait").detail(), HasSubstr(OnMySql() ? "8760h" : "24h"));
 }
 
@@ -218,7 +223,7 @@ TEST(ResourceCheckTest, AMySqlWithWeakSettings) {
   EXPECT_FALSE(IsUnfit(findings));
   const std::pair<const char*, std::vector<const char*>> kExpected[] = {
       {"engine", {"not the default engine"}},
-      {"detach", {"xa_detach_on_prepare is OFF", "stays with its session"}},
+      {"detach", {"xa_detach_on_prepare is OFF", "hold their prepared branches"}},
       {"durability", {"innodb_flush_log_at_trx_commit is 2", "sync_binlog is 0"}},
       {"binlog", {"binlog_do_db is shop"}},
       {"replication", {"a replica of 127.0.0.1:1", "(replicate_ignore_db)"}},
@@ -233,7 +238,8 @@ TEST(ResourceCheckTest, AMySqlWithWeakSettings) {
     for (const char* part : expected.second) EXPECT_THAT(finding.detail(), HasSubstr(part));
   }
   // The remedies do what they say.
-  MustQuery(admin.get(), Get(findings, "detach").remedy());
+  ASSERT_THAT(Get(findings, "detach").remedy(), HasSubstr("SET PERSIST xa_detach_on_prepare = ON;"));
+  MustQuery(admin.get(), "SET PERSIST xa_detach_on_prepare = ON");
   MustQuery(
       admin.get(),
       "STOP REPLICA SQL_THREAD; CHANGE REPLICATION FILTER REPLICATE_IGNORE_DB = ();STOP REPLICA; RESET REPLICA ALL;");
@@ -359,15 +365,6 @@ TEST(JudgeTest, Servers) {
        {"10.4.34-MariaDB", "5.5.68-MariaDB", "8.4.0", "9.7.4-commercial", "", "MariaDB", "x.y-MariaDB"}) {
     EXPECT_EQ(judge(bad), kError) << bad;
   }
-  resource.set_engine(v1::Resource::ENGINE_MYSQL);
-  for (const char* good : {"8.0.11", "8.0.36-28", "8.4.0", "9.7.4-commercial"}) EXPECT_EQ(judge(good), kOk) << good;
-  for (const char* bad : {"5.7.44-log", "", "x.y", "10.11.19-MariaDB"}) EXPECT_EQ(judge(bad), kError) << bad;
-}
-
-TEST(JudgeTest, Detach) {
-  ExpectFinding(JudgeDetach(FactsOf({{"xa_detach_on_prepare", "ON"}})), kOk, "lets go of a branch");
-  ExpectFinding(JudgeDetach(FactsOf({{"xa_detach_on_prepare", "OFF"}})), kWarning, "stays with its session");
-  ExpectFinding(JudgeDetach(FactsOf({{"version", "8.0.28"}})), kWarning, "has no xa_detach_on_prepare");
 }
 
 TEST(JudgeTest, WhatDiffersOnMySql) {
@@ -389,6 +386,31 @@ TEST(JudgeTest, WhatDiffersOnMySql) {
   ExpectFinding(JudgeTimeouts(facts, resource), kWarning, "wait_timeout is 3s");
   facts.variables["xa_detach_on_prepare"] = "ON";
   EXPECT_EQ(JudgeTimeouts(facts, resource).severity(), kOk) << "no session holds a prepared branch";
+}
+
+TEST(JudgeTest, AServerIsWhatItsResourceSays) {
+  v1::Resource resource;
+  resource.set_name("orders");
+  resource.set_engine(v1::Resource::ENGINE_MYSQL);
+  for (const char* good : {"8.0.11", "8.0.28-log", "8.4.0", "9.7.4-commercial"}) {
+    EXPECT_EQ(JudgeServer(FactsOf({{"version", good}}), resource).severity(), kOk) << good;
+  }
+  for (const char* bad : {"5.7.44-log", "", "x.y"}) {
+    EXPECT_EQ(JudgeServer(FactsOf({{"version", bad}}), resource).severity(), kError) << bad;
+  }
+  const v1::Finding maria = JudgeServer(FactsOf({{"version", "10.11.6-MariaDB"}}), resource);
+  ExpectFinding(maria, kError, "is MariaDB, not MySQL");
+  EXPECT_THAT(maria.remedy(), HasSubstr("assentctl resources register orders … --engine mariadb"));
+  resource.set_engine(v1::Resource::ENGINE_MARIADB);
+  const v1::Finding mysql = JudgeServer(FactsOf({{"version", "8.4.0"}}), resource);
+  ExpectFinding(mysql, kError, "is not MariaDB");
+  EXPECT_THAT(mysql.remedy(), HasSubstr("assentctl resources register orders … --engine mysql"));
+}
+
+TEST(JudgeTest, WhetherPrepareLetsGo) {
+  ExpectFinding(JudgeDetach(FactsOf({{"version", "8.4.0"}, {"xa_detach_on_prepare", "ON"}})), kOk, "lets go");
+  ExpectFinding(JudgeDetach(FactsOf({{"version", "8.4.0"}, {"xa_detach_on_prepare", "OFF"}})), kWarning, "is OFF");
+  ExpectFinding(JudgeDetach(FactsOf({{"version", "8.0.28"}})), kWarning, "has no xa_detach_on_prepare");
 }
 
 TEST(JudgeTest, GaleraAndEngine) {
@@ -432,6 +454,11 @@ TEST(JudgeTest, Privileges) {
   };
   EXPECT_EQ(judge({"ALL PRIVILEGES"}).severity(), kOk);
   EXPECT_EQ(judge({"CONNECTION ADMIN", "PROCESS"}).severity(), kOk);
+  facts.variables["version"] = "8.4.0";
+  EXPECT_EQ(judge({"CONNECTION_ADMIN", "PROCESS"}).severity(), kOk);
+  EXPECT_EQ(judge({"SUPER", "PROCESS"}).severity(), kOk);
+  EXPECT_THAT(judge({"PROCESS"}).remedy(), HasSubstr("GRANT CONNECTION_ADMIN ON *.* TO 'a'@'h'"));
+  facts.variables["version"] = "10.11.6-MariaDB";
   EXPECT_EQ(judge({"SUPER", "PROCESS"}).severity(), kOk);
   EXPECT_THAT(judge({"CONNECTION ADMIN"}).remedy(), HasSubstr("GRANT PROCESS ON *.* TO 'a'@'h';"));
   EXPECT_THAT(judge({"PROCESS"}).remedy(), HasSubstr("GRANT CONNECTION ADMIN ON *.* TO 'a'@'h';"));

@@ -72,7 +72,7 @@ std::set<std::string> FiltersIn(const ResultSet& result, size_t row) {
 }
 
 void ReadReplication(MariaDbSession* session, ServerFacts* facts) {
-  const bool mysql = facts->IsMySql();
+  const bool mysql = facts->is_mysql();
   const QueryResult replicas = mysql ? QueryInWords(session, "SHOW REPLICA STATUS", "SHOW SLAVE STATUS")
                                      : session->Query("SHOW ALL SLAVES STATUS");
   if (replicas.ok() && !replicas.results.empty()) {
@@ -120,7 +120,7 @@ void ReadPlainTables(MariaDbSession* session, ServerFacts* facts) {
 
 }  // namespace
 
-bool ServerFacts::IsMySql() const {
+bool ServerFacts::is_mysql() const {
   const std::string version = Variable("version");
   return !version.empty() && !absl::StrContains(version, "MariaDB");
 }
@@ -154,7 +154,7 @@ absl::StatusOr<ServerFacts> ReadServerFacts(MariaDbSession* session) {
   if (!engine.rows().empty()) facts.innodb_support = Cell(engine.rows()[0], 0);
   ReadClock(session, &facts);
   ReadPrivileges(session, &facts);
-  if (facts.IsMySql()) {
+  if (facts.is_mysql()) {
     const QueryResult locks = session->Query("SELECT 1 FROM performance_schema.data_lock_waits LIMIT 0");
     facts.sees_locks = locks.error.code != kErTableAccessDenied;
   }

@@ -51,7 +51,7 @@ struct ServerFacts {
   absl::optional<std::vector<std::string>> plain_tables;
 
   // MySQL, or what calls itself so; else MariaDB.
-  bool IsMySql() const;
+  bool is_mysql() const;
   // The value of a variable; empty if the server does not know it.
   std::string Variable(const std::string& name) const;
   // The value of a variable; 0 if it is no whole number.

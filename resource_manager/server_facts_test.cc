@@ -43,7 +43,7 @@ TEST(ServerFactsTest, AnAdministratorSeesEverything) {
   EXPECT_EQ(facts.Number("version"), 0);
   EXPECT_EQ(facts.innodb_support, "DEFAULT");
   EXPECT_EQ(facts.account, "'root'@'localhost'");
-  EXPECT_EQ(facts.IsMySql(), OnMySql());
+  EXPECT_EQ(facts.is_mysql(), OnMySql());
   EXPECT_TRUE(facts.sees_locks);
   ASSERT_TRUE(facts.privileges.has_value());
   if (OnMySql()) {  // It lists what ALL stands for.
