@@ -103,7 +103,7 @@ TEST(ServerFactsTest, PrivilegesOfActiveRolesCountAndThoseOfOthersDoNot) {
   EXPECT_THAT(facts.privileges.value(), IsSupersetOf({kill_privilege, std::string("PROCESS")}));
   EXPECT_TRUE(facts.detached.has_value());
   // What SHOW GRANTS says is what KILL asks for.
-  auto victim = ConnectAs("victim", {});  // MySQL protects root, which has SYSTEM_USER, from those who have not.
+  auto victim = ConnectAs("victim", {});  // On MySQL, root's sessions are for accounts with SYSTEM_USER to end.
   const std::string kill = absl::StrCat("KILL ", victim->connection_id());
   EXPECT_EQ(idle->Query(kill).error.code, 1095);
   EXPECT_TRUE(active->Query(kill).ok());
@@ -112,7 +112,7 @@ TEST(ServerFactsTest, PrivilegesOfActiveRolesCountAndThoseOfOthersDoNot) {
 TEST(ServerFactsTest, GrantsThatAreNotGlobalAreNone) {
   EXPECT_THAT(GlobalPrivilegesOf("GRANT PROCESS, CONNECTION ADMIN ON *.* TO `a`@`b` IDENTIFIED BY PASSWORD '*19A'"),
               ElementsAre("PROCESS", "CONNECTION ADMIN"));
-  EXPECT_THAT(GlobalPrivilegesOf("GRANT CONNECTION_ADMIN,XA_RECOVER_ADMIN ON *.* TO `a`@`b`"),
+  EXPECT_THAT(GlobalPrivilegesOf("GRANT CONNECTION_ADMIN,XA_RECOVER_ADMIN ON *.* TO `a`@`b` WITH GRANT OPTION"),
               ElementsAre("CONNECTION_ADMIN", "XA_RECOVER_ADMIN"));
   EXPECT_THAT(GlobalPrivilegesOf("GRANT ALL PRIVILEGES ON *.* TO `a`@`b` WITH GRANT OPTION"),
               ElementsAre("ALL PRIVILEGES"));
@@ -134,8 +134,7 @@ TEST(ServerFactsTest, DetachedBranchesAreCountedAndHeldOnesAreNot) {
   ASSERT_TRUE(holder->Start(xid, "INSERT INTO t.t VALUES (1)").xa.ok());
   ASSERT_TRUE(holder->Prepare(xid, nullptr).ok());
   absl::SleepFor(absl::Milliseconds(200));  // INNODB_TRX is refreshed every 100 ms.
-  // By default MySQL's PREPARE lets go of the branch.
-  EXPECT_EQ(MustRead(admin.get()).detached.value().count, holder->detaches() ? 1 : 0);
+  EXPECT_EQ(MustRead(admin.get()).detached.value().count, Detaches() ? 1 : 0);
   holder->Abandon();
   ServerFacts::Detached detached;
   for (int i = 0; i < 600 && (detached.count == 0 || detached.oldest < absl::Seconds(1)); ++i) {
@@ -158,7 +157,7 @@ TEST(ServerFactsTest, TablesThatCannotRollBackAreFoundAndOnlyThose) {
   auto weak = ConnectAs("blind", {});
   EXPECT_THAT(MustRead(weak.get()).plain_tables.value(), IsEmpty());
   for (size_t i = 0; i < kMaxPlainTables; ++i) {
-    MustQuery(admin.get(), absl::StrCat("CREATE TABLE plain.t", i, " (i INT) ENGINE=", OnMySql() ? "MyISAM" : "Aria"));
+    MustQuery(admin.get(), absl::StrCat("CREATE TABLE plain.t", i, " (i INT) ENGINE=MyISAM"));
   }
   EXPECT_EQ(MustRead(admin.get()).plain_tables->size(), kMaxPlainTables);
   MustQuery(admin.get(), "DROP DATABASE plain");
