@@ -325,7 +325,9 @@ TEST(ResourceCheckTest, ASessionThatIsSilentForTooLongLosesItsPreparedBranch) {
     timeouts.push_back("idle_write_transaction_timeout");
   }
   for (const std::string& timeout : timeouts) {
-    auto holder = MustConnect(**started);
+    ConnectOptions options = OptionsFor(**started);  // Over TCP, where what the server said last is still read.
+    options.address = Address{"127.0.0.1", (*started)->port(), ""};
+    auto holder = MustConnect(options);
     MustQuery(holder.get(), absl::StrCat("SET SESSION ", timeout, " = 1"));
     const Xid xid = NewXid();
     ASSERT_TRUE(holder->Start(xid, absl::StrCat("INSERT INTO t.t VALUES ('", timeout, "')")).xa.ok());
