@@ -259,16 +259,10 @@ TEST(ResourceCheckTest, AMySqlWithWeakSettings) {
 TEST(ResourceCheckTest, RealServerWithWeakSettings) {
   if (OnMySql()) GTEST_SKIP() << "these settings are MariaDB's";
   PrivateMariaDb::Options options;
-  options.extra = {"--innodb-flush-log-at-trx-commit=2",
-                   "--log-bin",
-                   "--server-id=7",
-                   "--sync-binlog=0",
-                   "--default-storage-engine=MyISAM",
-                   "--binlog-do-db=shop",
-                   "--wait-timeout=20",
-                   "--innodb-lock-wait-timeout=7",
-                   "--innodb-rollback-on-timeout=ON",
-                   "--max-connections=12"};
+  options.extra = {
+      "--innodb-flush-log-at-trx-commit=2", "--log-bin",           "--server-id=7",     "--sync-binlog=0",
+      "--default-storage-engine=MyISAM",    "--binlog-do-db=shop", "--wait-timeout=20", "--innodb-lock-wait-timeout=7",
+      "--innodb-rollback-on-timeout=ON",    "--max-connections=12"};
   // What MySQL does not have, or not as a variable.
   const std::vector<std::string> only_mariadb = {"--replicate-ignore-db=scratch", "--slave-parallel-threads=2",
                                                  "--gtid-strict-mode=ON", "--idle-write-transaction-timeout=5",
