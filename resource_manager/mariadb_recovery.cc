@@ -65,12 +65,18 @@ absl::Status MariaDbRecovery::Kill(const std::vector<BranchCase*>& cases) {
     }
     branch->facts.kill = KillResult::kFailed;
     if (result.error.code != kErKillDenied && result.error.code != kErSpecificAccessDenied) continue;
-    if (grant.empty()) grant = absl::StrCat("GRANT ", control_->is_mysql() ? "CONNECTION_ADMIN" : "CONNECTION ADMIN",
-                                            " ON *.* TO ", AccountOf(control_.get()));
+    if (grant.empty()) grant = KillGrant();
     branch->hint = grant;
     branch->lacks_privilege = true;
   }
   return absl::OkStatus();
+}
+
+std::string MariaDbRecovery::KillGrant() {
+  const std::string account = AccountOf(control_.get());
+  if (!control_->is_mysql()) return absl::StrCat("GRANT CONNECTION ADMIN ON *.* TO ", account);
+  return absl::StrCat("GRANT CONNECTION_ADMIN ON *.* TO ", account,
+                      " (if the session's account has SYSTEM_USER, that is needed, too)");
 }
 
 absl::Status MariaDbRecovery::FinishPrepared(const std::vector<BranchCase*>& cases) {

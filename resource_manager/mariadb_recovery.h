@@ -53,6 +53,7 @@ class MariaDbRecovery : public RecoveryRounds {
   absl::Status ActOn(const std::vector<BranchCase*>& cases) override;
   // Each over all cases that have the act.
   absl::Status Kill(const std::vector<BranchCase*>& cases);
+  std::string KillGrant();  // What a denied KILL needs.
   absl::Status Probe(const std::vector<BranchCase*>& cases);
   absl::Status FinishPrepared(const std::vector<BranchCase*>& cases);
 

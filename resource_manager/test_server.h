@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
@@ -37,9 +38,15 @@ class WithoutMySql : public testing::Environment {
 };
 inline testing::Environment* const kWithoutMySql = testing::AddGlobalTestEnvironment(new WithoutMySql);
 
+// These, and what makes the server the one that it is.
+inline std::vector<std::string> ServerOptions(std::vector<std::string> options) {
+  if (TestServerWord() == "mysql_held") options.push_back("--xa-detach-on-prepare=OFF");
+  return options;
+}
+
 inline absl::StatusOr<std::unique_ptr<PrivateMariaDb>> StartServer(PrivateMariaDb::Options options = {}) {
   options.engine = OnMySql() ? v1::Resource::ENGINE_MYSQL : v1::Resource::ENGINE_MARIADB;
-  if (TestServerWord() == "mysql_held") options.extra.push_back("--xa-detach-on-prepare=OFF");
+  options.extra = ServerOptions(std::move(options.extra));
   return PrivateMariaDb::Start(std::move(options));
 }
 
