@@ -162,8 +162,9 @@ Verdict UnlessAGhost(const BranchFacts& facts, const Verdict& finished) {
 }
 
 Verdict JudgeCommit(const BranchFacts& facts) {
-  const bool told_otherwise = facts.witness == WitnessSight::kUncommitted || facts.witness == WitnessSight::kAbsent;
-  if (facts.verb == VerbResult::kOk && facts.detached && !told_otherwise) {
+  const bool told = facts.witness == WitnessSight::kCommitted || facts.witness == WitnessSight::kUncommitted ||
+                    facts.witness == WitnessSight::kAbsent;
+  if (facts.verb == VerbResult::kOk && facts.detached && !told) {
     return Proven(v1::BRANCH_OUTCOME_COMMITTED, "it was committed");
   }
   switch (facts.witness) {

@@ -52,6 +52,12 @@ absl::StatusOr<std::unique_ptr<BranchRecovery>> PostgresRecovery::Connect(const 
                                                                           int connections) {
   absl::StatusOr<std::unique_ptr<PostgresSession>> control = PostgresSession::ConnectForCoordinator(options);
   if (!control.ok()) return control.status();
+  if ((*control)->facts().timeline == 0) {
+    return MakeError(
+        Reason::DATABASE_UNREACHABLE,
+        "the server is a standby (or still recovering): it can finish nothing, and what it does not have may be "
+        "on its primary. Register an address that follows the primary, or promote it: SELECT pg_promote()");
+  }
   return std::unique_ptr<BranchRecovery>(new PostgresRecovery(options, connections, *std::move(control)));
 }
 

@@ -23,8 +23,9 @@ namespace assent {
 class PostgresRecovery : public RecoveryRounds {
  public:
   // Connects one session now, and up to `connections` more (at least one) when there is work for them. A branch can be
-  // finished by a superuser, by the role that prepared it, and by members of that role. To see when other roles' sessions
-  // began it needs pg_read_all_stats, to end them pg_signal_backend. DATABASE_UNREACHABLE, DATABASE_ERROR.
+  // finished by a superuser, by the role that prepared it, and by members of that role. To see when other roles'
+  // sessions began it needs pg_read_all_stats, to end them pg_signal_backend. DATABASE_UNREACHABLE (also of a standby,
+  // which may lag behind what it would be asked to prove), DATABASE_ERROR.
   static absl::StatusOr<std::unique_ptr<BranchRecovery>> Connect(const ConnectOptions& options, int connections);
 
   const ServerIdentity& identity() const override { return control_->facts().identity; }

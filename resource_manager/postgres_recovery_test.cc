@@ -360,5 +360,21 @@ TEST_F(RestartTest, WhatIsPreparedSurvivesTheServerAndWhatIsNotDoesNot) {
   EXPECT_TRUE(HasRow(prepared.task) && HasRow(committed.task) && !HasRow(active.task));
 }
 
+// It may lag behind its primary: what it does not list may be prepared there.
+TEST_F(RestartTest, AStandbyIsNotTakenForAProof) {
+  TestBranch prepared = Prepared(v1::DECISION_COMMIT);
+  RestartAsStandby(Own());
+  const absl::Status refused = PostgresRecovery::Connect(options_, 4).status();
+  EXPECT_EQ(ReasonOf(refused), Reason::DATABASE_UNREACHABLE) << refused;
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("standby"));
+  // Whoever comes after the promotion knows the timeline that it began.
+  MustQuery(MustConnectPostgres(options_).get(), "SELECT pg_promote()");
+  Reconnect();
+  EXPECT_OUTCOME(Finish(prepared.task), BRANCH_OUTCOME_COMMITTED);
+  TestBranch later = Prepared(v1::DECISION_COMMIT);
+  ASSERT_TRUE(later.session->Commit(later.task.xid).ok());
+  EXPECT_OUTCOME(Finish(later.task), BRANCH_OUTCOME_COMMITTED);
+}
+
 }  // namespace
 }  // namespace assent

@@ -22,13 +22,17 @@ constexpr absl::string_view kBranchParameter = "assent.branch";
 constexpr absl::string_view kSavepoint = "assent_keep";
 constexpr size_t kStartResults = 2;  // BEGIN, and its guard.
 
+// Of the WAL that the server writes; 0: it writes none, being in recovery.
+constexpr absl::string_view kTimelineSql =
+    "SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN 0 ELSE ('x'||pg_catalog.substr(pg_catalog.pg_walfile_name("
+    "pg_catalog.pg_current_wal_lsn()),1,8))::bit(32)::int8 END";
+
 constexpr absl::string_view kFactsSql =
     "SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system()),current_database(),"
     "current_setting('server_version'),(extract(epoch from pg_postmaster_start_time())*1000000)::int8,"
     "pg_backend_pid(),(SELECT (extract(epoch from backend_start)*1000000)::int8 FROM "
     "pg_stat_get_activity(pg_backend_pid())),current_setting('max_prepared_transactions')::int8,"
-    "CASE WHEN pg_is_in_recovery() THEN 0 ELSE ('x'||substr(pg_walfile_name(pg_current_wal_lsn()),1,8))::bit(32)::int8 "
-    "END,current_user,(SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname=current_user)";
+    "current_user,(SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname=current_user)";
 
 // What statements of Assent's own rest on: names mean what they are called, and nothing ends them early or late.
 std::string CoordinatorSettings(const ConnectOptions& options) {
@@ -114,7 +118,7 @@ absl::StatusOr<std::unique_ptr<PostgresSession>> PostgresSession::Adopt(pg_conn*
 absl::StatusOr<std::unique_ptr<PostgresSession>> PostgresSession::SetUp(std::unique_ptr<PostgresConnection> connection,
                                                                         absl::string_view settings) {
   std::unique_ptr<PostgresSession> session(new PostgresSession(std::move(connection)));
-  const QueryResult result = session->Query(absl::StrCat(settings, kFactsSql));
+  const QueryResult result = session->Query(absl::StrCat(settings, kFactsSql, ",(", kTimelineSql, ")"));
   if (!result.ok()) return StatusOf(result.error, "setting up the session");
   const auto& row = result.rows()[0];
   PostgresFacts& facts = session->facts_;
@@ -124,9 +128,9 @@ absl::StatusOr<std::unique_ptr<PostgresSession>> PostgresSession::SetUp(std::uni
   facts.pid = Number(row[4]);
   facts.session_start = absl::FromUnixMicros(Number(row[5]));
   facts.max_prepared_transactions = Number(row[6]);
-  facts.timeline = Number(row[7]);
-  facts.user = row[8].value_or("");
-  facts.is_superuser = row[9] == std::string("t");
+  facts.user = row[7].value_or("");
+  facts.is_superuser = row[8] == std::string("t");
+  facts.timeline = Number(row[9]);
   return session;
 }
 
@@ -372,8 +376,10 @@ void PostgresSession::SendPrepare(const Xid& xid, const WitnessTable*) {
   // it arrived. Looking first makes most of these cases certain.
   if (!lost() && connection_->PeerHasClosed()) connection_->MarkLost();
   prepare_sent_ = !lost();
+  asks_timeline_ = facts_.timeline == 0;
   SendXa(XaVerb::kPrepare, xid,
-         absl::StrCat(GuardSql("pg_catalog.pg_current_xact_id()::text"), ";PREPARE TRANSACTION '", GidOf(xid), "'"));
+         absl::StrCat(GuardSql("pg_catalog.pg_current_xact_id()::text"), ";", asks_timeline_ ? kTimelineSql : "",
+                      asks_timeline_ ? ";" : "", "PREPARE TRANSACTION '", GidOf(xid), "'"));
 }
 
 void PostgresSession::SendCommit(const Xid& xid) {
@@ -443,6 +449,7 @@ XaResult PostgresSession::Receive() {
     if (due_verb_ == XaVerb::kPrepare) {
       branch_state_ = result.ok() ? BranchState::kPrepared : BranchState::kRollbackOnly;
       if (result.ok()) transaction_id_ = Number(batch.rows()[0][0]);
+      if (result.ok() && asks_timeline_) facts_.timeline = Number(batch.results[1].rows[0][0]);
     } else if (result.ok() || result.outcome == XaOutcome::kUnknownXid) {
       branch_state_ = BranchState::kNone;
     }

@@ -39,7 +39,8 @@ struct PostgresFacts {
   int64_t pid = 0;
   absl::Time session_start;
   int64_t max_prepared_transactions = 0;
-  // Of the WAL; 0 on a server in recovery.
+  // Of the WAL; 0 on a server in recovery. A promotion, which begins another one, leaves its sessions as they are; on a
+  // server that writes no other one begins without a restart.
   int64_t timeline = 0;
 };
 
@@ -136,7 +137,8 @@ class PostgresSession : public BranchSession {
 
   BranchState branch_state_ = BranchState::kNone;
   Xid branch_xid_;
-  bool prepare_sent_ = false;  // PREPARE is on the wire.
+  bool prepare_sent_ = false;   // PREPARE is on the wire.
+  bool asks_timeline_ = false;  // And the question for the timeline with it: the session is of a standby's time.
   bool written_ = false;
   int64_t transaction_id_ = 0;  // Of the prepared branch.
 };

@@ -270,6 +270,23 @@ TEST_F(PostgresSessionTest, WithoutPreparedTransactionsNothingBegins) {
   EXPECT_TRUE(session->Commit(first).ok());
 }
 
+TEST_F(PostgresSessionTest, ASessionOfAStandbyTellsTheTimelineThatThePromotionBegan) {
+  auto server = PrivatePostgres::Start();
+  ASSERT_TRUE(server.ok()) << server.status();
+  RestartAsStandby(server->get());
+  auto session = MustConnectPostgres(PostgresOptionsOf(**server));  // A pool's, for what only reads.
+  ASSERT_EQ(One(session.get(), "SELECT pg_promote()"), "t");
+  const Xid xid = NewXid();
+  ASSERT_TRUE(session->Start(xid, "CREATE TABLE t (id INT)").xa.ok());
+  const int64_t before = session->round_trips();
+  ASSERT_TRUE(session->Prepare(xid, nullptr).ok());
+  EXPECT_EQ(session->round_trips(), before + 1);
+  EXPECT_EQ(session->Describe().timeline(), 2) << "its transaction id proves nothing without the timeline";
+  EXPECT_EQ(One(session.get(), absl::StrCat("SELECT pg_xact_status('", session->Describe().transaction_id(), "')")),
+            "in progress");
+  EXPECT_TRUE(session->Commit(xid).ok());
+}
+
 TEST_F(PostgresSessionTest, IdsThatAreNoneNeverReachTheServer) {
   for (const Xid& xid : {Xid{"a'b", "c"}, Xid{std::string(65, 'g'), "b"}, Xid{"", "b"}, Xid{"a/b", "c"}}) {
     EXPECT_EQ(session_->Start(xid).xa.outcome, XaOutcome::kInvalid);

@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <cstdlib>
+#include <fstream>
 #include <memory>
 #include <string>
 #include <utility>
@@ -46,6 +47,14 @@ inline std::unique_ptr<PostgresSession> MustConnectPostgres(const ConnectOptions
   auto session = PostgresSession::Connect(options);
   CHECK(session.ok()) << session.status();
   return *std::move(session);
+}
+
+// Kills the server and starts it as a standby (of nobody): until it is promoted it only reads.
+inline void RestartAsStandby(PrivatePostgres* server) {
+  server->Kill9();
+  std::ofstream(server->folder() + "/data/standby.signal").close();
+  const absl::Status status = server->Restart();
+  CHECK(status.ok()) << status;
 }
 
 // The caller closes it.

@@ -23,6 +23,10 @@ constexpr double kLongestLingering = 1.5;
 // How long some connections stay idle before they are closed.
 constexpr double kLongestPause = 0.7;
 
+bool IsPostgres(int server) { return EngineOfServer(server) == v1::Resource::ENGINE_POSTGRESQL; }
+
+std::string InsertSql(const Xid& xid) { return absl::StrCat("INSERT INTO race.t VALUES ('", xid.gtrid, "')"); }
+
 double Random(std::mt19937_64* random, double below) {
   return std::uniform_real_distribution<double>(0, below)(*random);
 }
@@ -115,29 +119,29 @@ absl::StatusOr<RaceParticipants::Prepared> RaceParticipants::Prepare(int server,
   absl::StatusOr<SessionPtr> session = rig_->Connect(server);
   if (!session.ok()) return session.status();
   prepared.session = *std::move(session);
-  const std::string insert = absl::StrCat("INSERT INTO race.t VALUES ('", global.gtrid(), "')");
-  DbError error;
-  if (rig_->Detaches(server)) {
-    prepared.socket = PQsocket(prepared.session->BorrowPgHandle());
-    const StartResult started = prepared.session->Start(prepared.xid, insert);
-    error = !started.xa.ok()        ? started.xa.error
-            : !started.first->ok() ? started.first->error
-                                   : prepared.session->Prepare(prepared.xid, nullptr).error;
-  } else {
-    prepared.socket = mysql_get_socket(prepared.session->BorrowHandle());
-    const absl::StatusOr<WitnessTable> witness = WitnessTable::Parse(branch.witness_table());
-    if (!witness.ok()) return witness.status();
-    error = PrepareUnnoticed(prepared.session.get(), prepared.xid, insert, *witness).error;
-  }
-  if (!error.ok()) return StatusOf(error, "preparing a branch");
+  const absl::Status status = IsPostgres(server) ? PreparePostgres(&prepared) : PrepareXa(branch, &prepared);
+  if (!status.ok()) return status;
   return prepared;
 }
 
-QueryResult RaceParticipants::PrepareUnnoticed(BranchSession* session, const Xid& xid, const std::string& insert,
-                                               const WitnessTable& witness) {
-  const std::string literal = XidSqlLiteral(xid);
-  return session->Query(absl::StrCat("XA START ", literal, ";", insert, ";", witness.InsertSql(xid), ";XA END ", literal,
-                                     ";XA PREPARE ", literal));
+absl::Status RaceParticipants::PrepareXa(const v1::Branch& branch, Prepared* prepared) {
+  const absl::StatusOr<WitnessTable> witness = WitnessTable::Parse(branch.witness_table());
+  if (!witness.ok()) return witness.status();
+  prepared->socket = mysql_get_socket(prepared->session->BorrowHandle());
+  const std::string xid = XidSqlLiteral(prepared->xid);
+  const QueryResult result =
+      prepared->session->Query(absl::StrCat("XA START ", xid, ";", InsertSql(prepared->xid), ";",
+                                            witness->InsertSql(prepared->xid), ";XA END ", xid, ";XA PREPARE ", xid));
+  return result.ok() ? absl::OkStatus() : StatusOf(result.error, "preparing a branch");
+}
+
+absl::Status RaceParticipants::PreparePostgres(Prepared* prepared) {
+  prepared->socket = PQsocket(prepared->session->BorrowPgHandle());
+  const StartResult started = prepared->session->Start(prepared->xid, InsertSql(prepared->xid));
+  if (!started.xa.ok()) return StatusOf(started.xa.error, "starting a branch");
+  if (!started.first->ok()) return StatusOf(started.first->error, "writing a row");
+  const XaResult result = prepared->session->Prepare(prepared->xid, nullptr);
+  return result.ok() ? absl::OkStatus() : StatusOf(result.error, "preparing a branch");
 }
 
 absl::Status RaceParticipants::Vote(const std::vector<Prepared>& branches) {
@@ -148,7 +152,7 @@ absl::Status RaceParticipants::Vote(const std::vector<Prepared>& branches) {
     v1::Vote* const vote = request.add_votes();
     vote->set_bqual(branch.xid.bqual);
     vote->set_kind(v1::VOTE_KIND_PREPARED);
-    vote->set_witnessed(!rig_->Detaches(branch.server));
+    vote->set_witnessed(!IsPostgres(branch.server));
     *vote->mutable_session() = branch.session->Describe();
   }
   return coordinator_.Prepared(request, absl::Now() + kCallPatience).status();
@@ -167,7 +171,15 @@ absl::StatusOr<v1::Decision> RaceParticipants::Decide(const std::string& gtrid, 
 void RaceParticipants::Leave(Prepared* branch, std::mt19937_64* random) {
   const double how = Random(random, 1);
   if (branch->meddle || how < 0.3) {
-    Reset(branch, /*as_other_user=*/how < 0.15);
+    st_mysql* const handle = branch->session->BorrowHandle();
+    const ConnectOptions options = rig_->ConnectAs(branch->server);
+    if (IsPostgres(branch->server)) {
+      branch->session->Query("DISCARD ALL");
+    } else if (how < 0.15) {
+      mysql_change_user(handle, options.user.c_str(), options.password.c_str(), nullptr);
+    } else {
+      mysql_reset_connection(handle);
+    }
     if (branch->meddle || how < 0.2) return;  // It is gone on with; else it is closed at once.
   } else if (how < 0.5) {
     LingerOn(std::move(branch->session), absl::Seconds(Random(random, kLongestPause)));
@@ -176,20 +188,6 @@ void RaceParticipants::Leave(Prepared* branch, std::mt19937_64* random) {
     shutdown(branch->socket, SHUT_RDWR);  // As if the process had died.
   }
   branch->session.reset();
-}
-
-void RaceParticipants::Reset(Prepared* branch, bool as_other_user) {
-  if (rig_->Detaches(branch->server)) {
-    branch->session->Query("DISCARD ALL");
-    return;
-  }
-  st_mysql* const handle = branch->session->BorrowHandle();
-  if (!as_other_user) {
-    mysql_reset_connection(handle);
-    return;
-  }
-  const ConnectOptions options = rig_->ConnectAs(branch->server);
-  mysql_change_user(handle, options.user.c_str(), options.password.c_str(), nullptr);
 }
 
 void RaceParticipants::Meddle(const Prepared& branch, v1::Decision decision) {
@@ -218,10 +216,13 @@ void RaceParticipants::RunLingering() {
       lingering_.pop();
     }
     absl::SleepFor(next.until - absl::Now());
-    // What a pool's next user would do. It may fail; what it must not do is change how the branch ends.
-    static constexpr const char* kUses[] = {"SELECT COUNT(*) FROM race.noise", "INSERT INTO race.noise VALUES (1)",
-                                            "BEGIN;INSERT INTO race.noise VALUES (1);COMMIT", "ROLLBACK", "COMMIT"};
-    next.session->Query(kUses[count++ % std::size(kUses)]);
+    // What a pool's next user would do. It must not change how the branch ends. It may fail where the session still has
+    // the branch, and may be killed for it; nobody may touch it where it has not.
+    static constexpr const char* kUses[] = {
+        "SELECT COUNT(*) FROM race.noise", "INSERT INTO race.noise VALUES (CURRENT_TIMESTAMP)",
+        "BEGIN;INSERT INTO race.noise VALUES (CURRENT_TIMESTAMP);COMMIT", "ROLLBACK", "COMMIT"};
+    const QueryResult used = next.session->Query(kUses[count++ % std::size(kUses)]);
+    if (next.session->detaches() && !used.ok()) ++disturbed_;
   }
 }
 

@@ -1,5 +1,6 @@
 // RaceParticipants: threads that run transactions with a branch on each server, and leave every branch as soon as it is
-// prepared and voted: they close its connection, drop it, or reset it and go on with it. None is finished by them.
+// prepared and voted: they close its connection, drop it, or reset it and go on with it (on PostgreSQL: DISCARD ALL, as
+// its poolers do). None is finished by them.
 #ifndef ASSENT_TESTS_RACE_PARTICIPANTS_H_
 #define ASSENT_TESTS_RACE_PARTICIPANTS_H_
 
@@ -54,14 +55,15 @@ class RaceParticipants {
   // Those that were decided since the last call.
   std::vector<DecidedRace> TakeDecided();
   int64_t decided() const { return decided_; }
-  // OKs to the COMMIT and ROLLBACK of somebody else.
+  // OKs to XA COMMIT and XA ROLLBACK (COMMIT PREPARED, …) of somebody else.
   int64_t meddled() const { return meddled_; }
+  // Sessions that were ended while they were used for something else, though PREPARE had let go of their branches.
+  int64_t disturbed() const { return disturbed_; }
   bool done() const { return done_; }
 
  private:
   using SessionPtr = std::unique_ptr<BranchSession>;
-  // A branch that is prepared. Its session must not know, or it would refuse to be misused; but where PREPARE lets go of
-  // the branch it may be used for anything, and must know what proves how the branch ends.
+  // A branch that is prepared. MariaDB's session must not know, or it would refuse to be misused.
   struct Prepared {
     int server = 0;
     Xid xid;
@@ -78,14 +80,12 @@ class RaceParticipants {
 
   void RunThread(int number);
   absl::Status RunOne(std::mt19937_64* random);
+  static absl::Status PrepareXa(const v1::Branch& branch, Prepared* prepared);
+  static absl::Status PreparePostgres(Prepared* prepared);
   absl::StatusOr<Prepared> Prepare(int server, const v1::Global& global, const v1::Branch& branch);
-  static QueryResult PrepareUnnoticed(BranchSession* session, const Xid& xid, const std::string& insert,
-                                      const WitnessTable& witness);
   absl::Status Vote(const std::vector<Prepared>& branches);
   absl::StatusOr<v1::Decision> Decide(const std::string& gtrid, v1::Decision decision);
   void Leave(Prepared* branch, std::mt19937_64* random);
-  // What a pool does before it lends the connection to somebody else; `as_other_user`: in its dearest way.
-  void Reset(Prepared* branch, bool as_other_user);
   void Meddle(const Prepared& branch, v1::Decision decision);
   void LingerOn(SessionPtr session, absl::Duration time);
   void RunLingering();
@@ -96,6 +96,7 @@ class RaceParticipants {
   std::atomic<int64_t> next_{0};
   std::atomic<int64_t> decided_{0};
   std::atomic<int64_t> meddled_{0};
+  std::atomic<int64_t> disturbed_{0};
   std::atomic<bool> stop_{false};
   std::atomic<bool> done_{false};
 

@@ -22,7 +22,7 @@ class Race {
   explicit Race(const RaceOptions& options) : options_(options) {}
 
   absl::StatusOr<RaceReport> Run() {
-    absl::StatusOr<std::unique_ptr<RaceRig>> rig = RaceRig::Start(options_.engines, options_.binlog, options_.start_coordinator);
+    absl::StatusOr<std::unique_ptr<RaceRig>> rig = RaceRig::Start(options_.binlog, options_.start_coordinator);
     if (!rig.ok()) return rig.status();
     rig_ = *std::move(rig);
     referee_ = std::make_unique<RaceReferee>(rig_.get());
@@ -65,6 +65,7 @@ class Race {
     if (status.ok()) status = AwaitAll(/*or_waiting=*/!options_.binlog);
     report_.transactions = participants.decided();
     report_.meddled = participants.meddled();
+    report_.disturbed = participants.disturbed();
     report_.elapsed = absl::Now() - begin_;
     report_.waited_for_restart = participants.decided() - referee_->finished();
     if (status.ok()) status = referee_->CheckRows("before the restart");

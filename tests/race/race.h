@@ -1,6 +1,6 @@
-// The close-and-reset race: participants that leave their connections as soon as they have voted, on servers that
-// (MariaDB) answer OK to a commit that comes too early and commit nothing. Whatever happens, the coordinator must finish
-// every transaction and must not report one as something that it is not.
+// The close-and-reset race: participants that leave their connections as soon as they have voted, on servers that (as
+// MariaDB does) answer OK to a commit that comes too early and commit nothing. Whatever happens, the coordinator must
+// finish every transaction and must not report one as something that it is not.
 #ifndef ASSENT_TESTS_RACE_RACE_H_
 #define ASSENT_TESTS_RACE_RACE_H_
 
@@ -18,8 +18,7 @@ namespace assent {
 
 struct RaceOptions {
   RaceLoad load;
-  RaceEngines engines = {EngineOfServer(0), EngineOfServer(1)};
-  // Of MariaDB servers.
+  // Of the servers that are MariaDB's.
   bool binlog = true;
   // How long the last transactions may take to finish, once nobody holds anything any more.
   absl::Duration patience = absl::Minutes(2);
@@ -38,6 +37,7 @@ struct RaceReport {
   std::vector<std::string> unfinished;
   int64_t waited_for_restart = 0;  // Ghosts that could be finished only after a restart, as their reports said.
   int64_t meddled = 0;             // Branches that somebody else finished, as he was told.
+  int64_t disturbed = 0;           // Sessions that were ended though PREPARE had let go of their branches.
   int64_t ghosts_healed = 0;
   int64_t came_back = 0;   // Rolled back, and prepared again after the restart of the servers.
   absl::Duration elapsed;  // Of the load, until the last one finished.

@@ -27,6 +27,8 @@ class RealCoordinator : public RaceCoordinator {
 
 }  // namespace
 
+bool MakesGhosts(int server) { return EngineOfServer(server) == v1::Resource::ENGINE_MARIADB; }
+
 absl::StatusOr<std::unique_ptr<RaceCoordinator>> StartAssentd() {
   Assentd::Options options;
   options.cluster = kRaceCluster;
@@ -36,20 +38,20 @@ absl::StatusOr<std::unique_ptr<RaceCoordinator>> StartAssentd() {
   return std::make_unique<RealCoordinator>(*std::move(assentd));
 }
 
-absl::StatusOr<std::unique_ptr<RaceRig>> RaceRig::Start(const RaceEngines& engines, bool binlog,
-                                                           const StartRaceCoordinator& start_coordinator) {
+absl::StatusOr<std::unique_ptr<RaceRig>> RaceRig::Start(bool binlog, const StartRaceCoordinator& start_coordinator) {
   absl::StatusOr<TempDir> folder = TempDir::Create();
   if (!folder.ok()) return folder.status();
   std::unique_ptr<RaceRig> rig(new RaceRig(*std::move(folder)));
   for (int i = 0; i < kRaceServers; ++i) {
     DatabaseOptions options;
     options.mariadb = {"--max-connections=5000", "--innodb-buffer-pool-size=128M"};
-    options.postgres = {"max_connections=1000", "max_prepared_transactions=2000"};
     if (binlog) {
       options.mariadb.insert(options.mariadb.end(), {"--log-bin=binlog", absl::StrCat("--server-id=", i + 1)});
     }
-    absl::StatusOr<std::unique_ptr<PrivateDatabase>> database =
-        StartDatabase(engines[static_cast<size_t>(i)], options);
+    // The coordinator may fall behind the participants, and what it has not finished is prepared until then. Fewer
+    // locks for each, so that the table of all locks stays small.
+    options.postgres = {"max_connections=1000", "max_prepared_transactions=5000", "max_locks_per_transaction=16"};
+    absl::StatusOr<std::unique_ptr<PrivateDatabase>> database = StartDatabase(EngineOfServer(i), options);
     if (!database.ok()) return database.status();
     rig->databases_[static_cast<size_t>(i)] = *std::move(database);
   }
@@ -74,7 +76,7 @@ absl::Status RaceRig::SetUp(int server) {
   const absl::StatusOr<QueryResult> made =
       Sql(server,
           "CREATE SCHEMA race; CREATE TABLE race.t (gtrid VARCHAR(64) PRIMARY KEY);"
-          "CREATE TABLE race.noise (id INT)");
+          "CREATE TABLE race.noise (made TIMESTAMP)");
   if (!made.ok()) return made.status();
   const std::string password_file = absl::StrCat(folder_.path(), "/", ResourceName(server), ".password");
   std::ofstream(password_file) << database(server).password() << "\n";

@@ -18,8 +18,7 @@
 
 namespace assent {
 
-constexpr int kRaceServers = 2;
-using RaceEngines = std::array<v1::Resource::Engine, kRaceServers>;
+constexpr int kRaceServers = kTestServers;  // Their engines are EngineOfServer's.
 constexpr char kRaceCluster[] = "race";
 // Of the resources. Short, so that a race sees sessions end by themselves and others being killed.
 constexpr absl::Duration kRaceLease = absl::Seconds(1);
@@ -40,15 +39,17 @@ class RaceCoordinator {
 // Starts one with the cluster kRaceCluster.
 using StartRaceCoordinator = std::function<absl::StatusOr<std::unique_ptr<RaceCoordinator>>()>;
 
+// True if this server can lose sight of a prepared branch: PREPARE does not let go of it, and so a reset makes a ghost.
+bool MakesGhosts(int server);
+
 // assentd, as a process of its own, that looks after branches as soon as they are decided. Stop is kill -9.
 absl::StatusOr<std::unique_ptr<RaceCoordinator>> StartAssentd();
 
 // Thread-compatible, but Connect may be called from any thread. All processes end with it.
 class RaceRig {
  public:
-  // `binlog`: of MariaDB servers.
-  static absl::StatusOr<std::unique_ptr<RaceRig>> Start(const RaceEngines& engines, bool binlog,
-                                                        const StartRaceCoordinator& start_coordinator);
+  // `binlog`: of the servers that are MariaDB's.
+  static absl::StatusOr<std::unique_ptr<RaceRig>> Start(bool binlog, const StartRaceCoordinator& start_coordinator);
 
   std::string coordinator_address() const { return coordinator_->address(); }
   void StopCoordinator() { coordinator_->Stop(); }
@@ -57,10 +58,6 @@ class RaceRig {
   PrivateDatabase& database(int server) { return *databases_[static_cast<size_t>(server)]; }
   CoordinatorApi& api() { return *api_; }
   static std::string ResourceName(int server) { return server == 0 ? "left" : "right"; }
-
-  // PREPARE lets go of a branch there: nobody's reset and nobody's haste make a ghost of it, and what somebody else
-  // finishes is finished.
-  bool Detaches(int server) { return database(server).engine() == v1::Resource::ENGINE_POSTGRESQL; }
 
   absl::StatusOr<std::unique_ptr<BranchSession>> Connect(int server) { return OpenSession(database(server)); }
   ConnectOptions ConnectAs(int server) { return ConnectOptionsFor(database(server)); }

@@ -30,12 +30,12 @@ class RaceReferee {
   absl::Status CheckRows(absl::string_view when);
   // Counts ghosts: once everything has finished there must be none but of those that wait for a restart.
   absl::Status CheckGhosts();
-  // After the servers' restart and before the coordinator's: nothing that was reported COMMITTED may be prepared. What
-  // was rolled back may be on MariaDB, which does not keep XA ROLLBACK through a crash.
+  // After the servers' restart and before the coordinator's: nothing that was reported may be prepared. But what was
+  // rolled back may be on MariaDB, which does not keep XA ROLLBACK through a crash.
   absl::Status CheckPreparedAfterRestart();
   // In the end nothing is prepared.
   absl::Status CheckNothingPrepared();
-  // The number of branches that are prepared, on both servers.
+  // The number of branches that both servers list as prepared.
   absl::StatusOr<int> CountPrepared();
 
   // True once all that were expected have finished, or, if `or_waiting`, wait for a restart of their server as their

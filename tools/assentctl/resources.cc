@@ -166,7 +166,8 @@ int ListResources(Session* session) {
   return Show(session, status, all, [](const v1::ListResourcesResponse& listed) {
     Table table({"NAME", "ENGINE", "ADDRESS", "USER", "PASSWORD", "WITNESS"});
     for (const v1::Resource& resource : listed.resources()) {
-      table.Add({resource.name(), EngineWord(resource.engine()), resource.address(), resource.user(),
+      const std::string database = resource.database().empty() ? "" : absl::StrCat("/", resource.database());
+      table.Add({resource.name(), EngineWord(resource.engine()), absl::StrCat(resource.address(), database), resource.user(),
                  PasswordText(resource), WitnessText(resource)});
     }
     return table.Render();

@@ -53,7 +53,7 @@ constexpr char kUsage[] =
     "usage: tools/demo [--quick] [--keep]\n"
     "\n"
     "Moves money between two private MariaDB servers, all or nothing, and checks that it was; then shows what becomes\n"
-    "of transactions that something happens to between PREPARE and COMMIT.\n"
+    "of transactions that something happens to between PREPARE and COMMIT, and one over MariaDB and PostgreSQL.\n"
     "  --quick  a tenth of the transfers\n"
     "  --keep   keep the folder with journals, logs and the coordinator's store\n";
 

@@ -64,6 +64,7 @@ absl::Status Mishaps::Play() {
   if (status.ok()) status = Orphan();
   if (status.ok()) status = Ghost();
   if (status.ok()) status = HandOfADba();
+  if (status.ok()) status = MixedEngines();
   return status;
 }
 

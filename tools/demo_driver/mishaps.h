@@ -1,5 +1,5 @@
 // The demo's acts in which something goes wrong between the two phases, and the coordinator has to find out how things
-// stand: a worker that dies, an orphan, a ghost, a DBA who knows better.
+// stand: a worker that dies, an orphan, a ghost, a DBA who knows better, and all of it over two engines.
 #ifndef ASSENT_TOOLS_DEMO_DRIVER_MISHAPS_H_
 #define ASSENT_TOOLS_DEMO_DRIVER_MISHAPS_H_
 
@@ -26,7 +26,7 @@ class Mishaps {
   // Everything must outlive it. The shop's tables must be there.
   Mishaps(BankRig* rig, std::string folder, const std::atomic<bool>* stop);
 
-  // Plays all four. An error: it could not go on.
+  // Plays all five. An error: it could not go on.
   absl::Status Play();
 
   // The global transactions that took part.
@@ -39,6 +39,12 @@ class Mishaps {
   absl::Status Orphan();
   absl::Status Ghost();
   absl::Status HandOfADba();
+  // Of mixed_engines.cc.
+  absl::Status MixedEngines();
+  absl::Status BuyOverBoth(const Purchase& purchase, bool should_succeed);
+  absl::Status BothDieBeforeCommit(const Purchase& purchase);
+  absl::Status CheckBoth(const Purchase& purchase, bool bought);
+  absl::StatusOr<QueryResult> ShowStock(const std::string& sql);
 
   // A purchase whose worker on `orders` has prepared, voted and been killed, and whose other worker has not begun. The
   // gtrid.
@@ -63,6 +69,8 @@ class Mishaps {
   CoordinatorApi api_;
   std::set<std::string> gtrids_;
   std::vector<std::string> violations_;
+  std::unique_ptr<PrivateDatabase> stock_;
+  int chairs_ = 5;
 };
 
 }  // namespace assent
