@@ -315,46 +315,52 @@ TEST(BranchJudgeTest, Commit) {
 
 TEST(BranchJudgeTest, ThatItsPrepareLetGoOf) {
   using F = BranchFacts;
-  CheckRows(kCommit,
-            {
-                {"listed, its session alive within its lease",
-                 [](F* f) {
-                   f->detached = f->listed = true;
-                   f->session = SessionSight::kAlive;
-                 },
-                 Act::kCommit, v1::BRANCH_OUTCOME_STILL_PREPARED, true},
-                {"somebody else finishes it at the same time",
-                 [](F* f) {
-                   f->detached = f->listed = true;
-                   f->verb = VerbResult::kUnknownXid;
-                 },
-                 Act::kNothing, v1::BRANCH_OUTCOME_STILL_PREPARED, true},
-                {"OK is proof",
-                 [](F* f) {
-                   f->detached = true;
-                   f->verb = VerbResult::kOk;
-                   f->witness = WitnessSight::kNone;
-                 },
-                 Act::kNothing, v1::BRANCH_OUTCOME_COMMITTED, false},
-                {"OK against the evidence is a riddle",
-                 [](F* f) {
-                   f->detached = true;
-                   f->verb = VerbResult::kOk;
-                 },
-                 Act::kNothing, v1::BRANCH_OUTCOME_UNSPECIFIED, false},
-                {"not listed, and nothing tells how it ended",
-                 [](F* f) {
-                   f->detached = true;
-                   f->witness = WitnessSight::kNone;
-                 },
-                 Act::kNothing, v1::BRANCH_OUTCOME_UNSPECIFIED, false},
-                {"open and not listed: just being finished, or in another database",
-                 [](F* f) {
-                   f->detached = true;
-                   f->witness = WitnessSight::kUncommitted;
-                 },
-                 Act::kNothing, v1::BRANCH_OUTCOME_UNSPECIFIED, true},
-            });
+  CheckRows(kCommit, {
+                         {"listed, its session alive within its lease",
+                          [](F* f) {
+                            f->detached = f->listed = true;
+                            f->session = SessionSight::kAlive;
+                          },
+                          Act::kCommit, v1::BRANCH_OUTCOME_STILL_PREPARED, true},
+                         {"it has been committed, and is prepared a second time (or the list is older)",
+                          [](F* f) {
+                            f->detached = f->listed = true;
+                            f->session = SessionSight::kAlive;
+                            f->witness = WitnessSight::kCommitted;
+                          },
+                          Act::kCommit, v1::BRANCH_OUTCOME_COMMITTED, false},
+                         {"somebody else finishes it at the same time",
+                          [](F* f) {
+                            f->detached = f->listed = true;
+                            f->verb = VerbResult::kUnknownXid;
+                          },
+                          Act::kNothing, v1::BRANCH_OUTCOME_STILL_PREPARED, true},
+                         {"OK is proof",
+                          [](F* f) {
+                            f->detached = true;
+                            f->verb = VerbResult::kOk;
+                            f->witness = WitnessSight::kNone;
+                          },
+                          Act::kNothing, v1::BRANCH_OUTCOME_COMMITTED, false},
+                         {"OK against the evidence is a riddle",
+                          [](F* f) {
+                            f->detached = true;
+                            f->verb = VerbResult::kOk;
+                          },
+                          Act::kNothing, v1::BRANCH_OUTCOME_UNSPECIFIED, false},
+                         {"not listed, and nothing tells how it ended",
+                          [](F* f) {
+                            f->detached = true;
+                            f->witness = WitnessSight::kNone;
+                          },
+                          Act::kNothing, v1::BRANCH_OUTCOME_UNSPECIFIED, false},
+                         {"open and not listed: just being finished, or in another database",
+                          [](F* f) {
+                            f->detached = true;
+                            f->witness = WitnessSight::kUncommitted;
+                          },
+                          Act::kNothing, v1::BRANCH_OUTCOME_UNSPECIFIED, true},
+                     });
   CheckRows(kRollback, {
                            {"listed, its session alive",
                             [](F* f) {

@@ -334,9 +334,14 @@ TEST_F(AdversaryTest, WhatTheServerHasForGlobalsIsNotWhatRecoveryRestsOn) {
   RecoveryRig::Options options;
   options.database_options.mariadb = {"--autocommit=0", "--completion-type=CHAIN",
                                       "--transaction-isolation=READ-UNCOMMITTED"};
-  options.database_options.postgres = {"default_transaction_isolation=serializable", "standard_conforming_strings=off",
-                                       "DateStyle=German", "IntervalStyle=sql_standard", "row_security=off",
-                                       "synchronous_commit=off", "extra_float_digits=-15", "search_path=app"};
+  options.database_options.postgres = {"default_transaction_isolation=serializable",
+                                       "standard_conforming_strings=off",
+                                       "DateStyle=German",
+                                       "IntervalStyle=sql_standard",
+                                       "row_security=off",
+                                       "synchronous_commit=off",
+                                       "extra_float_digits=-15",
+                                       "search_path=app"};
   Start(std::move(options));
   for (int round = 0; round < 3; ++round) {
     ASSERT_TRUE(AwaitStateOfA(v1::ResourceStatus::STATE_OK)) << StatusOfA().DebugString();
@@ -526,7 +531,8 @@ TEST_F(AdversaryTest, AWrongPasswordIsSaidAndItsCorrectionNoticed) {
   rig_->coordinator().Kill9();
   ASSERT_TRUE(rig_->coordinator().Restart().ok());
   ASSERT_TRUE(AwaitStateOfA(v1::ResourceStatus::STATE_UNREACHABLE));
-  EXPECT_THAT(StatusOfA().detail(), HasSubstr(RecoveryRig::Detaches(0) ? "password authentication failed" : "Access denied"));
+  EXPECT_THAT(StatusOfA().detail(),
+              HasSubstr(RecoveryRig::Detaches(0) ? "password authentication failed" : "Access denied"));
   EXPECT_EQ(StatusOfA().detail().find("wrong"), std::string::npos);
   const v1::GetGlobalResponse meanwhile = rig_->Global(branch.xid.gtrid);
   EXPECT_EQ(meanwhile.outcome(), v1::OUTCOME_IN_DOUBT);
@@ -566,8 +572,8 @@ TEST_F(AdversaryTest, LockWaitsNameTheBranchThatHoldsThem) {
   StartUnhurried();
   std::vector<RawBranch> branches = rig_->Decided({0}, v1::DECISION_COMMIT);
   const auto waiting = rig_->Connect(0);
-  ASSERT_TRUE(waiting->Query(RecoveryRig::Detaches(0) ? "SET lock_timeout = '60s'" : "SET innodb_lock_wait_timeout = 60")
-                  .ok());
+  ASSERT_TRUE(
+      waiting->Query(RecoveryRig::Detaches(0) ? "SET lock_timeout = '60s'" : "SET innodb_lock_wait_timeout = 60").ok());
   waiting->SendQuery(RecoveryRig::OverwriteSql(0, branches[0].xid));
   v1::ListInDoubtResponse page;
   EXPECT_TRUE(RecoveryRig::AwaitTrue([&] {

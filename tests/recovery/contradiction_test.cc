@@ -263,7 +263,8 @@ TEST_F(ContradictionTest, WhatIsDoneToAFinishedTransactionIsInItsHistory) {
   second->Abandon();
   EXPECT_TRUE(RecoveryRig::AwaitTrue([&] { return rig_->Global(xid.gtrid).global().history_size() > before; }));
   const v1::Global global = rig_->Global(xid.gtrid).global();
-  EXPECT_THAT(global.history().rbegin()->detail(), HasSubstr(RecoveryRig::Detaches(0) ? "COMMIT PREPARED" : "XA COMMIT"));
+  EXPECT_THAT(global.history().rbegin()->detail(),
+              HasSubstr(RecoveryRig::Detaches(0) ? "COMMIT PREPARED" : "XA COMMIT"));
   EXPECT_EQ(global.state(), v1::Global::STATE_COMMITTED);
 }
 

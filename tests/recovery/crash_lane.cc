@@ -98,10 +98,10 @@ absl::Status CrashLane::Begin(Cell* cell) {
     return absl::OkStatus();
   }
   const bool before_prepare = cell->row.scene == Scene::kParticipantStoppedBeforePrepare;
-  const bool set_scene = before_prepare || cell->row.scene == Scene::kParticipantDied ||
-                         cell->row.scene == Scene::kParticipantStopped;
-  const std::string scene = FaultAt(before_prepare ? FaultPoint::kSdkPrepareBefore : FaultPoint::kSdkFinishBefore, 1,
-                                    cell->hold + ".scene");
+  const bool set_scene =
+      before_prepare || cell->row.scene == Scene::kParticipantDied || cell->row.scene == Scene::kParticipantStopped;
+  const std::string scene =
+      FaultAt(before_prepare ? FaultPoint::kSdkPrepareBefore : FaultPoint::kSdkFinishBefore, 1, cell->hold + ".scene");
   if (absl::Status status = SpawnParticipant(cell, of_participant ? fault : set_scene ? scene : ""); !status.ok()) {
     return status;
   }

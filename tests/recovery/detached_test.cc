@@ -1,5 +1,5 @@
-// What is different where PREPARE lets go of a branch (PostgreSQL): the branch is finished over any session, what was not
-// prepared still is its session's, and the proof of how it ended is its transaction id.
+// What is different where PREPARE lets go of a branch (PostgreSQL): the branch is finished over any session, what was
+// not prepared still is its session's, and the proof of how it ended is its transaction id.
 #include <csignal>
 
 #include "absl/strings/str_cat.h"

@@ -45,8 +45,8 @@ absl::StatusOr<std::unique_ptr<RecoveryRig>> RecoveryRig::Start(Options options)
     if (!started.ok()) return started.status();
     rig->databases_[static_cast<size_t>(i)] = *std::move(started);
     std::ofstream(rig->PasswordFile(i)) << rig->database(i).password() << "\n";
-    rig->Sql(i,
-             "CREATE SCHEMA app; CREATE TABLE app.t (gtrid VARCHAR(64), bqual VARCHAR(64), PRIMARY KEY (gtrid, bqual))");
+    rig->Sql(
+        i, "CREATE SCHEMA app; CREATE TABLE app.t (gtrid VARCHAR(64), bqual VARCHAR(64), PRIMARY KEY (gtrid, bqual))");
   }
   Assentd::Options coordinator = rig->options_.coordinator;
   coordinator.extra.insert(coordinator.extra.begin(), "--sweep-interval=500ms");
@@ -132,9 +132,8 @@ void RecoveryRig::Reset(RawBranch* branch, bool finish) {
     CHECK(AwaitTrue([&] { return Connect(branch->server)->Commit(branch->xid).ok(); }));
   }
   branch->session->Abandon();
-  CHECK(AwaitTrue([&] {
-    return Connect(branch->server)->Query(SessionSql(id, EngineOfServer(branch->server))).rows().empty();
-  }));
+  CHECK(AwaitTrue(
+      [&] { return Connect(branch->server)->Query(SessionSql(id, EngineOfServer(branch->server))).rows().empty(); }));
 }
 
 void RecoveryRig::Prepare(RawBranch* branch) {

@@ -31,19 +31,17 @@ constexpr size_t kMaxShown = 20;
 constexpr char kUsage[] =
     "usage: tools/soak race|failover|bank [OPTION]...\n"
     "\n"
-    "tools/soak race [--threads N] [--transactions M] [--binlog on|off|both] [--ghosts PERCENT]\n"
-    "                [--engines A,B] [--seed S]\n"
+    "tools/soak race [--threads N] [--transactions M] [--binlog on|off|both] [--ghosts PERCENT] [--seed S]\n"
     "\n"
-    "The close-and-reset race. N threads (32) run M transactions (8000) with a branch on each of two private\n"
+    "The close-and-reset race. N threads (32) run M transactions (8000) with a branch on each of two private MariaDB\n"
     "servers, and close or reset every connection as soon as its branch has voted PREPARED; assentd has to finish "
     "them\n"
     "all. Then both servers are killed with -9 and started again. A violation is a transaction that was reported\n"
     "COMMITTED with a row missing or ROLLED_BACK with a row present, or that has left something prepared.\n"
-    "  --binlog   MariaDB servers' binary log: on (as set if not given), off, or both, one after the other\n"
+    "  --binlog   the servers' binary log: on (as set if not given), off, or both, one after the other\n"
     "  --ghosts   percent of branches (0.5) that are reset and then finished by somebody else, so that the server "
     "loses\n"
     "             sight of them: assentd has to heal those\n"
-    "  --engines  of the two servers: mariadb,mariadb if not given, or mariadb,postgresql, or postgresql,postgresql\n"
     "  --seed     of the random choices; if not given it differs each time, and is printed\n"
     "\n"
     "Ends with a line `race: M transactions, V violations, G ghosts healed`; exits with 1 if V > 0 or if a "
@@ -81,7 +79,6 @@ struct Command {
   enum class Kind { kRace, kFailover, kBank };
   Kind kind = Kind::kRace;
   RaceLoad load;
-  RaceEngines race_engines = {v1::Resource::ENGINE_MARIADB, v1::Resource::ENGINE_MARIADB};
   std::vector<bool> binlog = {true};
   FailoverOptions failover;
   ChaosOptions chaos;
@@ -94,15 +91,6 @@ bool ParseBinlog(const std::string& value, std::vector<bool>* binlog) {
   return value == "on" || value == "off" || value == "both";
 }
 
-bool ParseEngines(const std::string& value, std::array<v1::Resource::Engine, kBankServers>* engines) {
-  const std::vector<std::string> words = absl::StrSplit(value, ',');
-  if (words.size() != engines->size()) return false;
-  for (size_t i = 0; i < words.size(); ++i) {
-    if (!v1::Resource::Engine_Parse(absl::StrCat("ENGINE_", absl::AsciiStrToUpper(words[i])), &(*engines)[i])) return false;
-  }
-  return true;
-}
-
 bool ParseRaceOption(const std::string& name, const std::string& value, Command* command) {
   if (name == "--threads") {
     return absl::SimpleAtoi(value, &command->load.threads) && command->load.threads >= 1 &&
@@ -112,7 +100,6 @@ bool ParseRaceOption(const std::string& name, const std::string& value, Command*
     return absl::SimpleAtoi(value, &command->load.transactions) && command->load.transactions >= 1;
   }
   if (name == "--seed") return absl::SimpleAtoi(value, &command->load.seed);
-  if (name == "--engines") return ParseEngines(value, &command->race_engines);
   if (name == "--ghosts") {
     double percent = 0;
     if (!absl::SimpleAtod(value, &percent) || percent < 0 || percent > 100) return false;
@@ -132,6 +119,15 @@ bool ParseMinutes(const std::string& value, absl::Duration* duration) {
 bool ParseFailoverOption(const std::string& name, const std::string& value, Command* command) {
   if (name == "--seed") return absl::SimpleAtoi(value, &command->failover.seed);
   return name == "--minutes" && ParseMinutes(value, &command->failover.duration);
+}
+
+bool ParseEngines(const std::string& value, std::array<v1::Resource::Engine, kBankServers>* engines) {
+  const std::vector<std::string> words = absl::StrSplit(value, ',');
+  if (words.size() != engines->size()) return false;
+  for (size_t i = 0; i < words.size(); ++i) {
+    if (!v1::Resource::Engine_Parse(absl::StrCat("ENGINE_", absl::AsciiStrToUpper(words[i])), &(*engines)[i])) return false;
+  }
+  return true;
 }
 
 bool ParseBankOption(const std::string& name, const std::string& value, Command* command) {
@@ -179,7 +175,6 @@ void ShowLines(absl::string_view heading, const std::vector<std::string>& lines)
 absl::StatusOr<RaceReport> RunOne(const Command& command, bool binlog) {
   RaceOptions options;
   options.load = command.load;
-  options.engines = command.race_engines;
   options.binlog = binlog;
   options.progress = [](const std::string& line) { Say(absl::StrCat("    ", line)); };
   Say(absl::StrFormat("%d threads, %d transactions, binary log %s, seed %d", options.load.threads,
