@@ -26,6 +26,8 @@ constexpr char kAuthPlugins[] = "mysql_native_password,client_ed25519";
 // (over TLS and sockets: in clear). So only to servers that nobody on the network can pose as.
 constexpr char kAuthPluginsForKnownServers[] = "mysql_native_password,client_ed25519,caching_sha2_password";
 
+constexpr int kErClientInteractionTimeout = 4031;
+
 // True if whoever answers is the server, or on this very machine. TLS without verification does not make it so:
 // Connector/C falls back to plain text there (see Connect), after the password was asked for.
 bool IsKnownServer(const ConnectOptions& options) {
@@ -184,6 +186,8 @@ QueryResult MariaDbConnection::Receive() {
     if (next > 0) answer.error = TakeError();
     more = next == 0;
   }
+  // MySQL's last words to a client that was silent for too long; another error of MariaDB's has the same number.
+  if (answer.error.code == kErClientInteractionTimeout && PeerHasClosed()) answer.error.code = CR_SERVER_LOST;
   if (IsConnectionLost(answer.error.code)) MarkLost();
   return answer;
 }

@@ -174,7 +174,8 @@ void PostgresConnection::Send(absl::string_view sql) {
   CHECK(!answer_due_) << "the answer to an earlier statement was not received";
   answer_due_ = true;
   sent_ = false;
-  if (lost_) return;
+  has_nul_ = absl::StrContains(sql, absl::string_view("\0", 1));
+  if (lost_ || has_nul_) return;
   ++round_trips_;
   sent_ = PQsendQuery(conn_, std::string(sql).c_str()) == 1;
   if (!sent_) MarkLost();
@@ -234,6 +235,9 @@ QueryResult PostgresConnection::Receive() {
   QueryResult answer;
   if (!sent_ || conn_ == nullptr) {
     answer.error = LostError();
+    if (has_nul_ && !lost_) {
+      answer.error = DbError{0, "22021", "the statement holds a NUL byte, which PostgreSQL has none of; it was not sent"};
+    }
     return answer;
   }
   for (;;) {

@@ -47,7 +47,7 @@ class PostgresConnection {
   PostgresConnection& operator=(const PostgresConnection&) = delete;
 
   // Several statements are separated by semicolons; outside of a transaction they are one by themselves. COPY is
-  // refused.
+  // refused, and so is a NUL byte, behind which the server would not see what follows: nothing is sent then.
   void Send(absl::string_view sql);
   QueryResult Receive();
   QueryResult Query(absl::string_view sql);
@@ -89,6 +89,7 @@ class PostgresConnection {
   bool lost_ = false;
   bool answer_due_ = false;
   bool sent_ = false;
+  bool has_nul_ = false;  // What was to be sent.
   int64_t round_trips_ = 0;
 };
 

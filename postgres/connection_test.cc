@@ -88,6 +88,15 @@ TEST_F(PostgresConnectionTest, AnyBytesOfTextComeBackAsTheyWere) {
   EXPECT_EQ(QuoteLiteral(std::string("a\0b", 3)), "'a'");
 }
 
+TEST_F(PostgresConnectionTest, WhatHoldsANulIsNotSentInPart) {
+  auto connection = Connect();
+  ASSERT_TRUE(connection->Query("CREATE TABLE n (v INT); INSERT INTO n VALUES (1), (2)").ok());
+  const QueryResult refused = connection->Query(absl::string_view("UPDATE n SET v = 0 \0WHERE v = 1", 32));
+  EXPECT_EQ(refused.error.sqlstate, "22021");
+  EXPECT_FALSE(connection->sent());
+  EXPECT_EQ(connection->Query("SELECT COUNT(*) FROM n WHERE v = 0").rows()[0][0], std::string("0"));
+}
+
 TEST_F(PostgresConnectionTest, ASilentServerIsGivenUp) {
   ConnectOptions options = Options();
   options.read_timeout = absl::Seconds(1);

@@ -99,7 +99,12 @@ absl::Status LookAtSessions(MariaDbSession* session, const ServerIdentity& ident
     if (branch->task->session && !IsOfThisLife(*branch->task->session, identity)) {
       branch->facts.session = SessionSight::kGone;
     }
-    if (branch->facts.session != SessionSight::kGone) open.push_back(branch);
+    // Where PREPARE has let go of a branch, what its session does now is no matter: it may run others.
+    if (branch->facts.detached) {
+      branch->session_covered = true;
+    } else if (branch->facts.session != SessionSight::kGone) {
+      open.push_back(branch);
+    }
   }
   if (open.empty()) return absl::OkStatus();
   const bool some_unknown =
@@ -167,7 +172,8 @@ absl::Status LookAtGhosts(MariaDbSession* session, Cases cases) {
   for (BranchCase* branch : cases) {
     const bool told = branch->facts.witness != WitnessSight::kNone &&
                       branch->facts.witness != WitnessSight::kUnknowable && !branch->facts.unwitnessed;
-    if (!told && !branch->facts.listed) untold.push_back(branch);
+    // (What PREPARE has let go of is never lost sight of.)
+    if (!told && !branch->facts.listed && !branch->facts.detached) untold.push_back(branch);
   }
   if (untold.empty()) return absl::OkStatus();
   const absl::StatusOr<absl::optional<GhostCount>> ghosts = CountGhosts(session);

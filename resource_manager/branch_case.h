@@ -22,6 +22,7 @@ struct BranchCase {
   // before it was looked for.
   bool session_covered = false;
   bool looked = false;           // The facts hold at least one look.
+  bool wrong_id = false;         // Session.transaction_id is another transaction's: it proves nothing.
   std::string done;              // For Evidence.done.
   DbError error;                 // Of the last statement in `done` that failed.
   std::string hint;              // What helps against `error`, or makes the witness unknowable.

@@ -260,12 +260,18 @@ Verdict Judge(const BranchFacts& all) {
                   "one is never touched: its participant must use format id 1095978580, and somebody must end this one "
                   "by hand, as decided");
   }
+  if (facts.elsewhere && !facts.listed) {
+    return ByHand(v1::BRANCH_OUTCOME_STILL_PREPARED,
+                  "it is prepared in another database of its server than its resource's, where it cannot be finished from "
+                  "here");
+  }
   if (facts.listed) {
     // A committed witness is proof even so: somebody has finished the branch since the list was read.
     if (facts.witness != WitnessSight::kCommitted) return Listed(facts);
     Verdict proven = facts.decision == v1::DECISION_COMMIT ? JudgeCommit(facts) : JudgeRollback(facts);
-    if (!MayHoldIt(facts.session) && facts.verb == VerbResult::kNotTried && !facts.detached) {
-      // … or an interrupted repair of a ghost has left an empty branch of its name.
+    if ((facts.detached || !MayHoldIt(facts.session)) && facts.verb == VerbResult::kNotTried) {
+      // … or an interrupted repair of a ghost has left an empty branch of its name; or somebody has prepared its xid a
+      // second time.
       proven.act = Listed(facts).act;
     }
     return proven;

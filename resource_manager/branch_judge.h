@@ -60,6 +60,7 @@ struct BranchFacts {
   SessionSight session = SessionSight::kUnknown;
   bool listed = false;
   bool other_format = false;  // Not so, but its gtrid and bqual are, under another format id.
+  bool elsewhere = false;     // Not so, but it is prepared in another database of the server.
   WitnessSight witness = WitnessSight::kNone;
 
   bool was_listed = false;  // Before anything was done.

@@ -19,7 +19,7 @@ std::string Describe(const BranchFacts& f) {
                       f.listed, " witness ", static_cast<int>(f.witness), " was_listed ", f.was_listed, " kill ",
                       static_cast<int>(f.kill), " verb ", static_cast<int>(f.verb), " probe ",
                       static_cast<int>(f.probe), " repair ", static_cast<int>(f.repair), " unwitnessed ", f.unwitnessed,
-                      " other_format ", f.other_format, " detached ", f.detached, " ghosts ", static_cast<int>(f.ghosts));
+                      " other_format ", f.other_format, " detached ", f.detached, " elsewhere ", f.elsewhere, " ghosts ", static_cast<int>(f.ghosts));
 }
 
 // Calls `visit` with every combination of facts.
@@ -32,7 +32,7 @@ void ForAll(const std::function<void(const BranchFacts&)>& visit) {
       for (const WitnessSight witness : {WitnessSight::kCommitted, WitnessSight::kUncommitted, WitnessSight::kAbsent,
                                          WitnessSight::kUnknowable, WitnessSight::kNone}) {
         f.witness = witness;
-        for (int bits = 0; bits < 4096; ++bits) {
+        for (int bits = 0; bits < 8192; ++bits) {
           f.voted_prepared = bits & 1;
           f.lease_over = bits & 2;
           f.may_kill = bits & 4;
@@ -44,6 +44,7 @@ void ForAll(const std::function<void(const BranchFacts&)>& visit) {
           f.of_other_server = bits & 512;
           f.other_format = bits & 1024;
           f.detached = bits & 2048;
+          f.elsewhere = bits & 4096;
           for (const KillResult kill : {KillResult::kNotTried, KillResult::kDone, KillResult::kFailed}) {
             f.kill = kill;
             for (const VerbResult verb : {VerbResult::kNotTried, VerbResult::kOk, VerbResult::kUnknownXid,
@@ -110,7 +111,7 @@ void CheckLaws(const BranchFacts& f) {
       EXPECT_TRUE(f.session == SessionSight::kGone || (f.lease_over && f.probe == ProbeResult::kFree));
       break;
     case v1::BRANCH_OUTCOME_STILL_PREPARED:
-      EXPECT_TRUE(f.listed || f.other_format || f.witness == WitnessSight::kUncommitted);
+      EXPECT_TRUE(f.listed || f.other_format || f.elsewhere || f.witness == WitnessSight::kUncommitted);
       break;
     default: break;
   }
@@ -121,6 +122,9 @@ void CheckLaws(const BranchFacts& f) {
   EXPECT_TRUE(!verdict.by_hand || (verdict.retry && unproven && verdict.act != Act::kKill));
   if (f.other_format && !f.listed && f.witness != WitnessSight::kCommitted) {
     EXPECT_TRUE(verdict.act == Act::kNothing && unproven) << "what has another format id is never touched";
+  }
+  if (f.elsewhere && !f.listed) {
+    EXPECT_TRUE(unproven && verdict.act == Act::kNothing) << "it is there still";
   }
   EXPECT_TRUE(unproven || verdict.act != Act::kNothing || !verdict.retry);
   EXPECT_TRUE(!verdict.ghost || (!f.listed && f.witness == WitnessSight::kUncommitted));
@@ -157,7 +161,7 @@ TEST(BranchJudgeTest, LawsHoldForAllFacts) {
     ++combinations;
     CheckLaws(facts);
   });
-  EXPECT_EQ(combinations, 2 * 4 * 5 * 4096 * 3 * 6 * 4 * 4);
+  EXPECT_EQ(combinations, 2 * 4 * 5 * 8192 * 3 * 6 * 4 * 4);
 }
 
 struct Row {
@@ -311,46 +315,52 @@ TEST(BranchJudgeTest, Commit) {
 
 TEST(BranchJudgeTest, ThatItsPrepareLetGoOf) {
   using F = BranchFacts;
-  CheckRows(kCommit,
-            {
-                {"listed, its session alive within its lease",
-                 [](F* f) {
-                   f->detached = f->listed = true;
-                   f->session = SessionSight::kAlive;
-                 },
-                 Act::kCommit, v1::BRANCH_OUTCOME_STILL_PREPARED, true},
-                {"somebody else finishes it at the same time",
-                 [](F* f) {
-                   f->detached = f->listed = true;
-                   f->verb = VerbResult::kUnknownXid;
-                 },
-                 Act::kNothing, v1::BRANCH_OUTCOME_STILL_PREPARED, true},
-                {"OK is proof",
-                 [](F* f) {
-                   f->detached = true;
-                   f->verb = VerbResult::kOk;
-                   f->witness = WitnessSight::kNone;
-                 },
-                 Act::kNothing, v1::BRANCH_OUTCOME_COMMITTED, false},
-                {"OK against the evidence is a riddle",
-                 [](F* f) {
-                   f->detached = true;
-                   f->verb = VerbResult::kOk;
-                 },
-                 Act::kNothing, v1::BRANCH_OUTCOME_UNSPECIFIED, false},
-                {"not listed, and nothing tells how it ended",
-                 [](F* f) {
-                   f->detached = true;
-                   f->witness = WitnessSight::kNone;
-                 },
-                 Act::kNothing, v1::BRANCH_OUTCOME_UNSPECIFIED, false},
-                {"open and not listed: just being finished, or in another database",
-                 [](F* f) {
-                   f->detached = true;
-                   f->witness = WitnessSight::kUncommitted;
-                 },
-                 Act::kNothing, v1::BRANCH_OUTCOME_UNSPECIFIED, true},
-            });
+  CheckRows(kCommit, {
+                         {"listed, its session alive within its lease",
+                          [](F* f) {
+                            f->detached = f->listed = true;
+                            f->session = SessionSight::kAlive;
+                          },
+                          Act::kCommit, v1::BRANCH_OUTCOME_STILL_PREPARED, true},
+                         {"it has been committed, and is prepared a second time (or the list is older)",
+                          [](F* f) {
+                            f->detached = f->listed = true;
+                            f->session = SessionSight::kAlive;
+                            f->witness = WitnessSight::kCommitted;
+                          },
+                          Act::kCommit, v1::BRANCH_OUTCOME_COMMITTED, false},
+                         {"somebody else finishes it at the same time",
+                          [](F* f) {
+                            f->detached = f->listed = true;
+                            f->verb = VerbResult::kUnknownXid;
+                          },
+                          Act::kNothing, v1::BRANCH_OUTCOME_STILL_PREPARED, true},
+                         {"OK is proof",
+                          [](F* f) {
+                            f->detached = true;
+                            f->verb = VerbResult::kOk;
+                            f->witness = WitnessSight::kNone;
+                          },
+                          Act::kNothing, v1::BRANCH_OUTCOME_COMMITTED, false},
+                         {"OK against the evidence is a riddle",
+                          [](F* f) {
+                            f->detached = true;
+                            f->verb = VerbResult::kOk;
+                          },
+                          Act::kNothing, v1::BRANCH_OUTCOME_UNSPECIFIED, false},
+                         {"not listed, and nothing tells how it ended",
+                          [](F* f) {
+                            f->detached = true;
+                            f->witness = WitnessSight::kNone;
+                          },
+                          Act::kNothing, v1::BRANCH_OUTCOME_UNSPECIFIED, false},
+                         {"open and not listed: just being finished, or in another database",
+                          [](F* f) {
+                            f->detached = true;
+                            f->witness = WitnessSight::kUncommitted;
+                          },
+                          Act::kNothing, v1::BRANCH_OUTCOME_UNSPECIFIED, true},
+                     });
   CheckRows(kRollback, {
                            {"listed, its session alive",
                             [](F* f) {

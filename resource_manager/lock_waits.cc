@@ -16,30 +16,33 @@
 namespace assent {
 namespace {
 
-constexpr int kErTableAccessDenied = 1142;  // MySQL's performance_schema asks for SELECT like any other.
+constexpr int kErTableAccessDenied = 1142;
 constexpr int kErSpecificAccessDenied = 1227;
+
+// (What is locked; what joins the transaction w that waits, b that it waits for, and the lock l.)
+constexpr absl::string_view kMariaDbLock = "l.lock_table, l.lock_index";
+constexpr absl::string_view kMariaDbWaits =
+    "information_schema.INNODB_LOCK_WAITS AS e"
+    " JOIN information_schema.INNODB_TRX AS w ON w.trx_id = e.requesting_trx_id"
+    " JOIN information_schema.INNODB_TRX AS b ON b.trx_id = e.blocking_trx_id"
+    " LEFT JOIN information_schema.INNODB_LOCKS AS l ON l.lock_id = e.requested_lock_id";
+constexpr absl::string_view kMySqlLock = "CONCAT(l.OBJECT_SCHEMA, '.', l.OBJECT_NAME), l.INDEX_NAME";
+constexpr absl::string_view kMySqlWaits =
+    "performance_schema.data_lock_waits AS e"
+    " JOIN information_schema.INNODB_TRX AS w ON w.trx_id = e.REQUESTING_ENGINE_TRANSACTION_ID"
+    " JOIN information_schema.INNODB_TRX AS b ON b.trx_id = e.BLOCKING_ENGINE_TRANSACTION_ID"
+    " LEFT JOIN performance_schema.data_locks AS l"
+    " ON l.ENGINE_LOCK_ID = e.REQUESTING_ENGINE_LOCK_ID AND l.ENGINE = e.ENGINE";
 
 // The waits of which the blocker has no connection or one of `holders`, the longest first.
 std::string WaitsSql(bool mysql, const std::string& holders, int limit) {
-  // Where each server keeps the edges, the locks and the users.
-  const absl::string_view tables =
-      mysql ? "performance_schema.data_lock_waits AS e"
-              " JOIN information_schema.INNODB_TRX AS w ON w.trx_id = e.REQUESTING_ENGINE_TRANSACTION_ID"
-              " JOIN information_schema.INNODB_TRX AS b ON b.trx_id = e.BLOCKING_ENGINE_TRANSACTION_ID"
-              " LEFT JOIN performance_schema.data_locks AS l ON l.ENGINE_LOCK_ID = e.REQUESTING_ENGINE_LOCK_ID"
-            : "information_schema.INNODB_LOCK_WAITS AS e"
-              " JOIN information_schema.INNODB_TRX AS w ON w.trx_id = e.requesting_trx_id"
-              " JOIN information_schema.INNODB_TRX AS b ON b.trx_id = e.blocking_trx_id"
-              " LEFT JOIN information_schema.INNODB_LOCKS AS l ON l.lock_id = e.requested_lock_id";
-  const absl::string_view lock =
-      mysql ? "CONCAT(l.OBJECT_SCHEMA, '.', l.OBJECT_NAME), l.INDEX_NAME" : "l.lock_table, l.lock_index";
-  return absl::StrCat(
-      "SELECT w.trx_mysql_thread_id, p.USER, TIMESTAMPDIFF(MICROSECOND, w.trx_wait_started, NOW(6)), ", lock,
-      ", b.trx_mysql_thread_id FROM ", tables,
-      " LEFT JOIN information_schema.PROCESSLIST AS p ON p.ID = w.trx_mysql_thread_id"
-      " WHERE b.trx_mysql_thread_id IN (0",
-      holders, ") ORDER BY w.trx_wait_started LIMIT ", limit,
-      ";SELECT COUNT(*) FROM information_schema.INNODB_TRX WHERE trx_mysql_thread_id = 0");
+  return absl::StrCat("SELECT w.trx_mysql_thread_id, p.USER, TIMESTAMPDIFF(MICROSECOND, w.trx_wait_started, NOW(6)), ",
+                      mysql ? kMySqlLock : kMariaDbLock, ", b.trx_mysql_thread_id FROM ",
+                      mysql ? kMySqlWaits : kMariaDbWaits,
+                      " LEFT JOIN information_schema.PROCESSLIST AS p ON p.ID = w.trx_mysql_thread_id"
+                      " WHERE b.trx_mysql_thread_id IN (0",
+                      holders, ") ORDER BY w.trx_wait_started LIMIT ", limit,
+                      ";SELECT COUNT(*) FROM information_schema.INNODB_TRX WHERE trx_mysql_thread_id = 0");
 }
 
 int64_t Number(const absl::optional<std::string>& text) {
@@ -60,9 +63,12 @@ absl::StatusOr<std::vector<v1::LockWait>> ReadLockWaits(MariaDbSession* session,
   }
   const QueryResult result = session->Query(WaitsSql(session->is_mysql(), holders, limit));
   if (result.error.code == kErSpecificAccessDenied || result.error.code == kErTableAccessDenied) {
-    const std::string grant =
-        absl::StrCat("GRANT ", result.error.code == kErTableAccessDenied ? "SELECT ON performance_schema" : "PROCESS ON *",
-                     ".* TO ", AccountOf(session));
+    const std::string account = AccountOf(session);
+    // MySQL asks for the tables first, for PROCESS when they are read.
+    const std::string grant = result.error.code == kErSpecificAccessDenied
+                                  ? absl::StrCat("GRANT PROCESS ON *.* TO ", account)
+                                  : absl::StrCat("GRANT SELECT ON performance_schema.data_lock_waits TO ", account,
+                                                 "; GRANT SELECT ON performance_schema.data_locks TO ", account);
     return MakeError(Reason::RESOURCE_UNFIT, absl::StrCat("reading lock waits needs a privilege: ", grant),
                      {{"grant", grant}});
   }

@@ -57,6 +57,7 @@ constexpr size_t kDetachColumn = 3;  // Of kIdentitySql.
 
 constexpr int kErUnknownSystemVariable = 1193;
 constexpr int kErLockDeadlock = 1213;
+constexpr int kErXaerRmerr = 1401;
 
 // The bytes of an xid in XA RECOVER's list: MariaDB sends them raw, MySQL as 0x… of twice the size (and two).
 std::string DataOf(const std::string& sent, size_t size) {
@@ -304,7 +305,12 @@ bool MariaDbSession::ReceiveProbe() {
 absl::StatusOr<std::vector<RecoveredXid>> MariaDbSession::Recover() {
   // MySQL declares the raw bytes to be text.
   const QueryResult result = Query("XA RECOVER /*!80000 CONVERT XID*/");
-  if (!result.ok()) return StatusOf(XaVerb::kRecover, OutcomeOf(XaVerb::kRecover, result.error.code), result.error);
+  if (!result.ok()) {
+    DbError error = result.error;
+    // What MySQL says instead ("check your data for consistency") would alarm people.
+    if (error.code == kErXaerRmerr && is_mysql()) error.message = "the account needs the privilege XA_RECOVER_ADMIN";
+    return StatusOf(XaVerb::kRecover, OutcomeOf(XaVerb::kRecover, error.code), error);
+  }
   std::vector<RecoveredXid> xids;
   for (const auto& row : result.rows()) {
     RecoveredXid xid;

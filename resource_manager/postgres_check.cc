@@ -34,9 +34,10 @@ int64_t ToNumber(const absl::optional<std::string>& text) {
   return text && absl::SimpleAtoi(*text, &number) ? number : 0;
 }
 
+// As the server has them for a session that sets none: this one has set some.
 absl::StatusOr<PostgresServer> ReadServer(PostgresSession* session) {
   const QueryResult result =
-      session->Query(absl::StrCat(kServerSql, ";SELECT name,setting FROM pg_settings"));
+      session->Query(absl::StrCat(kServerSql, ";SELECT name,COALESCE(reset_val,setting) FROM pg_settings"));
   if (!result.ok()) return StatusOf(result.error, "reading what the server says about itself");
   PostgresServer server;
   const auto& row = result.results[0].rows[0];

@@ -66,12 +66,14 @@ TEST(PostgresCheckTest, WithoutPreparedTransactionsItIsUnfitAndNothingIsMade) {
   EXPECT_THAT(Get(findings, "prepared").remedy(), HasSubstr("ALTER SYSTEM SET max_prepared_transactions"));
   auto session = MustConnectPostgres(PostgresOptionsOf(**server));
   EXPECT_EQ(One(session.get(), "SELECT to_regnamespace('assent')"), "NULL");
-  ASSERT_TRUE((*server)->Restart({"max_prepared_transactions=5", "fsync=off", "idle_session_timeout=5s"}).ok());
+  ASSERT_TRUE((*server)->Restart({"max_prepared_transactions=5", "fsync=off", "idle_session_timeout=5s",
+                                   "idle_in_transaction_session_timeout=3s"}).ok());
   findings = Check(**server, resource);
   EXPECT_FALSE(IsUnfit(findings));
   EXPECT_EQ(Get(findings, "prepared").severity(), v1::Finding::SEVERITY_WARNING);
   EXPECT_THAT(Get(findings, "durability").remedy(), HasSubstr("fsync = on"));
   EXPECT_THAT(Get(findings, "timeouts").detail(), HasSubstr("idle_session_timeout is 5s"));
+  EXPECT_THAT(Get(findings, "timeouts").detail(), HasSubstr("idle_in_transaction_session_timeout is 3s"));
 }
 
 TEST(PostgresCheckTest, WhatCannotBeReachedIsSaid) {

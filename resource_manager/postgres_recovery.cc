@@ -101,10 +101,11 @@ absl::Status PostgresRecovery::LookAtSessions(absl::Span<BranchCase* const> case
 
 absl::Status PostgresRecovery::LookAtPrepared(absl::Span<BranchCase* const> cases) {
   const QueryResult result =
-      control_->Query("SELECT gid,owner,database,database=current_database() FROM pg_prepared_xacts");
+      control_->Query("SELECT gid,owner,database,database=current_database(),transaction FROM pg_prepared_xacts");
   if (!result.ok()) return StatusOf(result.error, "reading pg_prepared_xacts");
   owners_.clear();
   std::map<Xid, std::string> elsewhere;
+  std::map<Xid, int64_t> ids;  // The lower 32 bits.
   std::set<Xid> other_format;
   for (const auto& row : result.rows()) {
     const RecoveredXid parsed = ParseGid(row[0].value_or(""));
@@ -113,6 +114,7 @@ absl::Status PostgresRecovery::LookAtPrepared(absl::Span<BranchCase* const> case
       other_format.insert(xid);
     } else if (row[3] == std::string("t")) {
       owners_[xid] = row[1].value_or("");
+      ids[xid] = Number(row[4]);
     } else {
       elsewhere[xid] = row[2].value_or("");
     }
@@ -122,7 +124,13 @@ absl::Status PostgresRecovery::LookAtPrepared(absl::Span<BranchCase* const> case
     branch->facts.other_format = other_format.count(branch->task->xid) != 0;
     if (!branch->looked) branch->facts.was_listed = branch->facts.listed;
     branch->looked = true;
+    if (branch->facts.listed && branch->task->session && branch->task->session->transaction_id() > 0 &&
+        (branch->task->session->transaction_id() & 0xffffffff) != ids[branch->task->xid]) {
+      branch->wrong_id = true;
+      branch->hint = "its vote told the transaction id of another transaction (it must be asked for inside the branch)";
+    }
     const auto other = elsewhere.find(branch->task->xid);
+    branch->facts.elsewhere = other != elsewhere.end();
     if (other != elsewhere.end()) {
       branch->hint = absl::StrCat("it is prepared in the database '", other->second,
                                   "' of this server: register that as its resource, or end it there by hand, as decided");
@@ -137,7 +145,7 @@ absl::Status PostgresRecovery::LookAtTransactions(absl::Span<BranchCase* const> 
   for (BranchCase* branch : cases) {
     branch->facts.witness = WitnessSight::kNone;
     const absl::optional<v1::Session>& session = branch->task->session;
-    if (!session || session->transaction_id() <= 0 || session->server() != identity().name) continue;
+    if (branch->wrong_id || !session || session->transaction_id() <= 0 || session->server() != identity().name) continue;
     if (session->timeline() != control_->facts().timeline) {
       branch->facts.witness = WitnessSight::kUnknowable;
       if (branch->hint.empty()) {

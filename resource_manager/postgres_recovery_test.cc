@@ -178,6 +178,21 @@ TEST_F(PostgresRecoveryTest, AnIdOfAnotherTimelineOrOfTheFutureProvesNothing) {
   EXPECT_OUTCOME(Finish(branch.task), BRANCH_OUTCOME_COMMITTED);
 }
 
+TEST_F(PostgresRecoveryTest, AnIdOfAnotherTransactionIsNotTakenForTheBranchs) {
+  // As an own client may tell it that asks outside of the branch: the id of a transaction that has committed.
+  const int64_t committed = std::stoll(One(admin_.get(), "SELECT pg_current_xact_id()"));
+  for (const v1::Decision decision : {v1::DECISION_COMMIT, v1::DECISION_ROLLBACK}) {
+    TestBranch branch = Prepared(decision);
+    branch.task.session->set_transaction_id(committed);
+    const BranchFinding finding = Finish(branch.task);
+    EXPECT_EQ(finding.evidence.outcome(), decision == v1::DECISION_COMMIT ? v1::BRANCH_OUTCOME_COMMITTED
+                                                                          : v1::BRANCH_OUTCOME_ROLLED_BACK)
+        << finding.evidence.DebugString();
+    EXPECT_FALSE(IsListed(admin_.get(), branch.task.xid));
+    EXPECT_EQ(HasRow(branch.task), decision == v1::DECISION_COMMIT);
+  }
+}
+
 TEST_F(PostgresRecoveryTest, AnActiveBranchIsLeftAloneWithinItsLeaseAndItsSessionEndedAfterIt) {
   TestBranch branch = Active();
   EXPECT_OUTCOME(Finish(branch.task), BRANCH_OUTCOME_ATTACHED_ELSEWHERE);
@@ -234,9 +249,17 @@ TEST_F(PostgresRecoveryTest, ABranchInTheWrongDatabaseIsSaidToBeThere) {
   ASSERT_TRUE(session->Start(task.xid, "CREATE TABLE t (id INT)").xa.ok());
   ASSERT_TRUE(session->Prepare(task.xid, nullptr).ok());
   task.session = session->Describe();
-  const BranchFinding finding = Finish(task);
-  EXPECT_OUTCOME(finding, BRANCH_OUTCOME_UNSPECIFIED);
-  EXPECT_THAT(finding.evidence.detail(), HasSubstr("prepared in the database 'elsewhere'"));
+  for (const v1::Decision decision : {v1::DECISION_COMMIT, v1::DECISION_ROLLBACK}) {
+    for (const bool named : {true, false}) {
+      BranchTask each = task;
+      each.decision = decision;
+      if (!named) each.session.reset();
+      const BranchFinding finding = Finish(each);
+      EXPECT_OUTCOME(finding, BRANCH_OUTCOME_STILL_PREPARED);
+      EXPECT_TRUE(finding.by_hand);
+      EXPECT_THAT(finding.evidence.detail(), HasSubstr("prepared in the database 'elsewhere'"));
+    }
+  }
   EXPECT_TRUE(recovery_->ListPrepared()->empty()) << "it is another resource's";
   ASSERT_TRUE(session->Commit(task.xid).ok());
 }

@@ -4,6 +4,7 @@
 #include <memory>
 #include <set>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -22,7 +23,8 @@ namespace {
 constexpr int kOldestMajor = 10;
 constexpr int kOldestMinor = 5;
 constexpr int kOldestMySqlMajor = 8;
-constexpr int kErXaerRmerr = 1401;  // MySQL's answer to XA RECOVER without XA_RECOVER_ADMIN.
+// From this one on a MySQL's binary log and its engine agree about branches after a crash.
+constexpr int kMySqlOfSafeBinlog[] = {8, 0, 30};
 // From this one on SUPER does not stand for CONNECTION ADMIN any more.
 constexpr int kMajorOfNarrowSuper = 11;
 constexpr absl::Duration kLongDetached = absl::Minutes(10);
@@ -30,6 +32,7 @@ constexpr int64_t kLongLockWaitSeconds = 3600;
 constexpr int kFullPercent = 80;
 constexpr absl::Duration kDefaultLease = absl::Seconds(30);
 constexpr size_t kNamedTables = kMaxPlainTables - 1;  // One more tells that there are more.
+constexpr absl::string_view kErXaerRmerr = "1401";
 
 bool IsOff(absl::string_view value) { return value.empty() || value == "OFF" || value == "0"; }
 
@@ -49,6 +52,19 @@ bool Has(const std::set<std::string>& privileges, const char* privilege) {
   return privileges.count("ALL PRIVILEGES") > 0 || privileges.count(privilege) > 0;
 }
 
+// True if the version is this or later; also if it cannot be read.
+bool IsAtLeast(const ServerFacts& facts, absl::Span<const int> wanted) {
+  const std::string version = facts.Variable("version");
+  const std::vector<absl::string_view> parts = absl::StrSplit(version, absl::ByAnyChar(".-"));
+  for (size_t i = 0; i < wanted.size() && i < parts.size(); ++i) {
+    int part = 0;
+    if (!absl::SimpleAtoi(parts[i], &part)) return true;
+    if (part != wanted[i]) return part > wanted[i];
+  }
+  return true;
+}
+
+// Of what ends other accounts' connections.
 const char* KillPrivilege(const ServerFacts& facts) {
   return facts.is_mysql() ? "CONNECTION_ADMIN" : "CONNECTION ADMIN";
 }
@@ -56,8 +72,7 @@ const char* KillPrivilege(const ServerFacts& facts) {
 bool MayKill(const ServerFacts& facts) {
   int major = 0;
   int minor = 0;
-  const bool wide_super =
-      facts.is_mysql() || (ParseVersion(facts, &major, &minor) && major < kMajorOfNarrowSuper);
+  const bool wide_super = facts.is_mysql() || (ParseVersion(facts, &major, &minor) && major < kMajorOfNarrowSuper);
   return Has(*facts.privileges, KillPrivilege(facts)) || (wide_super && Has(*facts.privileges, "SUPER"));
 }
 
@@ -66,7 +81,7 @@ v1::Finding Unfit(const absl::Status& status, absl::string_view remedy) {
   const std::string grant = MetadataOf(status)["grant"];
   if (grant.empty()) return ErrorFinding("witness", status.message(), remedy);
   return ErrorFinding("witness", absl::StripSuffix(status.message(), absl::StrCat(": ", grant)),
-               absl::StrCat("Run as an administrator: ", grant, ";"));
+                      absl::StrCat("Run as an administrator: ", grant, ";"));
 }
 
 // All that making the tables needs, in every schema that has one: whoever has to ask an administrator asks once.
@@ -91,9 +106,10 @@ v1::Finding CheckWitness(MariaDbSession* session, const v1::Resource& resource,
     return finding;
   }
   if (resource.witness() == v1::WITNESS_DISABLED) {
-    return WarningFinding(kCheck, "branches leave no witness (witness is DISABLED)",
-                   "Enable the witness, or accept that a branch whose session is lost while it commits stays in doubt "
-                   "until an operator looks.");
+    return WarningFinding(
+        kCheck, "branches leave no witness (witness is DISABLED)",
+        "Enable the witness, or accept that a branch whose session is lost while it commits stays in doubt "
+        "until an operator looks.");
   }
   const absl::StatusOr<WitnessTable> table = WitnessTable::OfSchema(resource.witness_schema());
   if (!table.ok()) return ErrorFinding(kCheck, table.status().message(), "Correct witness_schema.");
@@ -102,18 +118,18 @@ v1::Finding CheckWitness(MariaDbSession* session, const v1::Resource& resource,
                                       " … --replace` makes what is missing."));
   }
   return OkFinding(kCheck, absl::StrCat("the table ", table->name(), " is there, version ", kWitnessVersion,
-                                 "; the accounts that run branches need INSERT on it"));
+                                        "; the accounts that run branches need INSERT on it"));
 }
 
 v1::Finding CheckRecover(MariaDbSession* session, const ServerFacts& facts, const v1::Resource& resource) {
   const auto xids = session->Recover();
-  if (!xids.ok()) {
-    const bool denied = facts.is_mysql() && MetadataOf(xids.status())["error_code"] == absl::StrCat(kErXaerRmerr);
-    return ErrorFinding("xa_recover", xids.status().message(),
-                        denied ? absl::StrCat("Run as an administrator: GRANT XA_RECOVER_ADMIN ON *.* TO ",
-                                              facts.account, ";")
-                               : "Give the account what XA RECOVER needs.");
+  if (!xids.ok() && MetadataOf(xids.status())["error_code"] == kErXaerRmerr) {
+    // MySQL's words for it are about lost data.
+    return ErrorFinding("xa_recover",
+                        "the account may not list what is prepared (XA RECOVER), so no branch can be taken over",
+                        absl::StrCat("Run as an administrator: GRANT XA_RECOVER_ADMIN ON *.* TO ", facts.account, ";"));
   }
+  if (!xids.ok()) return ErrorFinding("xa_recover", xids.status().message(), "Give the account what XA RECOVER needs.");
   return JudgePrepared(facts, resource, xids->size());
 }
 
@@ -123,27 +139,29 @@ v1::Finding JudgeServer(const ServerFacts& facts, const v1::Resource& resource) 
   constexpr absl::string_view kCheck = "server";
   const std::string version = facts.Variable("version");
   const bool mysql = facts.is_mysql();
-  if (mysql != (resource.engine() == v1::Resource::ENGINE_MYSQL)) {
-    return ErrorFinding(kCheck,
-                        mysql ? absl::StrCat("version ", version, " is not MariaDB (it may be MySQL)")
-                              : absl::StrCat("version ", version, " is MariaDB, not MySQL"),
-                        absl::StrCat("assentctl resources register ", resource.name(), " … --engine ",
-                                     mysql ? "mysql" : "mariadb", " --replace  # if it is the right server."));
+  if (!version.empty() && mysql != (resource.engine() == v1::Resource::ENGINE_MYSQL)) {
+    const absl::string_view word = mysql ? "mysql" : "mariadb";
+    return ErrorFinding(
+        kCheck,
+        absl::StrCat("version ", version, mysql ? " is not MariaDB (it may be MySQL)" : " is MariaDB, not MySQL",
+                     ": register it as ", word),
+        absl::StrCat("assentctl resources register ", resource.name(), " … --engine ", word,
+                     " --replace  # if it is the right server."));
   }
-  const absl::string_view oldest = mysql ? "MySQL 8.0.29 or later." : "MariaDB 10.5 or later.";
   int major = 0;
   int minor = 0;
+  if (mysql) {
+    if (ParseVersion(facts, &major, &minor) && major >= kOldestMySqlMajor) return OkFinding(kCheck, version);
+    return ErrorFinding(kCheck, absl::StrCat("version ", version, " is too old, or cannot be read"),
+                        "Upgrade to MySQL 8.0.29 or later.");
+  }
   if (!ParseVersion(facts, &major, &minor)) {
-    return ErrorFinding(kCheck, absl::StrCat("version ", version, " cannot be read"), absl::StrCat("Use ", oldest));
+    return ErrorFinding(kCheck, absl::StrCat("version ", version, " cannot be read"), "Use MariaDB 10.5 or later.");
   }
-  if (mysql && major < kOldestMySqlMajor) {
-    return ErrorFinding(kCheck, absl::StrCat("version ", version, " is older than MySQL 8.0"),
-                        absl::StrCat("Upgrade to ", oldest));
-  }
-  if (!mysql && (major < kOldestMajor || (major == kOldestMajor && minor < kOldestMinor))) {
+  if (major < kOldestMajor || (major == kOldestMajor && minor < kOldestMinor)) {
     return ErrorFinding(kCheck,
                         absl::StrCat("version ", version, " rolls prepared branches back when their session ends"),
-                        absl::StrCat("Upgrade to ", oldest));
+                        "Upgrade to MariaDB 10.5 or later.");
   }
   return OkFinding(kCheck, version);
 }
@@ -172,7 +190,7 @@ v1::Finding JudgeGalera(const ServerFacts& facts) {
   constexpr absl::string_view kCheck = "galera";
   if (!IsOff(facts.Variable("wsrep_on"))) {
     return ErrorFinding(kCheck, "wsrep_on is ON: this server is a Galera node, and Galera refuses XA",
-                 "Register a server that is not part of a Galera cluster.");
+                        "Register a server that is not part of a Galera cluster.");
   }
   return OkFinding(kCheck, "not a Galera node");
 }
@@ -181,17 +199,18 @@ v1::Finding JudgeEngine(const ServerFacts& facts) {
   constexpr absl::string_view kCheck = "engine";
   if (const int64_t recovery = facts.Number("innodb_force_recovery"); recovery > 0) {
     return ErrorFinding(kCheck,
-                 absl::StrCat("innodb_force_recovery is ", recovery,
-                              ": InnoDB runs to rescue data, not to commit or roll back branches"),
-                 "Rescue the data, remove innodb_force_recovery from the configuration and restart the server.");
+                        absl::StrCat("innodb_force_recovery is ", recovery,
+                                     ": InnoDB runs to rescue data, not to commit or roll back branches"),
+                        "Rescue the data, remove innodb_force_recovery from the configuration and restart the server.");
   }
   if (facts.innodb_support == "DEFAULT") return OkFinding(kCheck, "InnoDB is the default engine");
   if (facts.innodb_support == "YES") {
-    return WarningFinding(kCheck,
-                   "InnoDB is there but not the default engine: a table made without ENGINE=InnoDB may be of an "
-                   "engine whose writes no rollback undoes",
-                   "SET GLOBAL default_storage_engine = InnoDB; (and in the configuration), and make the tables of "
-                   "branches with ENGINE=InnoDB.");
+    return WarningFinding(
+        kCheck,
+        "InnoDB is there but not the default engine: a table made without ENGINE=InnoDB may be of an "
+        "engine whose writes no rollback undoes",
+        "SET GLOBAL default_storage_engine = InnoDB; (and in the configuration), and make the tables of "
+        "branches with ENGINE=InnoDB.");
   }
   return ErrorFinding(kCheck, "the server has no InnoDB", "Enable InnoDB: no other engine can prepare a branch.");
 }
@@ -216,7 +235,7 @@ v1::Finding JudgePrivileges(const ServerFacts& facts, const v1::Resource& resour
   constexpr absl::string_view kCheck = "privileges";
   if (!facts.privileges) {
     return WarningFinding(kCheck, "the server does not say what the account may do",
-                   absl::StrCat("SHOW GRANTS FOR ", facts.account, ";"));
+                          absl::StrCat("SHOW GRANTS FOR ", facts.account, ";"));
   }
   std::vector<std::string> missing;
   std::vector<std::string> details;
@@ -232,10 +251,19 @@ v1::Finding JudgePrivileges(const ServerFacts& facts, const v1::Resource& resour
         "the account does not see other accounts' sessions and the engine's transactions: taking branches over is "
         "slower, and ghosts and who waits for locks are not seen");
   }
-  if (missing.empty()) return OkFinding(kCheck, "all that taking branches over needs");
-  return WarningFinding(
-      kCheck, absl::StrJoin(details, "; "),
-      absl::StrCat("Run as an administrator: GRANT ", absl::StrJoin(missing, ", "), " ON *.* TO ", facts.account, ";"));
+  std::vector<std::string> grants;
+  if (!missing.empty()) {
+    grants.push_back(absl::StrCat("GRANT ", absl::StrJoin(missing, ", "), " ON *.* TO ", facts.account, ";"));
+  }
+  if (!facts.sees_locks) {
+    details.push_back("the account does not see who waits for which lock");
+    for (const char* table : {"data_lock_waits", "data_locks"}) {
+      grants.push_back(absl::StrCat("GRANT SELECT ON performance_schema.", table, " TO ", facts.account, ";"));
+    }
+  }
+  if (grants.empty()) return OkFinding(kCheck, "all that taking branches over needs");
+  return WarningFinding(kCheck, absl::StrJoin(details, "; "),
+                        absl::StrCat("Run as an administrator: ", absl::StrJoin(grants, " ")));
 }
 
 v1::Finding JudgeDurability(const ServerFacts& facts) {
@@ -268,6 +296,11 @@ v1::Finding JudgeBinlog(const ServerFacts& facts) {
     risks.Add("binlog_storage_engine is innodb: XA PREPARE is not replicated, so a failover loses prepared branches",
               "Remove binlog_storage_engine from the server's configuration and restart it, or never fail over to a "
               "replica while branches are prepared.");
+  }
+  if (facts.is_mysql() && !IsAtLeast(facts, kMySqlOfSafeBinlog)) {
+    risks.Add(absl::StrCat("version ", facts.Variable("version"),
+                           " can lose the agreement of its binary log and its engine about branches when it crashes"),
+              "Upgrade to MySQL 8.0.30 or later.");
   }
   if (facts.is_mysql()) {
     return risks.Judge(
@@ -308,6 +341,15 @@ v1::Finding JudgeReplication(const ServerFacts& facts) {
               absl::StrCat("STOP ALL SLAVES; SET GLOBAL ", absl::StrJoin(filters, " = '', GLOBAL "),
                            " = ''; START ALL SLAVES; (and in the configuration)."));
   }
+  if (!facts.replica_filters.empty()) {
+    std::string remedy = "STOP REPLICA SQL_THREAD;";
+    for (const std::string& filter : facts.replica_filters) {
+      absl::StrAppend(&remedy, " CHANGE REPLICATION FILTER ", absl::AsciiStrToUpper(filter), " = ();");
+    }
+    risks.Add(absl::StrCat("as a replica this server filters (", absl::StrJoin(facts.replica_filters, ", "),
+                           "), which MySQL does not support together with XA: what is left of a branch can be empty"),
+              absl::StrCat(remedy, " START REPLICA SQL_THREAD; (and in the configuration)."));
+  }
   if (facts.Number("slave_parallel_threads") > 0 && facts.Variable("slave_parallel_mode") != "none") {
     risks.Add(absl::StrCat("as a replica this server applies in parallel (slave_parallel_threads is ",
                            facts.Variable("slave_parallel_threads"), ", slave_parallel_mode ",
@@ -315,25 +357,26 @@ v1::Finding JudgeReplication(const ServerFacts& facts) {
               "STOP ALL SLAVES; SET GLOBAL slave_parallel_threads = 0; START ALL SLAVES; (and in the configuration).");
   }
   return risks.Judge(facts.masters
-                         ? std::string("not a replica")
+                         ? "not a replica"
                          : absl::StrCat("no settings of a replica that break XA; whether it is one is not known (that "
                                         "needs ",
-                                        facts.is_mysql() ? "REPLICATION CLIENT)" : "SLAVE MONITOR)"));
+                                        facts.is_mysql() ? "REPLICATION CLIENT" : "SLAVE MONITOR", ")"));
 }
 
 v1::Finding JudgeReadOnly(const ServerFacts& facts) {
   constexpr absl::string_view kCheck = "read_only";
   const std::string value = facts.Variable("read_only");
   if (IsOff(value)) return OkFinding(kCheck, "not read-only");
+  if (facts.is_mysql()) {
+    return WarningFinding(
+        kCheck, absl::StrCat("read_only is ", value, ": what ordinary accounts write in branches fails (1290)"),
+        "SET GLOBAL read_only = OFF; once this server is the one to write to.");
+  }
   return WarningFinding(
       kCheck,
       absl::StrCat("read_only is ", value,
-                   // MySQL was seen to finish branches even with super_read_only.
-                   facts.is_mysql()
-                       ? ": ordinary accounts cannot write (1290), so branches fail; only what is prepared "
-                         "can be committed or rolled back even so"
-                       : ": ordinary accounts can neither write nor commit or roll back what is prepared "
-                         "(1290), so branches stay in doubt"),
+                   ": ordinary accounts can neither write nor commit or roll back what is prepared (1290), so "
+                   "branches stay in doubt"),
       "SET GLOBAL read_only = OFF; once this server is the one to write to.");
 }
 
@@ -356,6 +399,7 @@ v1::Finding JudgeTimeouts(const ServerFacts& facts, const v1::Resource& resource
   for (const char* name : {"wait_timeout", "idle_transaction_timeout", "idle_write_transaction_timeout"}) {
     const absl::Duration timeout = absl::Seconds(facts.Number(name));
     if (timeout == absl::ZeroDuration() || timeout >= lease) continue;  // 0 switches it off.
+    if (facts.Variable("xa_detach_on_prepare") == "ON") continue;       // Sessions hold no prepared branches.
     risks.Add(
         absl::StrCat(name, " is ", absl::FormatDuration(timeout), ", less than the lease (",
                      absl::FormatDuration(lease),
@@ -393,10 +437,11 @@ v1::Finding JudgeTables(const ServerFacts& facts) {
   if (facts.plain_tables->empty()) return OkFinding(kCheck, "all tables that the account sees can be rolled back");
   const std::vector<std::string>& tables = *facts.plain_tables;
   const auto end = tables.begin() + static_cast<std::ptrdiff_t>(std::min(tables.size(), kNamedTables));
-  return WarningFinding(kCheck,
-                 absl::StrCat("no rollback undoes what branches write to ", absl::StrJoin(tables.begin(), end, ", "),
-                              end == tables.end() ? "" : " and others"),
-                 "ALTER TABLE … ENGINE=InnoDB; for those that branches write to.");
+  return WarningFinding(
+      kCheck,
+      absl::StrCat("no rollback undoes what branches write to ", absl::StrJoin(tables.begin(), end, ", "),
+                   end == tables.end() ? "" : " and others"),
+      "ALTER TABLE … ENGINE=InnoDB; for those that branches write to.");
 }
 
 std::vector<v1::Finding> CheckMariaDb(const v1::Resource& resource, const ConnectOptions& options,
@@ -405,13 +450,13 @@ std::vector<v1::Finding> CheckMariaDb(const v1::Resource& resource, const Connec
   const auto session = MariaDbSession::ConnectForCoordinator(options);
   if (!session.ok()) {
     return {ErrorFinding(kReachable, session.status().message(),
-                  "Check that the server runs and listens on this address, and the account and its password.")};
+                         "Check that the server runs and listens on this address, and the account and its password.")};
   }
   const absl::StatusOr<ServerFacts> facts = ReadServerFacts(session->get());
   if (!facts.ok()) return {ErrorFinding(kReachable, facts.status().message(), "Check the server's log.")};
   std::vector<v1::Finding> findings = {
-      OkFinding(kReachable, absl::StrCat("connected to ", resource.address(), " as ", resource.user())), JudgeServer(*facts, resource),
-      JudgeGalera(*facts), JudgeEngine(*facts)};
+      OkFinding(kReachable, absl::StrCat("connected to ", resource.address(), " as ", resource.user())),
+      JudgeServer(*facts, resource), JudgeGalera(*facts), JudgeEngine(*facts)};
   // Nothing is made on a server that is of no use.
   const bool unfit = std::any_of(findings.begin(), findings.end(), [](const v1::Finding& finding) {
     return finding.severity() == v1::Finding::SEVERITY_ERROR;

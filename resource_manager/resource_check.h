@@ -22,7 +22,7 @@ namespace assent {
 //   engine         InnoDB, not in forced recovery
 //   witness        the table is there and may be used
 //   xa_recover     XA RECOVER works; how many branches are prepared, and how many of them nobody runs any more
-//   detach         MySQL only: whether PREPARE lets go of a branch
+//   detach         MySQL only: whether PREPARE lets go of branches
 //   privileges     what taking branches over needs: KILL, the process list, the engine's status
 //   durability     what is prepared or committed is forced to disk
 //   binlog         no filters that lose parts of branches
@@ -34,8 +34,8 @@ namespace assent {
 //   clock          it shows our time
 //   tables         nothing that no rollback undoes
 //
-// They end after `reachable`, or after `engine`, if one of the findings up to there is an ERROR. Severities, remedies and
-// `install` as of CheckResource (database_engine.h).
+// They end after `reachable`, or after `engine`, if one of the findings up to there is an ERROR. Severities, remedies
+// and `install` as of CheckResource (database_engine.h).
 std::vector<v1::Finding> CheckMariaDb(const v1::Resource& resource, const ConnectOptions& options,
                                       const std::function<absl::Status()>& install);
 

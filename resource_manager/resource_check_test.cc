@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "base/db_error.h"
 #include "base/errors.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -121,6 +122,14 @@ TEST(ResourceCheckTest, AServerAsItIsInstalledHasRisksAndIsNotRefused) {
   EXPECT_THAT(Get(findings, "lock_wait").detail(), HasSubstr(OnMySql() ? "8760h" : "24h"));
 }
 
+TEST(ResourceCheckTest, AServerOfTheOtherEngineIsRefused) {
+  v1::Resource resource = ResourceOf(SharedServer());
+  resource.set_engine(OnMySql() ? v1::Resource::ENGINE_MARIADB : v1::Resource::ENGINE_MYSQL);
+  const v1::Finding server = Get(CheckResource(resource, SharedServer().password()), "server");
+  EXPECT_EQ(server.severity(), kError);
+  EXPECT_THAT(server.detail(), HasSubstr(OnMySql() ? "register it as mysql" : "register it as mariadb"));
+}
+
 TEST(ResourceCheckTest, UnreachableIsAFinding) {
   v1::Resource resource = ResourceOf(SharedServer());
   for (const char* address : {"127.0.0.1:1", "unix:/nonexistent", "nonsense", "no-such-host.invalid:3306"}) {
@@ -170,38 +179,90 @@ TEST(ResourceCheckTest, WitnessDisabledBadOrForbidden) {
   EXPECT_FALSE(IsUnreachable(findings));
   EXPECT_THAT(Get(findings, "witness").remedy(),
               HasSubstr("GRANT CREATE, ALTER, SELECT, INSERT, UPDATE, DELETE ON `other`.* TO 'weak'@'127.0.0.1'"));
-  if (OnMySql()) {
-    const std::string xa_recover = "GRANT XA_RECOVER_ADMIN ON *.* TO 'weak'@'127.0.0.1';";
-    EXPECT_EQ(Get(findings, "xa_recover").severity(), kError) << "without it no branch is found";
-    EXPECT_THAT(Get(findings, "xa_recover").remedy(), HasSubstr(xa_recover));
-    MustQuery(admin.get(), xa_recover);
-    EXPECT_EQ(Get(CheckResource(resource, "w"), "xa_recover").severity(), kOk);
-  } else {
-    EXPECT_EQ(Get(findings, "xa_recover").severity(), kOk) << "needs no privilege";
-  }
   const v1::Finding privileges = Get(findings, "privileges");
   EXPECT_EQ(privileges.severity(), kWarning);
-  const std::string grant = absl::StrCat("GRANT ", OnMySql() ? "CONNECTION_ADMIN" : "CONNECTION ADMIN",
-                                         ", PROCESS ON *.* TO 'weak'@'127.0.0.1';");
+  std::string grant;
+  if (OnMySql()) {
+    const v1::Finding recover = Get(findings, "xa_recover");
+    EXPECT_EQ(recover.severity(), kError);
+    const std::string may_recover = "GRANT XA_RECOVER_ADMIN ON *.* TO 'weak'@'127.0.0.1';";
+    EXPECT_THAT(recover.remedy(), HasSubstr(may_recover));
+    MustQuery(admin.get(), may_recover);
+    grant =
+        "GRANT CONNECTION_ADMIN, PROCESS ON *.* TO 'weak'@'127.0.0.1'; "
+        "GRANT SELECT ON performance_schema.data_lock_waits TO 'weak'@'127.0.0.1'; "
+        "GRANT SELECT ON performance_schema.data_locks TO 'weak'@'127.0.0.1';";
+  } else {
+    EXPECT_EQ(Get(findings, "xa_recover").severity(), kOk) << "needs no privilege";
+    grant = "GRANT CONNECTION ADMIN, PROCESS ON *.* TO 'weak'@'127.0.0.1';";
+  }
   EXPECT_THAT(privileges.remedy(), HasSubstr(grant));
   EXPECT_THAT(Get(findings, "replication").detail(), HasSubstr(OnMySql() ? "REPLICATION CLIENT" : "SLAVE MONITOR"));
   // The remedy does what it says.
   MustQuery(admin.get(), grant);
-  EXPECT_EQ(Get(CheckResource(resource, "w"), "privileges").severity(), kOk);
+  const auto after = CheckResource(resource, "w");
+  EXPECT_EQ(Get(after, "privileges").severity(), kOk);
+  EXPECT_EQ(Get(after, "xa_recover").severity(), kOk);
 }
 
-TEST(ResourceCheckTest, RealServerWithWeakSettings) {
+TEST(ResourceCheckTest, AMySqlWithWeakSettings) {
+  if (!OnMySql()) GTEST_SKIP() << "the next one is MariaDB's";
   PrivateMariaDb::Options options;
   options.extra = {"--innodb-flush-log-at-trx-commit=2",
-                   "--log-bin",
-                   "--server-id=7",
                    "--sync-binlog=0",
                    "--default-storage-engine=MyISAM",
                    "--binlog-do-db=shop",
                    "--wait-timeout=20",
-                   "--innodb-lock-wait-timeout=7",
-                   "--innodb-rollback-on-timeout=ON",
-                   "--max-connections=12"};
+                   "--max-connections=12",
+                   "--xa-detach-on-prepare=OFF"};
+  auto started = StartServer(options);
+  ASSERT_TRUE(started.ok()) << started.status();
+  auto admin = MustConnect(**started);
+  MustQuery(admin.get(), "CREATE DATABASE shop; CREATE TABLE shop.log (i INT) ENGINE=MyISAM");
+  MustQuery(admin.get(),
+            "CHANGE REPLICATION SOURCE TO source_host='127.0.0.1', source_port=1;"
+            "CHANGE REPLICATION FILTER REPLICATE_IGNORE_DB = (scratch)");
+  MustQuery(admin.get(), "SET GLOBAL read_only = ON");
+  std::vector<std::unique_ptr<MariaDbSession>> crowd;
+  for (int i = 0; i < 8; ++i) crowd.push_back(MustConnect(**started));
+  // As an administrator whom read_only does not stop.
+  const auto findings = CheckAndInstall(ResourceOf(**started), (*started)->password());
+  EXPECT_FALSE(IsUnfit(findings));
+  const std::pair<const char*, std::vector<const char*>> kExpected[] = {
+      {"engine", {"not the default engine"}},
+      {"detach", {"xa_detach_on_prepare is OFF", "hold their prepared branches"}},
+      {"durability", {"innodb_flush_log_at_trx_commit is 2", "sync_binlog is 0"}},
+      {"binlog", {"binlog_do_db is shop"}},
+      {"replication", {"a replica of 127.0.0.1:1", "(replicate_ignore_db)"}},
+      {"read_only", {"read_only is ON", "1290"}},
+      {"lock_wait", {"lock_wait_timeout is 8760h"}},
+      {"timeouts", {"wait_timeout is 20s, less than the lease (30s)"}},
+      {"connections", {" of 12 connections"}},
+      {"tables", {"shop.log (MyISAM)"}}};
+  for (const auto& expected : kExpected) {
+    const v1::Finding finding = Get(findings, expected.first);
+    EXPECT_EQ(finding.severity(), kWarning) << finding.ShortDebugString();
+    for (const char* part : expected.second) EXPECT_THAT(finding.detail(), HasSubstr(part));
+  }
+  // The remedies do what they say.
+  ASSERT_THAT(Get(findings, "detach").remedy(), HasSubstr("SET PERSIST xa_detach_on_prepare = ON;"));
+  MustQuery(admin.get(), "SET PERSIST xa_detach_on_prepare = ON");
+  MustQuery(
+      admin.get(),
+      "STOP REPLICA SQL_THREAD; CHANGE REPLICATION FILTER REPLICATE_IGNORE_DB = ();STOP REPLICA; RESET REPLICA ALL;");
+  const auto after = CheckResource(ResourceOf(**started), (*started)->password());
+  for (const char* check : {"detach", "replication", "timeouts"}) {
+    EXPECT_EQ(Get(after, check).severity(), kOk) << Get(after, check).ShortDebugString();
+  }
+}
+
+TEST(ResourceCheckTest, RealServerWithWeakSettings) {
+  if (OnMySql()) GTEST_SKIP() << "these settings are MariaDB's";
+  PrivateMariaDb::Options options;
+  options.extra = {
+      "--innodb-flush-log-at-trx-commit=2", "--log-bin",           "--server-id=7",     "--sync-binlog=0",
+      "--default-storage-engine=MyISAM",    "--binlog-do-db=shop", "--wait-timeout=20", "--innodb-lock-wait-timeout=7",
+      "--innodb-rollback-on-timeout=ON",    "--max-connections=12"};
   // What MySQL does not have, or not as a variable.
   const std::vector<std::string> only_mariadb = {"--replicate-ignore-db=scratch", "--slave-parallel-threads=2",
                                                  "--gtid-strict-mode=ON", "--idle-write-transaction-timeout=5",
@@ -258,7 +319,9 @@ TEST(ResourceCheckTest, ASessionThatIsSilentForTooLongLosesItsPreparedBranch) {
     timeouts.push_back("idle_write_transaction_timeout");
   }
   for (const std::string& timeout : timeouts) {
-    auto holder = MustConnect(**started);
+    ConnectOptions options = OptionsFor(**started);  // Over TCP, where what the server said last is still read.
+    options.address = Address{"127.0.0.1", (*started)->port(), ""};
+    auto holder = MustConnect(options);
     MustQuery(holder.get(), absl::StrCat("SET SESSION ", timeout, " = 1"));
     const Xid xid = NewXid();
     ASSERT_TRUE(holder->Start(xid, absl::StrCat("INSERT INTO t.t VALUES ('", timeout, "')")).xa.ok());
@@ -268,6 +331,9 @@ TEST(ResourceCheckTest, ASessionThatIsSilentForTooLongLosesItsPreparedBranch) {
     for (int i = 0; i < 600 && One(admin.get(), count) != "0"; ++i) absl::SleepFor(absl::Milliseconds(100));
     EXPECT_EQ(One(admin.get(), count), "0") << timeout;
     EXPECT_TRUE(IsListed(admin.get(), xid)) << timeout;
+    // MySQL leaves a last word, which is not an answer.
+    EXPECT_TRUE(IsConnectionLost(holder->Query("DO 1").error.code)) << timeout;
+    EXPECT_TRUE(holder->lost());
     holder->Abandon();
   }
 }
@@ -309,6 +375,27 @@ TEST(JudgeTest, Servers) {
        {"10.4.34-MariaDB", "5.5.68-MariaDB", "8.4.0", "9.7.4-commercial", "", "MariaDB", "x.y-MariaDB"}) {
     EXPECT_EQ(judge(bad), kError) << bad;
   }
+}
+
+TEST(JudgeTest, WhatDiffersOnMySql) {
+  v1::Resource resource;
+  ServerFacts facts = FactsOf({{"version", "8.0.29"}, {"log_bin", "ON"}, {"wait_timeout", "3"}});
+  facts.account = "'a'@'h'";
+  facts.privileges = std::set<std::string>{"PROCESS", "CONNECTION ADMIN"};
+  EXPECT_THAT(JudgePrivileges(facts, resource).remedy(), HasSubstr("GRANT CONNECTION_ADMIN ON *.* TO 'a'@'h';"));
+  facts.privileges = std::set<std::string>{"PROCESS", "CONNECTION_ADMIN"};
+  EXPECT_EQ(JudgePrivileges(facts, resource).severity(), kOk);
+  facts.sees_locks = false;
+  ExpectFinding(JudgePrivileges(facts, resource), kWarning, "who waits for which lock");
+  EXPECT_THAT(JudgePrivileges(facts, resource).remedy(), testing::Not(HasSubstr("*.*")));
+  ExpectFinding(JudgeBinlog(facts), kWarning, "version 8.0.29 can lose the agreement");
+  for (const char* version : {"8.0.30", "8.0.36-28", "8.4.0", "9.0.1"}) {
+    facts.variables["version"] = version;
+    ExpectFinding(JudgeBinlog(facts), kOk, "REPLICATION CLIENT");
+  }
+  ExpectFinding(JudgeTimeouts(facts, resource), kWarning, "wait_timeout is 3s");
+  facts.variables["xa_detach_on_prepare"] = "ON";
+  EXPECT_EQ(JudgeTimeouts(facts, resource).severity(), kOk) << "no session holds a prepared branch";
 }
 
 TEST(JudgeTest, AServerIsWhatItsResourceSays) {

@@ -16,7 +16,9 @@ namespace {
 
 // A server with very many tables must not hold up the check.
 constexpr int kTablesSeconds = 5;
+
 constexpr int kErParseError = 1064;
+constexpr int kErTableAccessDenied = 1142;
 
 std::string Cell(const std::vector<absl::optional<std::string>>& row, size_t i) {
   return i < row.size() && row[i] ? *row[i] : std::string();
@@ -53,28 +55,38 @@ void ReadPrivileges(MariaDbSession* session, ServerFacts* facts) {
   }
 }
 
-// MySQL 8.2 has renamed it, and 8.4 forgotten the old name.
-QueryResult QueryBinlog(MariaDbSession* session) {
-  if (session->is_mysql()) {
-    QueryResult result = session->Query("SHOW BINARY LOG STATUS");
-    if (result.error.code != kErParseError) return result;
+// MySQL has new words for replication since 8.0.22 and 8.2, and forgot the old ones in 8.4.
+QueryResult QueryInWords(MariaDbSession* session, absl::string_view newer, absl::string_view older) {
+  QueryResult result = session->Query(newer);
+  return result.error.code == kErParseError ? session->Query(older) : std::move(result);
+}
+
+// The filters of a replica that a row of MySQL's tells.
+std::set<std::string> FiltersIn(const ResultSet& result, size_t row) {
+  std::set<std::string> filters;
+  for (const char* filter : {"Replicate_Do_DB", "Replicate_Ignore_DB", "Replicate_Do_Table", "Replicate_Ignore_Table",
+                             "Replicate_Wild_Do_Table", "Replicate_Wild_Ignore_Table"}) {
+    if (!Cell(result, row, filter).empty()) filters.insert(absl::AsciiStrToLower(filter));
   }
-  return session->Query("SHOW MASTER STATUS");
+  return filters;
 }
 
 void ReadReplication(MariaDbSession* session, ServerFacts* facts) {
-  const bool mysql = session->is_mysql();
-  const absl::string_view master = mysql ? "Source" : "Master";
-  const QueryResult replicas = session->Query(mysql ? "SHOW REPLICA STATUS" : "SHOW ALL SLAVES STATUS");
+  const bool mysql = facts->is_mysql();
+  const QueryResult replicas = mysql ? QueryInWords(session, "SHOW REPLICA STATUS", "SHOW SLAVE STATUS")
+                                     : session->Query("SHOW ALL SLAVES STATUS");
   if (replicas.ok() && !replicas.results.empty()) {
     facts->masters.emplace();
     const ResultSet& result = replicas.results[0];
     for (size_t row = 0; row < result.rows.size(); ++row) {
-      facts->masters->push_back(absl::StrCat(Cell(result, row, absl::StrCat(master, "_Host")), ":",
-                                             Cell(result, row, absl::StrCat(master, "_Port"))));
+      // The one that is not there is empty.
+      facts->masters->push_back(absl::StrCat(Cell(result, row, "Master_Host"), Cell(result, row, "Source_Host"), ":",
+                                             Cell(result, row, "Master_Port"), Cell(result, row, "Source_Port")));
+      if (mysql) facts->replica_filters.merge(FiltersIn(result, row));
     }
   }
-  const QueryResult binlog = QueryBinlog(session);
+  const QueryResult binlog = mysql ? QueryInWords(session, "SHOW BINARY LOG STATUS", "SHOW MASTER STATUS")
+                                   : session->Query("SHOW MASTER STATUS");
   if (binlog.ok() && !binlog.results.empty()) {
     const ResultSet& result = binlog.results[0];
     facts->binlog_do_db = result.rows.empty() ? "" : Cell(result, 0, "Binlog_Do_DB");
@@ -95,7 +107,7 @@ void ReadPlainTables(MariaDbSession* session, ServerFacts* facts) {
   const QueryResult result = session->Query(absl::StrCat(
       "/*M! SET STATEMENT max_statement_time = ", kTablesSeconds, " FOR*/ SELECT /*+ MAX_EXECUTION_TIME(",
       kTablesSeconds * 1000,
-      ")*/ TABLE_SCHEMA, TABLE_NAME, ENGINE FROM information_schema.TABLES WHERE TABLE_TYPE = 'BASE TABLE' AND "
+      ") */ TABLE_SCHEMA, TABLE_NAME, ENGINE FROM information_schema.TABLES WHERE TABLE_TYPE = 'BASE TABLE' AND "
       "TABLE_SCHEMA NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys') AND ENGINE IN (SELECT ENGINE "
       "FROM information_schema.ENGINES WHERE TRANSACTIONS = 'NO') LIMIT ",
       kMaxPlainTables));
@@ -108,12 +120,15 @@ void ReadPlainTables(MariaDbSession* session, ServerFacts* facts) {
 
 }  // namespace
 
+bool ServerFacts::is_mysql() const {
+  const std::string version = Variable("version");
+  return !version.empty() && !absl::StrContains(version, "MariaDB");
+}
+
 std::string ServerFacts::Variable(const std::string& name) const {
   const auto found = variables.find(name);
   return found == variables.end() ? std::string() : found->second;
 }
-
-bool ServerFacts::is_mysql() const { return !Variable("version").empty() && !absl::StrContains(Variable("version"), "MariaDB"); }
 
 int64_t ServerFacts::Number(const std::string& name) const { return ToNumber(Variable(name)); }
 
@@ -122,7 +137,7 @@ std::vector<std::string> GlobalPrivilegesOf(absl::string_view grant) {
   const size_t end = grant.find(" ON *.* TO ");
   if (end == absl::string_view::npos) return {};
   std::vector<std::string> privileges;
-  // MySQL puts no blank behind the commas between its dynamic ones.
+  // MySQL puts no space between its dynamic ones.
   for (const absl::string_view privilege : absl::StrSplit(grant.substr(0, end), ',')) {
     privileges.emplace_back(absl::StripAsciiWhitespace(privilege));
   }
@@ -139,6 +154,10 @@ absl::StatusOr<ServerFacts> ReadServerFacts(MariaDbSession* session) {
   if (!engine.rows().empty()) facts.innodb_support = Cell(engine.rows()[0], 0);
   ReadClock(session, &facts);
   ReadPrivileges(session, &facts);
+  if (facts.is_mysql()) {
+    const QueryResult locks = session->Query("SELECT 1 FROM performance_schema.data_lock_waits LIMIT 0");
+    facts.sees_locks = locks.error.code != kErTableAccessDenied;
+  }
   ReadReplication(session, &facts);
   ReadDetached(session, &facts);
   ReadPlainTables(session, &facts);

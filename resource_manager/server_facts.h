@@ -25,13 +25,18 @@ struct ServerFacts {
   // The account of the session as a GRANT names it: 'user'@'host'.
   std::string account;
   // What it may do on *.*, as SHOW GRANTS says it, its active roles and PUBLIC included: "PROCESS", "ALL PRIVILEGES".
+  // (MySQL lists what ALL stands for, and its dynamic privileges with underscores: "CONNECTION_ADMIN".)
   absl::optional<std::set<std::string>> privileges;
+  // The account may see who waits for which lock. MySQL wants a privilege of its own for that.
+  bool sees_locks = true;
   int64_t threads_connected = 0;
   // The server's clock minus this machine's, and how wrong that may be at most (half a round trip).
   absl::Duration clock_offset;
   absl::Duration clock_error;
   // host:port of the servers that it is a replica of.
   absl::optional<std::vector<std::string>> masters;
+  // MySQL: what it filters as a replica, as its options are called: "replicate_do_db". (MariaDB's are variables.)
+  std::set<std::string> replica_filters;
   // binlog_do_db and binlog_ignore_db, as the server writes them; empty: no filter.
   absl::optional<std::string> binlog_do_db;
   absl::optional<std::string> binlog_ignore_db;
@@ -45,7 +50,7 @@ struct ServerFacts {
   // account sees, at most kMaxPlainTables.
   absl::optional<std::vector<std::string>> plain_tables;
 
-  // True if this is not MariaDB.
+  // MySQL, or what calls itself so; else MariaDB.
   bool is_mysql() const;
   // The value of a variable; empty if the server does not know it.
   std::string Variable(const std::string& name) const;

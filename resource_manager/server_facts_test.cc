@@ -25,7 +25,8 @@ ServerFacts MustRead(MariaDbSession* session) {
 std::unique_ptr<MariaDbSession> ConnectAs(const std::string& name, const std::vector<std::string>& statements) {
   auto admin = MustConnect();
   const std::string account = absl::StrCat("'", name, "'@'localhost'");
-  MustQuery(admin.get(), absl::StrCat("DROP USER IF EXISTS ", account, "; CREATE USER ", account, " IDENTIFIED BY 'w'"));
+  MustQuery(admin.get(),
+            absl::StrCat("DROP USER IF EXISTS ", account, "; CREATE USER ", account, " IDENTIFIED BY 'w'"));
   for (const std::string& statement : statements) MustQuery(admin.get(), absl::StrCat(statement, account));
   ConnectOptions options = OptionsFor(SharedServer());
   options.user = name;
@@ -42,9 +43,14 @@ TEST(ServerFactsTest, AnAdministratorSeesEverything) {
   EXPECT_EQ(facts.Number("version"), 0);
   EXPECT_EQ(facts.innodb_support, "DEFAULT");
   EXPECT_EQ(facts.account, "'root'@'localhost'");
+  EXPECT_EQ(facts.is_mysql(), OnMySql());
+  EXPECT_TRUE(facts.sees_locks);
   ASSERT_TRUE(facts.privileges.has_value());
-  // MySQL names each of them.
-  EXPECT_EQ(facts.privileges->count(OnMySql() ? "CONNECTION_ADMIN" : "ALL PRIVILEGES"), 1);
+  if (OnMySql()) {  // It lists what ALL stands for.
+    EXPECT_THAT(*facts.privileges, IsSupersetOf({"SELECT", "PROCESS", "CONNECTION_ADMIN", "XA_RECOVER_ADMIN"}));
+  } else {
+    EXPECT_EQ(facts.privileges->count("ALL PRIVILEGES"), 1);
+  }
   EXPECT_GE(facts.threads_connected, 1);
   EXPECT_LE(absl::AbsDuration(facts.clock_offset), facts.clock_error + absl::Milliseconds(5))
       << "one machine, one clock";
@@ -61,6 +67,7 @@ TEST(ServerFactsTest, AWeakAccountIsToldWhatItMayNotSee) {
   EXPECT_FALSE(facts.masters.has_value());
   EXPECT_FALSE(facts.binlog_do_db.has_value());
   EXPECT_FALSE(facts.detached.has_value());
+  EXPECT_EQ(facts.sees_locks, !OnMySql());
   EXPECT_TRUE(facts.plain_tables.has_value());
   EXPECT_EQ(facts.innodb_support, "DEFAULT");
 }
@@ -90,7 +97,8 @@ TEST(ServerFactsTest, PrivilegesOfActiveRolesCountAndThoseOfOthersDoNot) {
   auto idle = ConnectAs("idle_role", {grant});
   EXPECT_THAT(MustRead(idle.get()).privileges.value(), ElementsAre("USAGE"));
   EXPECT_FALSE(MustRead(idle.get()).detached.has_value());
-  auto active = ConnectAs("active_role", {grant, OnMySql() ? "SET DEFAULT ROLE outer_role TO " : "SET DEFAULT ROLE outer_role FOR "});
+  auto active = ConnectAs("active_role",
+                          {grant, OnMySql() ? "SET DEFAULT ROLE outer_role TO " : "SET DEFAULT ROLE outer_role FOR "});
   const ServerFacts facts = MustRead(active.get());
   EXPECT_THAT(facts.privileges.value(), IsSupersetOf({kill_privilege, std::string("PROCESS")}));
   EXPECT_TRUE(facts.detached.has_value());
@@ -163,13 +171,17 @@ TEST(ServerFactsTest, AReplicaNamesItsMastersAndTheBinaryLogItsFilters) {
   auto admin = MustConnect(**started);
   if (OnMySql()) {
     MustQuery(admin.get(),
-              "CHANGE REPLICATION SOURCE TO source_host='127.0.0.1', source_port=1 FOR CHANNEL '';"
-              "CHANGE REPLICATION SOURCE TO source_host='127.0.0.2', source_port=2 FOR CHANNEL 'second'");
+              "CHANGE REPLICATION SOURCE TO source_host='127.0.0.1', source_port=1;"
+              "CHANGE REPLICATION SOURCE TO source_host='127.0.0.2', source_port=2 FOR CHANNEL 'second';"
+              "CHANGE REPLICATION FILTER REPLICATE_DO_DB = (shop) FOR CHANNEL 'second'");
   } else {
     MustQuery(admin.get(), "CHANGE MASTER TO master_host='127.0.0.1', master_port=1, master_user='x'");
     MustQuery(admin.get(), "CHANGE MASTER 'second' TO master_host='127.0.0.2', master_port=2, master_user='x'");
   }
   const ServerFacts facts = MustRead(admin.get());
+  if (OnMySql()) {
+    EXPECT_THAT(facts.replica_filters, ElementsAre("replicate_do_db"));
+  }
   EXPECT_THAT(facts.masters.value(), testing::UnorderedElementsAre("127.0.0.1:1", "127.0.0.2:2"));
   EXPECT_EQ(facts.binlog_do_db.value(), "shop");
   EXPECT_EQ(facts.binlog_ignore_db.value(), "scratch");

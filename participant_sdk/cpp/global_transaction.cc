@@ -238,8 +238,11 @@ absl::Status GlobalTransaction::Conclude(const Verdict& verdict, Scope scope) {
   if (verdict.decision == v1::DECISION_COMMIT) {
     result_ = ConcludeCommit(completions, verdict.branches, scope);
   } else if (TwoPhase::AllFinished(branches)) {
-    outcome_ = v1::OUTCOME_ROLLED_BACK;
-    result_ = verdict.why;
+    result_ = TwoPhase::AnyElsewhere(branches) ? AwaitApplied("ROLLBACK", v1::OUTCOME_ROLLED_BACK) : absl::OkStatus();
+    if (result_.ok()) {
+      outcome_ = v1::OUTCOME_ROLLED_BACK;
+      result_ = verdict.why;
+    }
   } else {
     result_ = NotFinished("ROLLBACK");
   }
@@ -260,20 +263,25 @@ absl::Status GlobalTransaction::ConcludeCommit(const std::vector<v1::Completion>
   const bool others = scope == Scope::kAllBranches && static_cast<size_t>(all_branches) != own;
   if (others || TwoPhase::AnyElsewhere(Branches())) {
     // Other processes have a part in it, whose completions prove the rest; or recovery has finished a part of ours.
-    v1::PreparedRequest wait;
-    wait.set_gtrid(gtrid_);
-    wait.set_wait(v1::WAIT_APPLIED);
-    const absl::StatusOr<v1::GlobalStatus> applied =
-        client_->connection.Prepared(wait, absl::Now() + client_->options.decision_patience);
-    if (!applied.ok())
-      return InDoubt(absl::StrCat("decided COMMIT; not known whether every branch is: ", applied.status().message()));
-    if (applied->outcome() != v1::OUTCOME_COMMITTED) {
-      return InDoubt(
-          absl::StrCat("decided COMMIT, but not proven on every branch: ", v1::Global::State_Name(applied->state())));
-    }
+    if (absl::Status status = AwaitApplied("COMMIT", v1::OUTCOME_COMMITTED); !status.ok()) return status;
   }
   outcome_ = v1::OUTCOME_COMMITTED;
   return absl::OkStatus();
+}
+
+absl::Status GlobalTransaction::AwaitApplied(absl::string_view decided, v1::Outcome outcome) {
+  v1::PreparedRequest wait;
+  wait.set_gtrid(gtrid_);
+  wait.set_wait(v1::WAIT_APPLIED);
+  const absl::StatusOr<v1::GlobalStatus> applied =
+      client_->connection.Prepared(wait, absl::Now() + client_->options.decision_patience);
+  if (applied.ok() && applied->outcome() == outcome) return absl::OkStatus();
+  if (!applied.ok()) {
+    return InDoubt(absl::StrCat("decided ", decided, "; not known whether every branch has ended so: ",
+                                applied.status().message()));
+  }
+  return InDoubt(absl::StrCat("decided ", decided, ", but not proven on every branch: ",
+                              v1::Global::State_Name(applied->state())));
 }
 
 const Branch* GlobalTransaction::ResetBranch() const {

@@ -91,6 +91,8 @@ class GlobalTransaction {
   // Finishes the branches as decided, reports, and answers the outcome.
   absl::Status Conclude(const Verdict& verdict, Scope scope);
   absl::Status ConcludeCommit(const std::vector<v1::Completion>& completions, int all_branches, Scope scope);
+  // Waits until the coordinator has proof of every branch; in doubt if that takes too long or proves something else.
+  absl::Status AwaitApplied(absl::string_view decided, v1::Outcome outcome);
   absl::Status InDoubt(absl::string_view what);
   // The branch of a session that was reset under it; null if there is none.
   const Branch* ResetBranch() const;

@@ -139,6 +139,38 @@ TEST_F(RecoveryTest, ABranchThatSomebodyElseHasCommittedMeanwhileIsProvenByTheCo
   EXPECT_EQ(session(1)->branch_state(), BranchState::kNone) << "the session can be used again";
 }
 
+// A DBA commits by hand what is then decided to be rolled back: that is no rollback, whoever looks.
+TEST_F(RecoveryTest, ABranchThatSomebodyElseHasCommittedIsNeverToldRolledBack) {
+  if (!IsPostgres(1)) GTEST_SKIP() << "only its own session can commit it while that lives";
+  GlobalTransaction initiator = MustBegin(&client_);
+  ASSERT_TRUE(MustOpen(&initiator, kOrders, session(0))->Execute(Take(2)).ok());
+  absl::Status told = absl::InternalError("not told");
+  v1::Outcome outcome = v1::OUTCOME_UNSPECIFIED;
+  std::string bqual;
+  std::thread waiting([&] {
+    ClientOptions options;
+    options.decision_patience = absl::Seconds(3);
+    Client own = NewClient(options);
+    auto worker = own.Join(initiator.gtrid());
+    Branch* const branch = MustOpen(&*worker, kPayments, session(1));
+    bqual = branch->xid().bqual;
+    ASSERT_TRUE(branch->Execute(Take(3)).ok());
+    told = worker->Prepare();
+    outcome = worker->outcome();
+  });
+  AwaitPreparedVotes(initiator.gtrid(), 1);
+  EXPECT_TRUE(admin(1)->Commit({initiator.gtrid(), bqual}).ok());
+  EXPECT_TRUE(initiator.Rollback().ok());
+  waiting.join();
+  EXPECT_EQ(ReasonOf(told), Reason::OUTCOME_IN_DOUBT) << told;
+  EXPECT_EQ(outcome, v1::OUTCOME_IN_DOUBT);
+  for (int i = 0; i < 1000 && Global(initiator.gtrid()).global().state() != v1::Global::STATE_HEURISTIC; ++i) {
+    absl::SleepFor(absl::Milliseconds(10));
+  }
+  EXPECT_EQ(Global(initiator.gtrid()).global().state(), v1::Global::STATE_HEURISTIC);
+  EXPECT_EQ(Taken(3), 1);
+}
+
 TEST_F(RecoveryTest, TheCoordinatorRestartsBeforeTheVote) {
   GlobalTransaction transaction = BegunOnBoth(&client_);
   RestartCoordinator();

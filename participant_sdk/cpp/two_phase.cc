@@ -40,11 +40,12 @@ v1::Completion MakeCompletion(const Branch& branch, v1::Completion::Result resul
 }  // namespace
 
 // What a ROLLBACK's answer proves on the branch's own session. After a reset of the session: nothing.
-bool TwoPhase::ProvesRolledBack(const XaResult& result, bool prepare_was_sent) {
+bool TwoPhase::ProvesRolledBack(const Branch& branch, const XaResult& result, bool prepare_was_sent) {
   switch (result.outcome) {
     case XaOutcome::kOk:
-    case XaOutcome::kRolledBack:
-    case XaOutcome::kUnknownXid: return true;
+    case XaOutcome::kRolledBack: return true;
+    // Once PREPARE has let go of it anybody may have finished it, and also have committed it.
+    case XaOutcome::kUnknownXid: return !(prepare_was_sent && branch.session_->detaches());
     // The server rolls a branch back that was never prepared when it notices the end of its session; nobody can commit
     // it.
     case XaOutcome::kConnectionLost: return !prepare_was_sent;
@@ -79,7 +80,7 @@ void TwoPhase::SendPhaseOne(Branch* branch) {
 v1::Vote TwoPhase::ReceivePhaseOne(Branch* branch) {
   const bool wrote = branch->counts_as_written_ || branch->session_->has_written();
   const XaResult result = branch->session_->Receive();
-  if (!branch->poison_.ok()) return Failed(branch, ProvesRolledBack(result, false));
+  if (!branch->poison_.ok()) return Failed(branch, ProvesRolledBack(*branch, result, false));
   if (!wrote) {
     // It wrote nothing: even if the session broke there is nothing that could be kept or lost.
     branch->stage_ = Branch::Stage::kFinished;
@@ -99,7 +100,7 @@ v1::Vote TwoPhase::ReceivePhaseOne(Branch* branch) {
   if (result.outcome == XaOutcome::kConnectionLost) return Failed(branch, /*rolled_back=*/!result.sent);
   // Its database rolls it back with the reset, or, behind a proxy, with the end of its session: not proven here.
   if (result.outcome == XaOutcome::kSessionReset) return Failed(branch, /*rolled_back=*/false);
-  return Failed(branch, ProvesRolledBack(branch->session_->Rollback(branch->xid_), /*prepare_was_sent=*/false));
+  return Failed(branch, ProvesRolledBack(*branch, branch->session_->Rollback(branch->xid_), /*prepare_was_sent=*/false));
 }
 
 std::vector<v1::Vote> TwoPhase::Prepare(absl::Span<Branch* const> branches) {
@@ -164,7 +165,7 @@ std::vector<v1::Completion> TwoPhase::RollBackUnvoted(absl::Span<Branch* const> 
   }
   for (Branch* branch : open) {
     const bool prepared = branch->stage_ == Branch::Stage::kPrepared;
-    if (ProvesRolledBack(branch->session_->Receive(), prepared)) {
+    if (ProvesRolledBack(*branch, branch->session_->Receive(), prepared)) {
       ASSENT_FAULT_POINT(kSdkAbortOk);
       branch->stage_ = Branch::Stage::kFinished;
       completions.push_back(MakeCompletion(*branch, v1::Completion::RESULT_ROLLED_BACK));
@@ -196,14 +197,14 @@ std::vector<v1::Completion> TwoPhase::Finish(absl::Span<Branch* const> branches,
       if (commit && result.ok()) proven = v1::Completion::RESULT_COMMITTED;
       // A branch that wrote answers 1402 only if somebody or something rolled it back.
       if (commit && result.outcome == XaOutcome::kRolledBack) proven = v1::Completion::RESULT_ROLLED_BACK;
-      if (!commit && ProvesRolledBack(result, /*prepare_was_sent=*/true)) proven = v1::Completion::RESULT_ROLLED_BACK;
+      if (!commit && ProvesRolledBack(*branch, result, /*prepare_was_sent=*/true)) proven = v1::Completion::RESULT_ROLLED_BACK;
       if (proven) {
         ASSENT_FAULT_POINT(kSdkFinishOk);
         completions.push_back(MakeCompletion(*branch, *proven));
         branch->stage_ = Branch::Stage::kFinished;
       } else if (result.outcome == XaOutcome::kRetryLater && absl::Now() < give_up) {
         again.push_back(branch);
-      } else if (commit && result.outcome == XaOutcome::kUnknownXid && branch->session_->detaches()) {
+      } else if (result.outcome == XaOutcome::kUnknownXid && branch->session_->detaches()) {
         branch->stage_ = Branch::Stage::kElsewhere;
       } else {
         LOG(WARNING) << "gtrid=" << branch->xid_.gtrid << " bqual=" << branch->xid_.bqual

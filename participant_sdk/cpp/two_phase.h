@@ -47,7 +47,7 @@ class TwoPhase {
   static void SendPhaseOne(Branch* branch);
   static v1::Vote ReceivePhaseOne(Branch* branch);
   static v1::Vote Failed(Branch* branch, bool rolled_back);
-  static bool ProvesRolledBack(const XaResult& result, bool prepare_was_sent);
+  static bool ProvesRolledBack(const Branch& branch, const XaResult& result, bool prepare_was_sent);
 };
 
 }  // namespace assent

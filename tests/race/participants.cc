@@ -23,7 +23,7 @@ constexpr double kLongestLingering = 1.5;
 // How long some connections stay idle before they are closed.
 constexpr double kLongestPause = 0.7;
 
-bool IsPostgres(int server) { return EngineOfServer(server) == v1::Resource::ENGINE_POSTGRESQL; }
+bool IsPostgres(v1::Resource::Engine engine) { return engine == v1::Resource::ENGINE_POSTGRESQL; }
 
 std::string InsertSql(const Xid& xid) { return absl::StrCat("INSERT INTO race.t VALUES ('", xid.gtrid, "')"); }
 
@@ -119,7 +119,7 @@ absl::StatusOr<RaceParticipants::Prepared> RaceParticipants::Prepare(int server,
   absl::StatusOr<SessionPtr> session = rig_->Connect(server);
   if (!session.ok()) return session.status();
   prepared.session = *std::move(session);
-  const absl::Status status = IsPostgres(server) ? PreparePostgres(&prepared) : PrepareXa(branch, &prepared);
+  const absl::Status status = IsPostgres(rig_->engine(server)) ? PreparePostgres(&prepared) : PrepareXa(branch, &prepared);
   if (!status.ok()) return status;
   return prepared;
 }
@@ -152,7 +152,7 @@ absl::Status RaceParticipants::Vote(const std::vector<Prepared>& branches) {
     v1::Vote* const vote = request.add_votes();
     vote->set_bqual(branch.xid.bqual);
     vote->set_kind(v1::VOTE_KIND_PREPARED);
-    vote->set_witnessed(!IsPostgres(branch.server));
+    vote->set_witnessed(!IsPostgres(rig_->engine(branch.server)));
     *vote->mutable_session() = branch.session->Describe();
   }
   return coordinator_.Prepared(request, absl::Now() + kCallPatience).status();
@@ -173,7 +173,7 @@ void RaceParticipants::Leave(Prepared* branch, std::mt19937_64* random) {
   if (branch->meddle || how < 0.3) {
     st_mysql* const handle = branch->session->BorrowHandle();
     const ConnectOptions options = rig_->ConnectAs(branch->server);
-    if (IsPostgres(branch->server)) {
+    if (IsPostgres(rig_->engine(branch->server))) {
       branch->session->Query("DISCARD ALL");
     } else if (how < 0.15) {
       mysql_change_user(handle, options.user.c_str(), options.password.c_str(), nullptr);

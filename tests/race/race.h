@@ -18,6 +18,7 @@ namespace assent {
 
 struct RaceOptions {
   RaceLoad load;
+  RaceEngines engines = {EngineOfServer(0), EngineOfServer(1)};
   // Of the servers that are MariaDB's.
   bool binlog = true;
   // How long the last transactions may take to finish, once nobody holds anything any more.

@@ -27,7 +27,7 @@ class RealCoordinator : public RaceCoordinator {
 
 }  // namespace
 
-bool MakesGhosts(int server) { return EngineOfServer(server) == v1::Resource::ENGINE_MARIADB; }
+bool MakesGhosts(v1::Resource::Engine engine) { return engine == v1::Resource::ENGINE_MARIADB; }
 
 absl::StatusOr<std::unique_ptr<RaceCoordinator>> StartAssentd() {
   Assentd::Options options;
@@ -38,7 +38,8 @@ absl::StatusOr<std::unique_ptr<RaceCoordinator>> StartAssentd() {
   return std::make_unique<RealCoordinator>(*std::move(assentd));
 }
 
-absl::StatusOr<std::unique_ptr<RaceRig>> RaceRig::Start(bool binlog, const StartRaceCoordinator& start_coordinator) {
+absl::StatusOr<std::unique_ptr<RaceRig>> RaceRig::Start(const RaceEngines& engines, bool binlog,
+                                                        const StartRaceCoordinator& start_coordinator) {
   absl::StatusOr<TempDir> folder = TempDir::Create();
   if (!folder.ok()) return folder.status();
   std::unique_ptr<RaceRig> rig(new RaceRig(*std::move(folder)));
@@ -51,7 +52,7 @@ absl::StatusOr<std::unique_ptr<RaceRig>> RaceRig::Start(bool binlog, const Start
     // The coordinator may fall behind the participants, and what it has not finished is prepared until then. Fewer
     // locks for each, so that the table of all locks stays small.
     options.postgres = {"max_connections=1000", "max_prepared_transactions=5000", "max_locks_per_transaction=16"};
-    absl::StatusOr<std::unique_ptr<PrivateDatabase>> database = StartDatabase(EngineOfServer(i), options);
+    absl::StatusOr<std::unique_ptr<PrivateDatabase>> database = StartDatabase(engines[static_cast<size_t>(i)], options);
     if (!database.ok()) return database.status();
     rig->databases_[static_cast<size_t>(i)] = *std::move(database);
   }

@@ -18,7 +18,8 @@
 
 namespace assent {
 
-constexpr int kRaceServers = kTestServers;  // Their engines are EngineOfServer's.
+constexpr int kRaceServers = kTestServers;
+using RaceEngines = std::array<v1::Resource::Engine, kRaceServers>;
 constexpr char kRaceCluster[] = "race";
 // Of the resources. Short, so that a race sees sessions end by themselves and others being killed.
 constexpr absl::Duration kRaceLease = absl::Seconds(1);
@@ -39,8 +40,8 @@ class RaceCoordinator {
 // Starts one with the cluster kRaceCluster.
 using StartRaceCoordinator = std::function<absl::StatusOr<std::unique_ptr<RaceCoordinator>>()>;
 
-// True if this server can lose sight of a prepared branch: PREPARE does not let go of it, and so a reset makes a ghost.
-bool MakesGhosts(int server);
+// True if a server of this engine can lose sight of a prepared branch: PREPARE does not let go of it, and so a reset makes a ghost.
+bool MakesGhosts(v1::Resource::Engine engine);
 
 // assentd, as a process of its own, that looks after branches as soon as they are decided. Stop is kill -9.
 absl::StatusOr<std::unique_ptr<RaceCoordinator>> StartAssentd();
@@ -49,7 +50,8 @@ absl::StatusOr<std::unique_ptr<RaceCoordinator>> StartAssentd();
 class RaceRig {
  public:
   // `binlog`: of the servers that are MariaDB's.
-  static absl::StatusOr<std::unique_ptr<RaceRig>> Start(bool binlog, const StartRaceCoordinator& start_coordinator);
+  static absl::StatusOr<std::unique_ptr<RaceRig>> Start(const RaceEngines& engines, bool binlog,
+                                                        const StartRaceCoordinator& start_coordinator);
 
   std::string coordinator_address() const { return coordinator_->address(); }
   void StopCoordinator() { coordinator_->Stop(); }
@@ -57,6 +59,7 @@ class RaceRig {
   std::string LastWords() const { return coordinator_->LastWords(); }
   PrivateDatabase& database(int server) { return *databases_[static_cast<size_t>(server)]; }
   CoordinatorApi& api() { return *api_; }
+  v1::Resource::Engine engine(int server) const { return databases_[static_cast<size_t>(server)]->engine(); }
   static std::string ResourceName(int server) { return server == 0 ? "left" : "right"; }
 
   absl::StatusOr<std::unique_ptr<BranchSession>> Connect(int server) { return OpenSession(database(server)); }

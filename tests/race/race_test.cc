@@ -19,8 +19,8 @@ class RaceTest : public testing::Test {
     if (!WhyNotHere().empty()) GTEST_SKIP() << WhyNotHere();
   }
 
-  static bool AnyMakesGhosts() { return MakesGhosts(0) || MakesGhosts(1); }
-  static bool BothMakeGhosts() { return MakesGhosts(0) && MakesGhosts(1); }
+  static bool AnyMakesGhosts() { return MakesGhosts(EngineOfServer(0)) || MakesGhosts(EngineOfServer(1)); }
+  static bool BothMakeGhosts() { return MakesGhosts(EngineOfServer(0)) && MakesGhosts(EngineOfServer(1)); }
 
   static RaceOptions Sized(int64_t transactions, bool binlog) {
     RaceOptions options;

@@ -131,7 +131,7 @@ absl::Status RaceReferee::CheckRows(absl::string_view when) {
 
 absl::Status RaceReferee::CheckGhosts() {
   for (int i = 0; i < kRaceServers; ++i) {
-    const auto recovery = FindDatabaseEngine(EngineOfServer(i))->recover(rig_->ConnectAs(i), 1);
+    const auto recovery = FindDatabaseEngine(rig_->engine(i))->recover(rig_->ConnectAs(i), 1);
     if (!recovery.ok()) return recovery.status();
     const absl::StatusOr<absl::optional<GhostCount>> ghosts = (*recovery)->CountGhosts();
     if (!ghosts.ok()) return ghosts.status();
@@ -163,7 +163,7 @@ absl::Status RaceReferee::CheckPreparedAfterRestart() {
       if (committed_.count(xid.gtrid) != 0) {
         Violate(xid.gtrid,
                 absl::StrCat("reported COMMITTED, and prepared after the restart of ", RaceRig::ResourceName(i)));
-      } else if (rolled_back_.count(xid.gtrid) != 0 && EngineOfServer(i) == v1::Resource::ENGINE_MARIADB) {
+      } else if (rolled_back_.count(xid.gtrid) != 0 && rig_->engine(i) == v1::Resource::ENGINE_MARIADB) {
         ++came_back_;
       } else if (rolled_back_.count(xid.gtrid) != 0) {
         Violate(xid.gtrid,

@@ -15,10 +15,16 @@
 namespace assent {
 namespace {
 
+constexpr char kNoWitness[] = "PostgreSQL's branches leave no witness: see detached_test";
+constexpr char kNoGhosts[] = "PostgreSQL never loses sight of a prepared branch, and a reset has no part in it";
+
 using ::testing::HasSubstr;
 
 class ContradictionTest : public testing::Test {
  protected:
+  void SetUp() override {
+    if (const std::string why = WhyNotHere(); !why.empty()) GTEST_SKIP() << why;
+  }
   void Start(RecoveryRig::Options options = {}) {
     auto rig = RecoveryRig::Start(std::move(options));
     ASSERT_TRUE(rig.ok()) << rig.status();
@@ -61,6 +67,17 @@ class ContradictionTest : public testing::Test {
         branch->xid, absl::StrCat("INSERT INTO app.t VALUES ('", branch->xid.gtrid, "', '", branch->xid.bqual, "')"));
     ASSERT_TRUE(started.xa.ok());
     ASSERT_TRUE(branch->session->Prepare(branch->xid, nullptr).ok());
+  }
+
+  // All that Assent keeps on server 0 is gone.
+  void ExpectThatItsLossIsSaid() {
+    ASSERT_TRUE(rig_->Recover(/*dry_run=*/true).ok());
+    const auto page = rig_->InDoubt();
+    ASSERT_TRUE(page.ok());
+    EXPECT_EQ(page->resources(0).state(), v1::ResourceStatus::STATE_QUARANTINED);
+    EXPECT_THAT(page->resources(0).detail(), HasSubstr("has lost what Assent keeps there"));
+    EXPECT_EQ(rig_->Sql(0, "SELECT 1 FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = 'assent'").rows().size(), 0U)
+        << "looking makes nothing";
   }
 
   std::unique_ptr<RecoveryRig> rig_;
@@ -114,8 +131,7 @@ TEST_P(GivenUpTest, IsFinishedAsDecidedOnceAnOperatorSaysSo) {
 
 TEST_P(GivenUpTest, IsQuietOnceItIsEndedByHand) {
   const RawBranch branch = GivenUp();
-  const char* const verb = GetParam() == v1::DECISION_COMMIT ? "ROLLBACK" : "COMMIT";
-  rig_->Sql(0, absl::StrCat("XA ", verb, " ", XidSqlLiteral(branch.xid)));
+  rig_->Sql(0, RecoveryRig::FinishSql(0, branch.xid, /*commit=*/GetParam() != v1::DECISION_COMMIT));
   EXPECT_TRUE(RecoveryRig::AwaitTrue([&] { return Shown(branch.xid).gtrid().empty(); }));
   EXPECT_EQ(rig_->Global(branch.xid.gtrid).global().state(), v1::Global::STATE_HEURISTIC_CLOSED);
 }
@@ -124,6 +140,7 @@ INSTANTIATE_TEST_SUITE_P(All, GivenUpTest, testing::Values(v1::DECISION_COMMIT, 
                          [](const auto& info) { return v1::Decision_Name(info.param).substr(9); });
 
 TEST_F(ContradictionTest, ABranchThatLeftNoWitnessIsCommittedAndNeverCalledRolledBack) {
+  if (RecoveryRig::Detaches(0)) GTEST_SKIP() << kNoWitness;
   Start();
   std::vector<RawBranch> branches = rig_->Begin({0});
   ASSERT_NO_FATAL_FAILURE(PrepareWithoutWitness(&branches[0]));
@@ -149,6 +166,7 @@ TEST_F(ContradictionTest, ABranchThatLeftNoWitnessIsCommittedAndNeverCalledRolle
 // Who does not say that he has left a witness is not taken at a word that he has not given: here he has committed
 // himself, and died before he could say so.
 TEST_F(ContradictionTest, WhoDidNotSayThatHeLeftAWitnessIsNeverSaidToBeRolledBack) {
+  if (RecoveryRig::Detaches(0)) GTEST_SKIP() << kNoWitness;
   Start();
   std::vector<RawBranch> branches = rig_->Begin({0});
   ASSERT_NO_FATAL_FAILURE(PrepareWithoutWitness(&branches[0]));
@@ -167,6 +185,7 @@ TEST_F(ContradictionTest, WhoDidNotSayThatHeLeftAWitnessIsNeverSaidToBeRolledBac
 
 // The same, with the other decision: somebody's XA ROLLBACK has made a ghost of it, which no witness shows.
 TEST_F(ContradictionTest, AGhostWithoutItsWitnessIsNotCalledRolledBackWhateverTheResourceWants) {
+  if (RecoveryRig::Detaches(0)) GTEST_SKIP() << kNoGhosts;
   Start();
   std::vector<RawBranch> branches = rig_->Begin({0});
   ASSERT_NO_FATAL_FAILURE(PrepareWithoutWitness(&branches[0]));
@@ -194,12 +213,17 @@ TEST_P(OtherFormatTest, IsLeftAloneAndShown) {
   Start();
   std::vector<RawBranch> branches = rig_->Begin({0});
   const Xid xid = branches[0].xid;
-  const std::string literal = absl::StrCat("'", xid.gtrid, "','", xid.bqual, "'");  // Format id 1.
-  MariaDbSession* const session = branches[0].session.get();
-  ASSERT_TRUE(session->Query(absl::StrCat("XA START ", literal)).ok());
+  // Format id 1.
+  const bool on_postgres = RecoveryRig::Detaches(0);
+  const std::string literal = on_postgres ? absl::StrCat("'1/", xid.gtrid, "/", xid.bqual, "'")
+                                          : absl::StrCat("'", xid.gtrid, "','", xid.bqual, "'");
+  BranchSession* const session = branches[0].session.get();
+  ASSERT_TRUE(session->Query(on_postgres ? "BEGIN" : absl::StrCat("XA START ", literal)).ok());
   ASSERT_TRUE(session->Query(absl::StrCat("INSERT INTO app.t VALUES ('", xid.gtrid, "', 'b')")).ok());
-  ASSERT_TRUE(session->Query(absl::StrCat("XA END ", literal)).ok());
-  ASSERT_TRUE(session->Query(absl::StrCat("XA PREPARE ", literal)).ok());
+  if (!on_postgres) {
+    ASSERT_TRUE(session->Query(absl::StrCat("XA END ", literal)).ok());
+  }
+  ASSERT_TRUE(session->Query(absl::StrCat(on_postgres ? "PREPARE TRANSACTION " : "XA PREPARE ", literal)).ok());
   ASSERT_TRUE(rig_->Vote(branches).ok());
   session->Abandon();
   ASSERT_TRUE(rig_->Finalize(xid.gtrid, GetParam()).ok());
@@ -207,7 +231,8 @@ TEST_P(OtherFormatTest, IsLeftAloneAndShown) {
   EXPECT_THAT(Shown(xid).next_step(), HasSubstr("another format id"));
   EXPECT_EQ(rig_->Prepared(0), 1);
   const bool commit = GetParam() == v1::DECISION_COMMIT;
-  rig_->Sql(0, absl::StrCat("XA ", commit ? "COMMIT " : "ROLLBACK ", literal));
+  const std::string verb = commit ? "COMMIT " : "ROLLBACK ";
+  rig_->Sql(0, on_postgres ? absl::StrCat(verb, "PREPARED ", literal) : absl::StrCat("XA ", verb, literal));
   if (commit) {
     EXPECT_TRUE(RecoveryRig::AwaitTrue([&] { return LastOutcome(xid) == v1::BRANCH_OUTCOME_UNSPECIFIED; }));
     EXPECT_TRUE(
@@ -232,17 +257,19 @@ TEST_F(ContradictionTest, WhatIsDoneToAFinishedTransactionIsInItsHistory) {
   rig_->Await(xid.gtrid, v1::Global::STATE_COMMITTED);
   const int before = rig_->Global(xid.gtrid).global().history_size();
   // Somebody prepares its xid a second time.
-  const std::unique_ptr<MariaDbSession> second = rig_->Connect(0);
+  const std::unique_ptr<BranchSession> second = rig_->Connect(0);
   ASSERT_TRUE(second->Start(xid, "INSERT INTO app.t VALUES ('again', 'b')").xa.ok());
   ASSERT_TRUE(second->Prepare(xid, nullptr).ok());
   second->Abandon();
   EXPECT_TRUE(RecoveryRig::AwaitTrue([&] { return rig_->Global(xid.gtrid).global().history_size() > before; }));
   const v1::Global global = rig_->Global(xid.gtrid).global();
-  EXPECT_THAT(global.history().rbegin()->detail(), HasSubstr("XA COMMIT"));
+  EXPECT_THAT(global.history().rbegin()->detail(),
+              HasSubstr(RecoveryRig::Detaches(0) ? "COMMIT PREPARED" : "XA COMMIT"));
   EXPECT_EQ(global.state(), v1::Global::STATE_COMMITTED);
 }
 
 TEST_F(ContradictionTest, WithoutAWitnessAGhostIsNotTakenForARollback) {
+  if (RecoveryRig::Detaches(0)) GTEST_SKIP() << kNoGhosts;
   RecoveryRig::Options options;
   options.witness = v1::WITNESS_DISABLED;
   Start(std::move(options));
@@ -267,6 +294,7 @@ TEST_F(ContradictionTest, WithoutAWitnessAGhostIsNotTakenForARollback) {
 class ResetTest : public ContradictionTest, public testing::WithParamInterface<std::tuple<v1::Decision, bool>> {};
 
 TEST_P(ResetTest, WhatIsReportedIsMadeTrue) {
+  if (RecoveryRig::Detaches(0)) GTEST_SKIP() << kNoGhosts;
   const auto [decision, lives_on] = GetParam();
   const bool commit = decision == v1::DECISION_COMMIT;
   Start();
@@ -305,6 +333,7 @@ INSTANTIATE_TEST_SUITE_P(All, ResetTest,
                          });
 
 TEST_F(ContradictionTest, AnOrphanThatIsAGhostIsRolledBack) {
+  if (RecoveryRig::Detaches(0)) GTEST_SKIP() << kNoGhosts;
   Start();
   RawBranch branch = std::move(rig_->Begin({0})[0]);
   branch.xid.gtrid = "test-nobody-knows-it";
@@ -320,6 +349,7 @@ TEST_F(ContradictionTest, AnOrphanThatIsAGhostIsRolledBack) {
 
 // Its witness is the last of more than a thousand that are open.
 TEST_F(ContradictionTest, AGhostBehindAThousandPreparedBranchesIsRepaired) {
+  if (RecoveryRig::Detaches(0)) GTEST_SKIP() << kNoGhosts;
   RecoveryRig::Options options;
   options.orphan_age = absl::Hours(1);
   Start(std::move(options));
@@ -354,6 +384,7 @@ TEST_F(ContradictionTest, AGhostBehindAThousandPreparedBranchesIsRepaired) {
 }
 
 TEST_F(ContradictionTest, WithoutAWitnessAnOkToARollbackIsNotBelievedWhileAGhostIsAbout) {
+  if (RecoveryRig::Detaches(0)) GTEST_SKIP() << kNoGhosts;
   RecoveryRig::Options options;
   options.witness = v1::WITNESS_DISABLED;
   Start(std::move(options));
@@ -383,11 +414,14 @@ TEST_F(ContradictionTest, WhatAnotherServerDoesNotKnowProvesNothing) {
   branches[0].session->Abandon();
   rig_->database(0).Kill9();
   ASSERT_TRUE(rig_->Finalize(xid.gtrid, v1::DECISION_COMMIT).ok());
-  // Somebody takes the other server for it.
-  std::ofstream(rig_->folder() + "/b.password.copy") << rig_->database(1).password();
+  // Somebody takes the other server for it, or a third one if that speaks another language.
+  std::unique_ptr<PrivateDatabase> third;
+  if (EngineOfServer(1) != EngineOfServer(0)) third = *StartDatabase(EngineOfServer(0));
+  const PrivateDatabase& wrong = third != nullptr ? *third : rig_->database(1);
+  std::ofstream(rig_->folder() + "/b.password.copy") << wrong.password();
   ASSERT_TRUE(rig_->Register(0,
                              [&](v1::RegisterResourceRequest* r) {
-                               r->mutable_resource()->set_address(rig_->database(1).unix_address());
+                               r->mutable_resource()->set_address(wrong.unix_address());
                                r->mutable_resource()->set_password_file(rig_->folder() + "/b.password.copy");
                                r->set_accept_server(true);
                              })
@@ -416,7 +450,9 @@ TEST_F(ContradictionTest, ABranchOnTheWrongServerIsShown) {
   EXPECT_TRUE(RecoveryRig::AwaitTrue([&] { return Shown(xid).alarm(); }));
   EXPECT_THAT(Shown(xid).next_step(), HasSubstr("prepared on resource 'b'"));
   const std::string text = Shown(xid).next_step();
-  rig_->Sql(1, text.substr(text.find("XA ROLLBACK")));  // As it says.
+  const std::string remedy = RecoveryRig::FinishSql(1, xid, /*commit=*/false);
+  ASSERT_THAT(text, HasSubstr(remedy));
+  rig_->Sql(1, remedy);  // As it says.
   EXPECT_TRUE(RecoveryRig::AwaitTrue([&] { return Shown(xid).gtrid().empty(); }));
 }
 
@@ -443,6 +479,13 @@ TEST_F(ContradictionTest, WhatWasDeclaredIsNotDoneASecondTime) {
 
 TEST_F(ContradictionTest, ATableThatIsMissingIsSaidBeforeAnybodyNeedsIt) {
   Start();
+  if (RecoveryRig::Detaches(0)) {
+    rig_->Sql(0, "DROP SCHEMA assent CASCADE");
+    ASSERT_NO_FATAL_FAILURE(ExpectThatItsLossIsSaid());
+    ASSERT_TRUE(rig_->Register(0, [](v1::RegisterResourceRequest* r) { r->set_accept_server(true); }).ok());
+    EXPECT_TRUE(RecoveryRig::AwaitTrue([&] { return rig_->TryBegin({0}).ok(); }));
+    return;
+  }
   rig_->Sql(0, "DROP TABLE assent.witness");
   ASSERT_TRUE(rig_->Recover(/*dry_run=*/true).ok());
   auto page = rig_->InDoubt();
@@ -457,21 +500,19 @@ TEST_F(ContradictionTest, ATableThatIsMissingIsSaidBeforeAnybodyNeedsIt) {
   }));
   EXPECT_TRUE(rig_->TryBegin({0}).ok());
   rig_->Sql(0, "DROP DATABASE assent");
-  ASSERT_TRUE(rig_->Recover(/*dry_run=*/true).ok());
-  page = rig_->InDoubt();
-  EXPECT_EQ(page->resources(0).state(), v1::ResourceStatus::STATE_QUARANTINED);
-  EXPECT_THAT(page->resources(0).detail(), HasSubstr("has lost what Assent keeps there"));
-  EXPECT_EQ(rig_->Sql(0, "SELECT 1 FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = 'assent'").rows().size(), 0U)
-      << "looking makes nothing";
+  ExpectThatItsLossIsSaid();
 }
 
 TEST_F(ContradictionTest, WhatIsGrantedHelpsAtTheNextTry) {
   RecoveryRig::Options options;
   options.lease = absl::Seconds(1);
   Start(std::move(options));
-  rig_->Sql(0,
-            "CREATE USER worker@localhost IDENTIFIED BY 'w'; GRANT PROCESS ON *.* TO worker@localhost;"
-            "GRANT CREATE, ALTER, SELECT, INSERT, UPDATE, DELETE ON assent.* TO worker@localhost");
+  const bool on_postgres = RecoveryRig::Detaches(0);
+  rig_->Sql(0, on_postgres
+                   ? "CREATE ROLE worker LOGIN PASSWORD 'w'; GRANT pg_read_all_stats TO worker;"
+                     "GRANT USAGE ON SCHEMA assent TO worker; GRANT SELECT, INSERT, UPDATE ON assent.claim TO worker"
+                   : "CREATE USER worker@localhost IDENTIFIED BY 'w'; GRANT PROCESS ON *.* TO worker@localhost;"
+                     "GRANT CREATE, ALTER, SELECT, INSERT, UPDATE, DELETE ON assent.* TO worker@localhost");
   const std::string file = rig_->folder() + "/worker.password";
   std::ofstream(file) << "w";
   ASSERT_TRUE(rig_->Register(0,
@@ -482,12 +523,14 @@ TEST_F(ContradictionTest, WhatIsGrantedHelpsAtTheNextTry) {
                   .ok());
   std::vector<RawBranch> branches = rig_->Decided({0}, v1::DECISION_COMMIT);  // Its session lives on past its lease.
   const Xid& xid = branches[0].xid;
+  // To kill the session; or to finish what another role has prepared.
+  const std::string grant = on_postgres ? "GRANT \"postgres\" TO \"worker\"" : "GRANT CONNECTION ADMIN";
   EXPECT_TRUE(RecoveryRig::AwaitTrue([&] {
     const v1::Branch branch = rig_->BranchOf(xid.gtrid, xid.bqual);
-    return !branch.evidence().empty() &&
-           testing::Value(branch.evidence().rbegin()->detail(), HasSubstr("GRANT CONNECTION ADMIN"));
-  }));
-  rig_->Sql(0, "GRANT CONNECTION ADMIN ON *.* TO worker@localhost");
+    return !branch.evidence().empty() && testing::Value(branch.evidence().rbegin()->detail(), HasSubstr(grant));
+  })) << rig_->Global(xid.gtrid).DebugString()
+      << rig_->InDoubt()->DebugString();
+  rig_->Sql(0, on_postgres ? grant : grant + " ON *.* TO worker@localhost");
   EXPECT_EQ(rig_->Await(xid.gtrid, v1::Global::STATE_COMMITTED).outcome(), v1::OUTCOME_COMMITTED);
   EXPECT_EQ(rig_->Rows(0, xid.gtrid), 1);
 }
@@ -507,8 +550,9 @@ TEST_F(ContradictionTest, ASecondStoreIsRefusedUnderEveryNameOfTheServer) {
   const auto name = [](v1::RegisterResourceRequest* r) { r->mutable_resource()->set_name("other"); };
   const auto schema = [](v1::RegisterResourceRequest* r) { r->mutable_resource()->set_witness_schema("elsewhere"); };
   const auto none = [](v1::RegisterResourceRequest* r) { r->mutable_resource()->set_witness(v1::WITNESS_DISABLED); };
-  for (const std::function<void(v1::RegisterResourceRequest*)>& change :
-       {std::function<void(v1::RegisterResourceRequest*)>(name), {schema}, {none}}) {
+  std::vector<std::function<void(v1::RegisterResourceRequest*)>> changes = {name};
+  if (!RecoveryRig::Detaches(0)) changes.insert(changes.end(), {schema, none});  // What wants a witness.
+  for (const std::function<void(v1::RegisterResourceRequest*)>& change : changes) {
     const absl::Status refused = rig_->RegisterAt(&api, 0, [&](v1::RegisterResourceRequest* r) {
       name(r);
       change(r);

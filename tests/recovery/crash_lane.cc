@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "base/xid.h"
+#include "resource_manager/database_engine.h"
 #include "tests/fixtures/process.h"
 
 namespace assent {
@@ -47,7 +48,7 @@ std::string ReadFile(const std::string& path) {
 
 absl::StatusOr<std::unique_ptr<CrashLane>> CrashLane::Start(bool binary_log) {
   RecoveryRig::Options options;
-  if (binary_log) options.database_options = {"--log-bin"};
+  if (binary_log) options.database_options.mariadb = {"--log-bin"};
   options.lease = kLease;
   options.coordinator.program = "tests/recovery/assentd_with_fault_points";
   options.coordinator.extra = {"--sweep-interval=200ms"};
@@ -96,8 +97,11 @@ absl::Status CrashLane::Begin(Cell* cell) {
     PrepareOrphan(*cell);
     return absl::OkStatus();
   }
-  const bool set_scene = cell->row.scene == Scene::kParticipantDied || cell->row.scene == Scene::kParticipantStopped;
-  const std::string scene = FaultAt(FaultPoint::kSdkFinishBefore, 1, cell->hold + ".scene");
+  const bool before_prepare = cell->row.scene == Scene::kParticipantStoppedBeforePrepare;
+  const bool set_scene =
+      before_prepare || cell->row.scene == Scene::kParticipantDied || cell->row.scene == Scene::kParticipantStopped;
+  const std::string scene =
+      FaultAt(before_prepare ? FaultPoint::kSdkPrepareBefore : FaultPoint::kSdkFinishBefore, 1, cell->hold + ".scene");
   if (absl::Status status = SpawnParticipant(cell, of_participant ? fault : set_scene ? scene : ""); !status.ok()) {
     return status;
   }
@@ -108,14 +112,19 @@ absl::Status CrashLane::SpawnParticipant(Cell* cell, const std::string& fault) {
   const absl::StatusOr<std::string> program = FindBuiltProgram("tests/recovery/crash_participant_with_fault_points");
   if (!program.ok()) return program.status();
   // Only where the deadline must end it is it short.
-  const bool deadline_ends_it = EndingOf(cell->row, cell->disaster) == Ending::kRolledBack &&
-                                cell->row.scene == Scene::kParticipantRuns && StrikesParticipant(cell->disaster);
+  const bool deadline_ends_it = cell->row.scene == Scene::kParticipantStoppedBeforePrepare ||
+                                (EndingOf(cell->row, cell->disaster) == Ending::kRolledBack &&
+                                 cell->row.scene == Scene::kParticipantRuns && StrikesParticipant(cell->disaster));
   std::vector<std::string> argv = {"/usr/bin/env"};
   if (!fault.empty()) argv.push_back(fault);
   argv.insert(argv.end(),
               {*program, rig_->coordinator().address(), cell->gtrid, std::string(Name(cell->row.flow)),
                absl::StrCat(absl::ToInt64Milliseconds(deadline_ends_it ? kShortTimeout : kLongTimeout)), cell->result});
-  for (int i = 0; i < 2; ++i) argv.insert(argv.end(), {rig_->database(i).socket(), rig_->PasswordFile(i)});
+  for (int i = 0; i < 2; ++i) {
+    const PrivateDatabase& database = rig_->database(i);
+    argv.insert(argv.end(), {std::string(FindDatabaseEngine(database.engine())->word), database.unix_address(),
+                             database.user(), database.database(), rig_->PasswordFile(i)});
+  }
   SpawnOptions options;
   options.output_path = cell->result + ".log";
   const absl::StatusOr<pid_t> pid = Spawn(argv, options);
@@ -178,11 +187,11 @@ absl::Status CrashLane::BringBackEverything() {
 }
 
 void CrashLane::DropConnections(int server) {
-  const std::unique_ptr<MariaDbSession> session = rig_->Connect(server);
-  const QueryResult others =
-      session->Query("SELECT id FROM information_schema.processlist WHERE id <> CONNECTION_ID() AND user = 'root'");
+  const v1::Resource::Engine engine = EngineOfServer(server);
+  const std::unique_ptr<BranchSession> session = rig_->Connect(server);
+  const QueryResult others = session->Query(OtherSessionsSql(engine));
   CHECK(others.ok()) << others.error.message;
-  for (const auto& row : others.rows()) session->Query(absl::StrCat("KILL CONNECTION ", *row[0]));
+  for (const auto& row : others.rows()) session->Query(KillSql(*row[0], engine));
 }
 
 absl::Status CrashLane::AwaitEnd(Cell* cell) {
@@ -202,7 +211,8 @@ absl::Status CrashLane::AwaitEnd(Cell* cell) {
     return absl::InternalError("the record said COMMITTED before the rows were there");
   }
   if (cell->participant == 0) return absl::OkStatus();
-  if (cell->disaster == Disaster::kSuspendParticipant || cell->row.scene == Scene::kParticipantStopped) {
+  if (cell->disaster == Disaster::kSuspendParticipant || cell->row.scene == Scene::kParticipantStopped ||
+      cell->row.scene == Scene::kParticipantStoppedBeforePrepare) {
     absl::SleepFor(awake - absl::Now());
     kill(cell->participant, SIGCONT);
   }

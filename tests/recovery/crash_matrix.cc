@@ -10,6 +10,7 @@ using P = FaultPoint;
 constexpr Scene kRuns = Scene::kParticipantRuns;
 constexpr Scene kDied = Scene::kParticipantDied;
 constexpr Scene kStopped = Scene::kParticipantStopped;
+constexpr Scene kStoppedEarly = Scene::kParticipantStoppedBeforePrepare;
 constexpr Scene kEnded = Scene::kParticipantEnded;
 
 // Endings by: participant killed, coordinator killed, database killed, connections dropped, participant suspended.
@@ -87,10 +88,11 @@ constexpr Row kRows[] = {
     {P::kCoordinatorEvidenceBefore, 1, Flow::kVoteThenRollBack, kDied, "-RRR-"},
     {P::kCoordinatorEvidenceStored, 1, Flow::kCommit, kDied, "-CCC-"},
     {P::kCoordinatorEvidenceStored, 1, Flow::kVoteThenRollBack, kDied, "-RRR-"},
-    {P::kRecoveryKilled, 1, Flow::kCommit, kStopped, "CCCC-"},
-    {P::kRecoveryKilled, 1, Flow::kVoteThenRollBack, kStopped, "RRRR-"},
-    {P::kRecoveryForgetBefore, 1, Flow::kCommit, kEnded, "-CCC-"},
-    {P::kRecoveryForgetOk, 1, Flow::kCommit, kEnded, "-CCC-"},
+    {P::kRecoveryKilled, 1, Flow::kCommit, kStopped, "CCCC-", /*only_attached=*/true},
+    {P::kRecoveryKilled, 1, Flow::kVoteThenRollBack, kStopped, "RRRR-", /*only_attached=*/true},
+    {P::kRecoveryKilled, 1, Flow::kCommit, kStoppedEarly, "RRRR-"},
+    {P::kRecoveryForgetBefore, 1, Flow::kCommit, kEnded, "-CCC-", /*only_attached=*/true},
+    {P::kRecoveryForgetOk, 1, Flow::kCommit, kEnded, "-CCC-", /*only_attached=*/true},
     {P::kRecoverySweepListed, 1, Flow::kOrphan, kEnded, "-RRR-"},
 };
 
@@ -110,6 +112,7 @@ absl::string_view Name(Scene scene) {
     case Scene::kParticipantRuns: return "runs";
     case Scene::kParticipantDied: return "was killed after the decision";
     case Scene::kParticipantStopped: return "was stopped after the decision";
+    case Scene::kParticipantStoppedBeforePrepare: return "was stopped before it prepared";
     case Scene::kParticipantEnded: return "has ended";
   }
   return "?";

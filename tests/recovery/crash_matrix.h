@@ -41,9 +41,10 @@ absl::optional<Flow> FlowOf(absl::string_view name);
 // Where the participant is when a point of the coordinator is reached.
 enum class Scene {
   kParticipantRuns,
-  kParticipantDied,     // kill -9 between the decision and its first XA COMMIT or ROLLBACK.
-  kParticipantStopped,  // SIGSTOP there.
-  kParticipantEnded,    // It has done all it had to do.
+  kParticipantDied,                  // kill -9 between the decision and its first XA COMMIT or ROLLBACK.
+  kParticipantStopped,               // SIGSTOP there.
+  kParticipantStoppedBeforePrepare,  // SIGSTOP before its first PREPARE, so that the deadline decides.
+  kParticipantEnded,                 // It has done all it had to do.
 };
 
 // How a cell must end.
@@ -61,6 +62,9 @@ struct Row {
   Scene scene;
   // One letter for each disaster, in order: C, R, ? or -.
   absl::string_view endings;
+  // The point is reached only where PREPARE does not let go of a branch (MariaDB): a prepared branch's session is
+  // killed, its witness is forgotten.
+  bool only_attached = false;
 };
 absl::Span<const Row> AllRows();
 Ending EndingOf(const Row& row, Disaster disaster);

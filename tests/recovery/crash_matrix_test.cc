@@ -5,6 +5,7 @@
 #include <fstream>
 #include <iostream>
 #include <iterator>
+#include <random>
 #include <set>
 #include <string>
 #include <thread>
@@ -16,6 +17,7 @@
 #include "absl/time/clock.h"
 #include "base/mutex.h"
 #include "gtest/gtest.h"
+#include "tests/fixtures/databases.h"
 #include "tests/recovery/crash_lane.h"
 
 namespace assent {
@@ -43,19 +45,30 @@ std::string CellName(const Row& row, Disaster disaster) {
   return absl::StrCat(NameOf(row), " ", Name(row.flow), " x ", Name(disaster));
 }
 
+bool EveryServerDetaches() { return RecoveryRig::Detaches(0) && RecoveryRig::Detaches(1); }
+
+// With two engines each cell strikes what the runs with one engine have struck, too: a random half of them, another one
+// each time, is enough.
+bool TakesAllCells() { return EngineOfServer(0) == EngineOfServer(1) || !only().empty(); }
+
 // Cells that have not run yet, given out to the lanes one by one; and what came of those that have.
 class Board {
  public:
-  Board() {
+  explicit Board(uint64_t seed) {
     const absl::Span<const Row> rows = AllRows();
     cells_.resize(rows.size());
     for (size_t i = 0; i < rows.size(); ++i) {
       for (const Disaster disaster : kAllDisasters) {
-        const bool exists = EndingOf(rows[i], disaster) != Ending::kNoSuchCell;
+        const bool exists =
+            EndingOf(rows[i], disaster) != Ending::kNoSuchCell && !(rows[i].only_attached && EveryServerDetaches());
         cells_[i].emplace_back(exists ? "not run" : Shown(Ending::kNoSuchCell));
         if (!exists) continue;
         if (absl::StrContains(CellName(rows[i], disaster), only())) jobs_.push_back({i, disaster});
       }
+    }
+    if (!TakesAllCells()) {
+      std::shuffle(jobs_.begin(), jobs_.end(), std::mt19937_64(seed));
+      jobs_.resize((jobs_.size() + 1) / 2);
     }
   }
 
@@ -120,7 +133,10 @@ TEST(CrashMatrixTest, EveryFaultPointHasARow) {
 }
 
 TEST(CrashMatrixTest, EveryCellEndsAsItMust) {
-  Board board;
+  if (const std::string why = WhyNotHere(); !why.empty()) GTEST_SKIP() << why;
+  const auto seed = static_cast<uint64_t>(testing::UnitTest::GetInstance()->random_seed());
+  if (!TakesAllCells()) std::cout << "half of the cells, by the seed " << seed << std::endl;
+  Board board(seed);
   std::vector<std::thread> lanes;
   for (size_t i = 0; i < std::min<size_t>(kMaxLanes, board.jobs()); ++i)
     lanes.emplace_back([&board, i] { RunLane(/*binary_log=*/i % 2 == 1, &board); });
@@ -130,7 +146,8 @@ TEST(CrashMatrixTest, EveryCellEndsAsItMust) {
 
   const std::string page = CrashMatrixMarkdown(board.cells());
   std::cout << page << board.jobs() << " cells, " << board.problems().size() << " problems" << std::endl;
-  if (!only().empty()) return;
+  // The page is about MariaDB.
+  if (!only().empty() || RunsOn(v1::Resource::ENGINE_POSTGRESQL)) return;
   if (!update_path().empty()) {
     std::ofstream(update_path()) << page;
     return;

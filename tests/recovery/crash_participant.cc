@@ -1,6 +1,7 @@
 // The participant of the crash matrix: one global transaction with a branch on each of two servers, and a row in each.
 //
-//   crash_participant COORDINATOR GTRID FLOW TIMEOUT_MS RESULT_FILE SOCKET_A PASSWORD_FILE_A SOCKET_B PASSWORD_FILE_B
+//   crash_participant COORDINATOR GTRID FLOW TIMEOUT_MS RESULT_FILE
+//       ENGINE_A ADDRESS_A USER_A DATABASE_A PASSWORD_FILE_A  ENGINE_B …
 //
 // RESULT_FILE gets what the application was told for certain: COMMITTED, ROLLED_BACK, or UNKNOWN; then the words.
 #include <glog/logging.h>
@@ -13,10 +14,12 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "base/address.h"
 #include "participant_sdk/cpp/client.h"
 #include "participant_sdk/cpp/global_transaction.h"
-#include "resource_manager/mariadb_session.h"
+#include "resource_manager/database_engine.h"
 #include "tests/fixtures/coordinator_api.h"
+#include "tests/fixtures/databases.h"
 #include "tests/recovery/crash_matrix.h"
 
 namespace assent {
@@ -29,7 +32,7 @@ struct Arguments {
   std::string gtrid;
   Flow flow = Flow::kCommit;
   absl::Duration timeout;
-  std::vector<std::unique_ptr<MariaDbSession>> sessions;
+  std::vector<std::unique_ptr<BranchSession>> sessions;
 };
 
 // A branch on each server with a row in it.
@@ -125,7 +128,9 @@ std::string Run(const Arguments& arguments) {
 int Main(int argc, char** argv) {
   google::InitGoogleLogging(argv[0]);
   FLAGS_logtostderr = true;
-  CHECK_EQ(argc, 10);
+  constexpr int kFirstServer = 6;
+  constexpr int kOfServer = 5;
+  CHECK_EQ(argc, kFirstServer + kTestServers * kOfServer);
   Arguments arguments;
   arguments.coordinator = argv[1];
   arguments.gtrid = argv[2];
@@ -133,12 +138,13 @@ int Main(int argc, char** argv) {
   int64_t timeout_ms = 0;
   CHECK(absl::SimpleAtoi(argv[4], &timeout_ms));
   arguments.timeout = absl::Milliseconds(timeout_ms);
-  for (int i = 6; i < argc; i += 2) {
+  for (int i = kFirstServer; i < argc; i += kOfServer) {
     ConnectOptions options;
-    options.address.socket = argv[i];
-    options.user = "root";
-    std::ifstream(argv[i + 1]) >> options.password;
-    auto session = MariaDbSession::Connect(options);
+    options.address = ParseAddress(argv[i + 1]).value();
+    options.user = argv[i + 2];
+    options.database = argv[i + 3];
+    std::ifstream(argv[i + 4]) >> options.password;
+    auto session = FindDatabaseEngine(EnginesOf(argv[i])[0])->connect(options);
     CHECK(session.ok()) << session.status();
     arguments.sessions.push_back(*std::move(session));
   }

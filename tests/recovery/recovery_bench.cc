@@ -27,6 +27,7 @@
 #include "glog/logging.h"
 #include "participant_sdk/cpp/client.h"
 #include "participant_sdk/cpp/global_transaction.h"
+#include "tests/fixtures/private_mariadb.h"
 #include "tests/recovery/recovery_rig.h"
 
 namespace assent {
@@ -136,7 +137,7 @@ absl::Duration MeasureRaw(int branches) {
   });
   rig->coordinator().Kill9();
   absl::SleepFor(absl::Seconds(1));  // The last ones' connections go.
-  std::vector<std::unique_ptr<MariaDbSession>> sessions;
+  std::vector<std::unique_ptr<BranchSession>> sessions;
   for (int i = 0; i < kServers * kConnections; ++i) sessions.push_back(rig->Connect(i % kServers));
   std::array<std::atomic<size_t>, kServers> next{};
   const absl::Time begin = absl::Now();
@@ -193,7 +194,7 @@ class ThirdDead {
       v1::CreateGlobalResponse global;
       CHECK(rig_->api().coordinator()->CreateGlobal(&create_context, create, &global).ok());
       const Xid xid{global.global().gtrid(), global.global().branches(0).bqual()};
-      const std::unique_ptr<MariaDbSession> session = Connect();
+      const std::unique_ptr<BranchSession> session = Connect();
       CHECK(session->Start(xid, absl::StrCat("INSERT INTO app.t VALUES ('", xid.gtrid, "')")).xa.ok());
       const WitnessTable witness = *WitnessTable::OfSchema("");
       CHECK(session->Prepare(xid, &witness).ok());
@@ -238,7 +239,7 @@ class ThirdDead {
     const absl::Time end = absl::Now() + kWindow;
     InParallel(kCallers, kCallers, [&](int) {
       Client client(rig_->coordinator().address());
-      const std::array<std::unique_ptr<MariaDbSession>, kServers> sessions = {rig_->Connect(0), rig_->Connect(1)};
+      const std::array<std::unique_ptr<BranchSession>, kServers> sessions = {rig_->Connect(0), rig_->Connect(1)};
       std::vector<absl::Duration> own;
       while (absl::Now() < end) {
         BeginOptions begin;
@@ -263,12 +264,8 @@ class ThirdDead {
   }
 
  private:
-  std::unique_ptr<MariaDbSession> Connect() {
-    ConnectOptions options;
-    options.address.socket = third_->socket();
-    options.user = third_->user();
-    options.password = third_->password();
-    auto session = MariaDbSession::Connect(options);
+  std::unique_ptr<BranchSession> Connect() {
+    auto session = OpenSession(*third_);
     CHECK(session.ok()) << session.status();
     return *std::move(session);
   }

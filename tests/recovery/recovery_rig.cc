@@ -13,6 +13,7 @@
 #include "glog/logging.h"
 #include "grpcpp/grpcpp.h"
 #include "participant_sdk/cpp/branch.h"
+#include "resource_manager/database_engine.h"
 
 namespace assent {
 namespace {
@@ -31,6 +32,8 @@ absl::StatusOr<Response> Call(Stub* stub, grpc::Status (Stub::*method)(grpc::Cli
 
 using Service = v1::CoordinatorService::Stub;
 
+bool LeavesWitnesses(int server) { return FindDatabaseEngine(EngineOfServer(server))->leaves_witnesses; }
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<RecoveryRig>> RecoveryRig::Start(Options options) {
@@ -38,16 +41,12 @@ absl::StatusOr<std::unique_ptr<RecoveryRig>> RecoveryRig::Start(Options options)
   if (!folder.ok()) return folder.status();
   std::unique_ptr<RecoveryRig> rig(new RecoveryRig(*std::move(folder), std::move(options)));
   for (int i = 0; i < 2; ++i) {
-    PrivateMariaDb::Options database;
-    database.extra = rig->options_.database_options;
-    auto started = PrivateMariaDb::Start(std::move(database));
+    auto started = StartDatabase(EngineOfServer(i), rig->options_.database_options);
     if (!started.ok()) return started.status();
     rig->databases_[static_cast<size_t>(i)] = *std::move(started);
     std::ofstream(rig->PasswordFile(i)) << rig->database(i).password() << "\n";
     rig->Sql(
-        i,
-        "CREATE DATABASE app; CREATE TABLE app.t (gtrid VARCHAR(64), bqual VARCHAR(64), PRIMARY KEY (gtrid, bqual)) "
-        "ENGINE=InnoDB");
+        i, "CREATE SCHEMA app; CREATE TABLE app.t (gtrid VARCHAR(64), bqual VARCHAR(64), PRIMARY KEY (gtrid, bqual))");
   }
   Assentd::Options coordinator = rig->options_.coordinator;
   coordinator.extra.insert(coordinator.extra.begin(), "--sweep-interval=500ms");
@@ -65,7 +64,7 @@ absl::Status RecoveryRig::Register(int server, const std::function<void(v1::Regi
   return RegisterAt(&api(), server, change);
 }
 
-v1::Session RecoveryRig::Describe(const MariaDbSession& session) { return session.Describe(); }
+v1::Session RecoveryRig::Describe(const BranchSession& session) { return session.Describe(); }
 
 absl::Status RecoveryRig::RegisterAt(CoordinatorApi* api, int server,
                                      const std::function<void(v1::RegisterResourceRequest*)>& change) {
@@ -73,11 +72,9 @@ absl::Status RecoveryRig::RegisterAt(CoordinatorApi* api, int server,
   request.set_replace(true);
   v1::Resource* resource = request.mutable_resource();
   resource->set_name(ResourceName(server));
-  resource->set_engine(v1::Resource::ENGINE_MARIADB);
-  resource->set_address(database(server).unix_address());
-  resource->set_user(database(server).user());
+  DescribeResource(database(server), resource);
   resource->set_password_file(PasswordFile(server));
-  resource->set_witness(options_.witness);
+  if (LeavesWitnesses(server)) resource->set_witness(options_.witness);
   resource->set_kill_after_lease(options_.kill_after_lease);
   SetDuration(options_.lease, resource->mutable_lease());
   SetDuration(options_.orphan_age, resource->mutable_orphan_age());
@@ -85,15 +82,11 @@ absl::Status RecoveryRig::RegisterAt(CoordinatorApi* api, int server,
   return Call(api->resources(), &v1::ResourceService::Stub::RegisterResource, request).status();
 }
 
-absl::StatusOr<std::unique_ptr<MariaDbSession>> RecoveryRig::TryConnect(int server) {
-  ConnectOptions options;
-  options.address.socket = database(server).socket();
-  options.user = database(server).user();
-  options.password = database(server).password();
-  return MariaDbSession::Connect(options);
+absl::StatusOr<std::unique_ptr<BranchSession>> RecoveryRig::TryConnect(int server) {
+  return OpenSession(database(server));
 }
 
-std::unique_ptr<MariaDbSession> RecoveryRig::Connect(int server) {
+std::unique_ptr<BranchSession> RecoveryRig::Connect(int server) {
   auto session = TryConnect(server);
   CHECK(session.ok()) << session.status() << "\n" << database(server).LogTail();
   return *std::move(session);
@@ -129,17 +122,18 @@ absl::StatusOr<v1::CreateGlobalResponse> RecoveryRig::TryBegin(const std::vector
 
 void RecoveryRig::Reset(RawBranch* branch, bool finish) {
   const uint64_t id = branch->session->connection_id();
-  CHECK_EQ(mysql_reset_connection(branch->handle), 0);
+  if (Detaches(branch->server)) {
+    CHECK(!finish);
+    CHECK(branch->session->Query("DISCARD ALL").ok());
+  } else {
+    CHECK_EQ(mysql_reset_connection(branch->handle), 0);
+  }
   if (finish) {
     CHECK(AwaitTrue([&] { return Connect(branch->server)->Commit(branch->xid).ok(); }));
   }
   branch->session->Abandon();
-  CHECK(AwaitTrue([&] {
-    return Connect(branch->server)
-        ->Query(absl::StrCat("SELECT 1 FROM information_schema.PROCESSLIST WHERE ID = ", id))
-        .rows()
-        .empty();
-  }));
+  CHECK(AwaitTrue(
+      [&] { return Connect(branch->server)->Query(SessionSql(id, EngineOfServer(branch->server))).rows().empty(); }));
 }
 
 void RecoveryRig::Prepare(RawBranch* branch) {
@@ -147,10 +141,9 @@ void RecoveryRig::Prepare(RawBranch* branch) {
       branch->xid, absl::StrCat("INSERT INTO app.t VALUES ('", branch->xid.gtrid, "', '", branch->xid.bqual, "')"));
   CHECK(started.xa.ok() && started.first->ok()) << started.xa.error.message;
   const WitnessTable witness = *WitnessTable::OfSchema("");
-  const XaResult prepared =
-      branch->session->Prepare(branch->xid, options_.witness == v1::WITNESS_DISABLED ? nullptr : &witness);
+  branch->witnessed = options_.witness != v1::WITNESS_DISABLED && LeavesWitnesses(branch->server);
+  const XaResult prepared = branch->session->Prepare(branch->xid, branch->witnessed ? &witness : nullptr);
   CHECK(prepared.ok()) << prepared.error.message;
-  branch->witnessed = options_.witness != v1::WITNESS_DISABLED;
 }
 
 absl::Status RecoveryRig::Vote(const std::vector<RawBranch>& branches) {
@@ -240,6 +233,7 @@ int RecoveryRig::Rows(int server, const std::string& gtrid) {
 }
 
 int RecoveryRig::Witnesses(int server, const std::string& gtrid) {
+  if (!LeavesWitnesses(server)) return 0;
   int count = -1;
   const QueryResult result =
       Sql(server, absl::StrCat("SELECT COUNT(*) FROM assent.witness WHERE gtrid = '", gtrid, "'"));
@@ -248,6 +242,7 @@ int RecoveryRig::Witnesses(int server, const std::string& gtrid) {
 }
 
 int RecoveryRig::AllWitnesses(int server) {
+  if (!LeavesWitnesses(server)) return 0;
   int count = -1;
   CHECK(absl::SimpleAtoi(Sql(server, "SELECT COUNT(*) FROM assent.witness WHERE gtrid > ''").rows()[0][0].value_or(""),
                          &count));
@@ -283,6 +278,16 @@ QueryResult RecoveryRig::Sql(int server, absl::string_view sql) {
   const QueryResult result = Connect(server)->Query(sql);
   CHECK(result.ok()) << sql << ": " << result.error.code << " " << result.error.message;
   return result;
+}
+
+std::string RecoveryRig::FinishSql(int server, const Xid& xid, bool commit) {
+  return FindDatabaseEngine(EngineOfServer(server))->finish_sql(xid, commit);
+}
+
+std::string RecoveryRig::OverwriteSql(int server, const Xid& xid) {
+  const std::string row = absl::StrCat("INTO app.t VALUES ('", xid.gtrid, "', '", xid.bqual, "')");
+  if (EngineOfServer(server) != v1::Resource::ENGINE_POSTGRESQL) return "REPLACE " + row;
+  return absl::StrCat("INSERT ", row, " ON CONFLICT (gtrid, bqual) DO UPDATE SET bqual = excluded.bqual");
 }
 
 }  // namespace assent

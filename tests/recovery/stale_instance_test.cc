@@ -12,6 +12,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/fixtures/assentd_cluster.h"
+#include "tests/fixtures/private_mariadb.h"
 #include "tests/recovery/recovery_rig.h"
 
 namespace assent {
