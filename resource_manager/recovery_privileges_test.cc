@@ -42,9 +42,10 @@ TEST_F(RecoveryPrivilegesTest, MayNotSee) {
   EXPECT_FALSE(recovery->CountGhosts()->has_value());
   const auto waits = recovery->LockWaits({}, 10);
   EXPECT_EQ(ReasonOf(waits.status()), Reason::RESOURCE_UNFIT);
-  EXPECT_EQ(MetadataOf(waits.status())["grant"], OnMySql()
-                                                     ? "GRANT SELECT ON performance_schema.* TO 'blind'@'localhost'"
-                                                     : "GRANT PROCESS ON *.* TO 'blind'@'localhost'");
+  EXPECT_EQ(MetadataOf(waits.status())["grant"],
+            OnMySql() ? "GRANT SELECT ON performance_schema.data_lock_waits TO 'blind'@'localhost'; GRANT SELECT ON "
+                        "performance_schema.data_locks TO 'blind'@'localhost'"
+                      : "GRANT PROCESS ON *.* TO 'blind'@'localhost'");
 
   BranchFinding finding;
   // A live session is found out by its branch, which nobody else can finish (unless PREPARE let go of it); it cannot be
