@@ -16,7 +16,7 @@ namespace {
 
 using testing::HasSubstr;
 
-// The parameter: with a binary log or without.
+// On MariaDB only: nothing is repaired on MySQL. The parameter: with a binary log or without.
 class GhostRepairTest : public testing::TestWithParam<bool> {
  protected:
   void SetUp() override {

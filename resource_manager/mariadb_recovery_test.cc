@@ -164,7 +164,32 @@ TEST_F(MariaDbRecoveryTest, ASessionOfAnotherLifeIsNeverKilled) {
   }
 }
 
+// PREPARE has let go of it, and its session says so: nobody has to wait for that, or to end it.
+TEST_F(MariaDbRecoveryTest, ADetachedBranchIsFinishedWhileItsSessionLives) {
+  if (!Detaches()) GTEST_SKIP() << "the session holds the branch";
+  for (const bool commit : {true, false}) {
+    for (const bool with_witness : {true, false}) {
+      TestBranch branch = Prepared(with_witness);
+      branch.task.decision = commit ? v1::DECISION_COMMIT : v1::DECISION_ROLLBACK;
+      branch.task.session = branch.session->Describe();
+      ASSERT_TRUE(branch.task.session->detached());
+      // The session works on something else, within its lease.
+      const Xid next = NewXid();
+      ASSERT_TRUE(branch.session->Start(next, "INSERT INTO shop.stock VALUES ('next')").xa.ok());
+      const BranchFinding finding = Finish(branch.task);
+      EXPECT_EQ(finding.evidence.outcome(), commit ? v1::BRANCH_OUTCOME_COMMITTED : v1::BRANCH_OUTCOME_ROLLED_BACK)
+          << finding.evidence.DebugString();
+      EXPECT_FALSE(finding.retry);
+      EXPECT_THAT(finding.evidence.done(), testing::Not(HasSubstr("KILL")));
+      EXPECT_EQ(HasRow(branch.task), commit);
+      EXPECT_TRUE(branch.session->Rollback(next).ok());
+    }
+  }
+}
+
 TEST_F(MariaDbRecoveryTest, ASessionThatNobodyNamed) {
+  // MySQL's detached branches have none; see above.
+  if (Detaches()) GTEST_SKIP() << "no session holds a prepared branch";
   // Attached: only its session can finish it.
   TestBranch branch = Prepared();
   branch.task.session.reset();
@@ -308,10 +333,11 @@ TEST_F(MariaDbRecoveryTest, NamesWhoHoldsALock) {
     EXPECT_EQ(wait.table(), "shop.stock");
     EXPECT_EQ(wait.index(), "PRIMARY");
     EXPECT_EQ(wait.waiting_user(), "root");
-    const bool of_held = wait.blocking_connection_id() != 0;
+    const bool of_held = Detaches() ? wait.waiting_connection_id() == static_cast<int64_t>(waiting[1]->connection_id())
+                                    : wait.blocking_connection_id() != 0;
     EXPECT_EQ(wait.waiting_connection_id(), static_cast<int64_t>(waiting[of_held ? 1 : 0]->connection_id()));
     // Two are prepared: the detached one could be anybody's.
-    EXPECT_EQ(wait.bqual(), of_held ? held.task.xid.bqual : "");
+    EXPECT_EQ(wait.bqual(), of_held && !Detaches() ? held.task.xid.bqual : "");
   }
   EXPECT_EQ(recovery_->LockWaits(branches, 1)->size(), 1u);
   ASSERT_TRUE(held.session->Commit(held.task.xid).ok());

@@ -59,6 +59,8 @@ TEST_F(RecoveryRestartTest, NoSessionSurvivesItsServer) {
 // XA ROLLBACK was answered OK, and the branch is prepared again after a restart: a crash can do that (the rollback is
 // not forced to disk), and a rollback that met its session's end does so surely.
 TEST_F(RecoveryRestartTest, ARolledBackBranchThatComesBackIsRolledBackAgain) {
+  // With ON there is no such rollback; with OFF the reset that makes one can crash MySQL.
+  if (OnMySql()) GTEST_SKIP() << "MariaDB's way to lose a rollback";
   TestBranch branch = Active();
   branch.task.decision = v1::DECISION_ROLLBACK;
   branch.task.witness = witness_;
@@ -80,10 +82,17 @@ TEST_F(RecoveryRestartTest, TheServersGlobalsChangeNothing) {
   const BranchTask rolled_back = Detached(v1::DECISION_ROLLBACK);
   const BranchTask waiting = Detached(v1::DECISION_COMMIT);
   TestBranch living = Prepared();
-  for (const char* global :
-       {"autocommit = 0", "completion_type = 1", "tx_read_only = 1", "tx_isolation = 'READ-UNCOMMITTED'",
-        "sql_mode = 'ORACLE,EMPTY_STRING_IS_NULL'", "sql_select_limit = 1", "sql_safe_updates = 1", "max_join_size = 1",
-        "sql_big_selects = 0", "max_statement_time = 0.0001", "time_zone = '+05:00'"}) {
+  std::vector<std::string> globals = {"autocommit = 0",       "completion_type = 1", "sql_select_limit = 1",
+                                      "sql_safe_updates = 1", "max_join_size = 1",   "sql_big_selects = 0",
+                                      "time_zone = '+05:00'"};
+  const std::vector<std::string> own =
+      OnMySql() ? std::vector<std::string>{"transaction_read_only = 1", "transaction_isolation = 'READ-UNCOMMITTED'",
+                                           "sql_mode = 'ANSI,PAD_CHAR_TO_FULL_LENGTH'", "max_execution_time = 1",
+                                           "default_table_encryption = 0", "sql_require_primary_key = 1"}
+                : std::vector<std::string>{"tx_read_only = 1", "tx_isolation = 'READ-UNCOMMITTED'",
+                                           "sql_mode = 'ORACLE,EMPTY_STRING_IS_NULL'", "max_statement_time = 0.0001"};
+  globals.insert(globals.end(), own.begin(), own.end());
+  for (const std::string& global : globals) {
     MustQuery(admin_.get(), absl::StrCat("SET GLOBAL ", global));
   }
   recovery_ = MustConnectRecovery(options_);

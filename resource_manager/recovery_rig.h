@@ -152,14 +152,15 @@ class RecoveryTest : public testing::Test {
     return One(admin_.get(), absl::StrCat("SELECT COUNT(*) FROM shop.stock WHERE id = '", task.xid.bqual, "'")) == "1";
   }
 
-  // An account with these privileges and those on the witness' schema.
+  // An account with these privileges and those on the witness' schema; and on MySQL what XA RECOVER needs.
   ConnectOptions AccountWith(const std::string& user, const std::string& privileges) {
     MustQuery(admin_.get(), absl::StrCat("DROP USER IF EXISTS ", user, "@localhost; CREATE USER ", user,
                                          "@localhost IDENTIFIED BY 'p'; GRANT SELECT, "
                                          "INSERT, UPDATE, DELETE ON assent.* TO ",
                                          user, "@localhost"));
-    if (!privileges.empty())
-      MustQuery(admin_.get(), absl::StrCat("GRANT ", privileges, " ON *.* TO ", user, "@localhost"));
+    for (const std::string& list : {privileges, std::string(OnMySql() ? "XA_RECOVER_ADMIN" : "")}) {
+      if (!list.empty()) MustQuery(admin_.get(), absl::StrCat("GRANT ", list, " ON *.* TO ", user, "@localhost"));
+    }
     ConnectOptions options = options_;
     options.user = user;
     options.password = "p";

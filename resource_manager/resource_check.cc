@@ -375,8 +375,11 @@ v1::Finding JudgeReadOnly(const ServerFacts& facts) {
   return WarningFinding(
       kCheck,
       absl::StrCat("read_only is ", value,
-                   ": ordinary accounts can neither write nor commit or roll back what is prepared (1290), so "
-                   "branches stay in doubt"),
+                   // MySQL was seen to finish branches even with super_read_only.
+                   facts.is_mysql() ? ": ordinary accounts cannot write (1290), so branches fail; only what is prepared "
+                                      "can be committed or rolled back even so"
+                                    : ": ordinary accounts can neither write nor commit or roll back what is prepared "
+                                      "(1290), so branches stay in doubt"),
       "SET GLOBAL read_only = OFF; once this server is the one to write to.");
 }
 

@@ -7,7 +7,7 @@ _SERVERS = {
     "_on_mysql_held": "mysql_held",
 }
 
-def cc_test_on_both_servers(name, srcs, deps, **kwargs):
+def cc_test_on_both_servers(name, srcs, deps, suffixes = _SERVERS.keys(), **kwargs):
     """The test `name` runs on MariaDB servers.
 
     `name`_on_mysql runs on MySQL's, and `name`_on_mysql_held on such where sessions hold their prepared branches. Both
@@ -17,6 +17,7 @@ def cc_test_on_both_servers(name, srcs, deps, **kwargs):
       name: of the first of them.
       srcs: compiled once.
       deps: of all.
+      suffixes: which of them, by the end of their names.
       **kwargs: what cc_test takes, for all.
     """
     native.cc_library(
@@ -26,10 +27,10 @@ def cc_test_on_both_servers(name, srcs, deps, **kwargs):
         deps = deps,
         alwayslink = True,
     )
-    for suffix, server in _SERVERS.items():
+    for suffix in suffixes:
         native.cc_test(
             name = name + suffix,
-            env = {"TEST_SERVER": server},
+            env = {"TEST_SERVER": _SERVERS[suffix]},
             deps = [":" + name + "_cases"],
             **kwargs
         )

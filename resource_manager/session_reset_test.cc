@@ -63,6 +63,8 @@ class WhenAndHow : public SessionResetTest, public testing::WithParamInterface<s
   void SetUp() override {
     SessionResetTest::SetUp();
     const BranchState state = std::get<0>(GetParam());
+    // With ON the session is free then (mariadb_session_test); with OFF this can crash MySQL.
+    if (OnMySql() && state == BranchState::kPrepared) GTEST_SKIP() << "not for MySQL";
     if (state == BranchState::kEnded) {
       ASSERT_TRUE(session_->End(xid_).ok());
     }
@@ -188,8 +190,9 @@ TEST_F(SessionResetTest, AConnectionOfWhichTheOwnerWantedReconnectsIsLostAndNotR
 // In every sql_mode that changes what an expression does with NULL, overflow or names.
 TEST_F(SessionResetTest, TheModesOfTheApplicationChangeNothing) {
   ASSERT_TRUE(session_->Rollback(xid_).ok());
-  for (const char* mode :
-       {"", "TRADITIONAL", "ANSI", "ORACLE", "MSSQL", "NO_UNSIGNED_SUBTRACTION", "HIGH_NOT_PRECEDENCE"}) {
+  std::vector<std::string> modes = {"", "TRADITIONAL", "ANSI", "NO_UNSIGNED_SUBTRACTION", "HIGH_NOT_PRECEDENCE"};
+  if (!OnMySql()) modes.insert(modes.end(), {"ORACLE", "MSSQL"});
+  for (const std::string& mode : modes) {
     const Xid xid = NewXid();
     MustQuery(session_.get(), absl::StrCat("SET sql_mode = '", mode, "'"));
     ASSERT_TRUE(session_->Start(xid, "UPDATE t.a SET v = v + 1 WHERE id = 1").xa.ok()) << mode;

@@ -106,7 +106,7 @@ TEST_F(WitnessTest, ReadsManyAtOnce) {
   ASSERT_TRUE(holder->Rollback(open).ok());
   EXPECT_THAT(sights({{open, after}}), ElementsAre(WitnessSight::kAbsent));
   // The session's next transaction is as it was.
-  EXPECT_EQ(One(admin_.get(), "SELECT @@tx_isolation"), "REPEATABLE-READ");
+  EXPECT_EQ(One(admin_.get(), OnMySql() ? "SELECT @@transaction_isolation" : "SELECT @@tx_isolation"), "REPEATABLE-READ");
   EXPECT_THAT(sights({}), IsEmpty());
   EXPECT_EQ(ReasonOf(ReadWitnesses(admin_.get(), table_,
                                    std::vector<WitnessQuestion>(kMaxWitnessesPerRead + 1, {open, after}))
@@ -149,9 +149,14 @@ TEST_F(WitnessTest, ListsWhatIsOpenBehindAnyNumberOfOthers) {
   auto open = MustConnect();
   MustQuery(open.get(), "START TRANSACTION");
   const auto insert = [&](MariaDbSession* session, const char* prefix, int count) {
-    MustQuery(session, absl::StrCat("INSERT INTO ", table_.quoted(), " (gtrid, bqual) SELECT CONCAT('", prefix,
-                                    "', LPAD(seq, 5, '0')), 'b' FROM `wit-ness`.seq_1_to_", count));
+    MustQuery(session, absl::StrCat("INSERT INTO ", table_.quoted(), " (gtrid, bqual) WITH RECURSIVE seq (n) AS (SELECT 1 UNION ALL SELECT n + 1 "
+                                    "FROM seq WHERE n < ", count, ") SELECT CONCAT('", prefix,
+                                    "', LPAD(n, 5, '0')), 'b' FROM seq"));
   };
+  for (MariaDbSession* session : {open.get(), admin_.get()}) {
+    MustQuery(session, absl::StrCat("SET SESSION ", OnMySql() ? "cte_max_recursion_depth" : "max_recursive_iterations",
+                                    " = 10000"));
+  }
   insert(open.get(), "c-1", 2500);
   insert(admin_.get(), "c-2", 2500);
   MustQuery(open.get(), table_.InsertSql(Xid{"c-3", "b"}));

@@ -38,7 +38,7 @@ class WriteDetectorTest : public testing::TestWithParam<ServerKind> {
         "CREATE TRIGGER tr AFTER INSERT ON triggering FOR EACH ROW INSERT INTO log VALUES (NULL);"
         "CREATE PROCEDURE rows_then_write() BEGIN SELECT 1; INSERT INTO log VALUES (NULL); END;"
         "CREATE PROCEDURE write_then_rows() BEGIN INSERT INTO log VALUES (NULL); SELECT 1; END;"
-        "CREATE PROCEDURE dynamic() BEGIN EXECUTE IMMEDIATE 'INSERT INTO log VALUES (NULL)'; SELECT 1; END;"
+        "CREATE PROCEDURE dynamic() BEGIN PREPARE p FROM 'INSERT INTO log VALUES (NULL)'; EXECUTE p; SELECT 1; END;"
         "CREATE PROCEDURE half() BEGIN INSERT INTO a VALUES (50, 1); INSERT INTO a VALUES (50, 1); END;"
         "CREATE PROCEDURE reading() BEGIN SELECT * FROM a; END;");
   }
@@ -56,6 +56,7 @@ TEST_P(WriteDetectorTest, EveryWayToWriteIsSeenAndNoWayToReadLooksLikeOne) {
   struct Case {
     const char* sql;
     bool writes;
+    bool only_mariadb = false;  // MySQL does not know the syntax.
   };
   const Case kCases[] = {
       {"INSERT INTO a VALUES (3, 3)", true},
@@ -78,10 +79,10 @@ TEST_P(WriteDetectorTest, EveryWayToWriteIsSeenAndNoWayToReadLooksLikeOne) {
       {"INSERT INTO myisam VALUES (1)", true},
       // With these the report is lost with the rows: the probe must bring it back.
       {"SELECT writes()", true},
-      {"INSERT INTO a VALUES (4, 4) RETURNING id", true},
-      {"DELETE FROM a WHERE id = 1 RETURNING id", true},
+      {"INSERT INTO a VALUES (4, 4) RETURNING id", true, true},
+      {"DELETE FROM a WHERE id = 1 RETURNING id", true, true},
       {"SELECT writes(); SELECT 1; SELECT 2", true},
-      {"EXECUTE IMMEDIATE 'SELECT writes()'", true},
+      {"EXECUTE IMMEDIATE 'SELECT writes()'", true, true},
       // Somebody who switches the reports off gets no read-only branches, but no lost ones either.
       {"SET SESSION session_track_transaction_info = 'OFF'; UPDATE a SET v = v + 1", true},
       {"SET SESSION session_track_transaction_info = 'OFF'; UPDATE a SET v = v + 1; "
@@ -99,6 +100,7 @@ TEST_P(WriteDetectorTest, EveryWayToWriteIsSeenAndNoWayToReadLooksLikeOne) {
       {"SAVEPOINT s; SELECT * FROM a; ROLLBACK TO s", false},
   };
   for (const Case& c : kCases) {
+    if (OnMySql() && c.only_mariadb) continue;
     auto session = Connect();
     // A branch that wrote before must not colour this one.
     const Xid earlier = NewXid();
@@ -166,7 +168,7 @@ TEST_P(WriteDetectorTest, SeesStatementsOfAnOwnerWhoKeepsUsingHisConnection) {
 INSTANTIATE_TEST_SUITE_P(
     Servers, WriteDetectorTest,
     testing::Values(
-        ServerKind{"NoBinlog", {}},
+        ServerKind{"NoBinlog", {"--skip-log-bin"}},
         ServerKind{"BinlogRow", {"--log-bin", "--binlog-format=ROW", "--log-bin-trust-function-creators=1"}},
         ServerKind{"BinlogMixed", {"--log-bin", "--binlog-format=MIXED", "--log-bin-trust-function-creators=1"}},
         ServerKind{"BinlogStatement",
