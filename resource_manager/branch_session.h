@@ -158,6 +158,8 @@ class BranchSession {
   virtual void SendCommit(const Xid& xid) = 0;
   // Rolls back, in every state; a detached branch if this session has none.
   virtual void SendRollback(const Xid& xid) = 0;
+  // Ends a branch that has written nothing. If the failed step is kCommit, what it has read does not hold.
+  virtual void SendEndReadOnly(const Xid& xid) { SendRollback(xid); }
   // The answer to any of these.
   virtual XaResult Receive() = 0;
   XaResult Prepare(const Xid& xid, const WitnessTable* witness);

@@ -137,7 +137,7 @@ v1::Finding JudgePreparedXacts(const PostgresServer& server, const v1::Resource&
 v1::Finding JudgePostgresPrivileges(const PostgresServer& server, const v1::Resource& resource) {
   constexpr absl::string_view kCheck = "privileges";
   if (server.is_superuser) return OkFinding(kCheck, "a superuser: all that taking branches over needs");
-  const std::string to = absl::StrCat(" TO \"", server.user, "\";");
+  const std::string to = absl::StrCat(" TO ", QuoteIdentifier(server.user), ";");
   Risks risks(kCheck);
   risks.Add(absl::StrCat("the account is no superuser: it finishes what it prepared itself, and what roles prepared that "
                          "it is a member of (PostgreSQL lets nobody else)"),

@@ -25,6 +25,24 @@ absl::Status Refused(PostgresSession* session, const DbError& error, absl::strin
                    {{"grant", grant}, {"sqlstate", error.sqlstate}});
 }
 
+// Whoever owns the table decides what runs when it is written (triggers, defaults), as the account that writes it: only
+// this account and superusers may. OK also if there is none.
+absl::Status CheckOwners(PostgresSession* session) {
+  const QueryResult owners = session->Query(
+      "SELECT r.rolname FROM pg_class c JOIN pg_namespace n ON n.oid=c.relnamespace JOIN pg_roles r ON r.oid IN "
+      "(c.relowner,n.nspowner) WHERE n.nspname='assent' AND c.relname='claim' AND r.rolname<>current_user AND NOT "
+      "r.rolsuper");
+  if (!owners.ok()) return StatusOf(owners.error, "looking for the owner of the table assent.claim");
+  if (owners.rows().empty()) return absl::OkStatus();
+  const std::string user = QuoteIdentifier(session->facts().user);
+  return MakeError(Reason::RESOURCE_UNFIT,
+                   absl::StrCat("the schema assent or its table claim belongs to the role ",
+                                QuoteIdentifier(owners.rows()[0][0].value_or("")),
+                                ", which could make anything run as this account: drop it, or, if it is what it should be, "
+                                "ALTER SCHEMA assent OWNER TO ",
+                                user, "; ALTER TABLE assent.claim OWNER TO ", user));
+}
+
 // Another coordinator makes the same thing at this moment.
 bool IsRace(const DbError& error) {
   for (const char* state : {"23505", "42P06", "42P07", "XX000", "40P01"}) {
@@ -54,6 +72,7 @@ absl::Status InstallPostgresClaims(PostgresSession* session) {
                                       there.rows()[0][0].value_or(""), "' instead of '", kComment,
                                       "': upgrade Assent, or rename the table if it is not Assent's"));
       }
+      if (absl::Status status = CheckOwners(session); !status.ok()) return status;
       // Statements that change nothing, to see whether the account may run them.
       const QueryResult used = session->Query(
           "SELECT epoch FROM assent.claim WHERE false;UPDATE assent.claim SET epoch=0 WHERE false;INSERT INTO assent.claim "
@@ -71,6 +90,7 @@ absl::Status InstallPostgresClaims(PostgresSession* session) {
 }
 
 absl::StatusOr<absl::optional<Claim>> ReadPostgresClaim(PostgresSession* session, absl::string_view cluster) {
+  if (absl::Status status = CheckOwners(session); !status.ok()) return status;
   const QueryResult result =
       session->Query(absl::StrCat("SELECT store_id,epoch FROM assent.claim", WhereIs(cluster)));
   if (result.error.sqlstate == "42P01" || result.error.sqlstate == "3F000") return absl::optional<Claim>();

@@ -208,7 +208,8 @@ absl::Status PostgresRecovery::Kill(const std::vector<BranchCase*>& cases) {
     }
     branch->facts.kill = KillResult::kFailed;
     if (result.error.sqlstate != kDenied) continue;
-    branch->hint = absl::StrCat("GRANT pg_signal_backend TO ", QuoteIdentifier(control_->facts().user));
+    branch->hint = absl::StrCat("GRANT pg_signal_backend TO ", QuoteIdentifier(control_->facts().user),
+                                " (but a superuser's session only a superuser may end)");
     branch->lacks_privilege = true;
   }
   return absl::OkStatus();

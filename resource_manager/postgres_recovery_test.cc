@@ -354,6 +354,39 @@ TEST_F(PostgresRecoveryTest, TheClaimIsComparedAndSet) {
   MustQuery(admin_.get(), "COMMENT ON TABLE assent.claim IS 'assent claim v1'");
 }
 
+TEST_F(PostgresRecoveryTest, AClaimTableOfSomebodyElsesIsNotWritten) {
+  MustQuery(admin_.get(), "CREATE DATABASE trap");
+  MustQuery(admin_.get(), "CREATE ROLE eve LOGIN PASSWORD 'p'; GRANT CREATE ON DATABASE trap TO eve");
+  ConnectOptions trap = options_;
+  trap.database = "trap";
+  ConnectOptions eve = trap;
+  eve.user = "eve";
+  eve.password = "p";
+  MustQuery(MustConnectPostgres(eve).get(),
+            "CREATE SCHEMA assent; CREATE TABLE assent.claim (cluster text PRIMARY KEY, store_id text, epoch int8, updated "
+            "timestamptz DEFAULT now()); COMMENT ON TABLE assent.claim IS 'assent claim v1'; GRANT ALL ON SCHEMA assent TO "
+            "PUBLIC; GRANT ALL ON assent.claim TO PUBLIC");
+  const auto recovery = Connect(trap);
+  for (const absl::Status& status : {recovery->Install(absl::nullopt), recovery->ReadClaim("c").status()}) {
+    EXPECT_EQ(ReasonOf(status), Reason::RESOURCE_UNFIT) << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("\"eve\""));
+  }
+}
+
+TEST_F(PostgresRecoveryTest, BytesThatAreNoTextInGidsOfOthersHinderNothing) {
+  MustQuery(admin_.get(), "CREATE DATABASE bytes ENCODING 'SQL_ASCII' TEMPLATE template0");
+  ConnectOptions bytes = options_;
+  bytes.database = "bytes";
+  auto session = MustConnectPostgres(bytes);
+  MustQuery(session.get(), "SET client_encoding='SQL_ASCII'; CREATE TABLE t (id INT)");
+  MustQuery(session.get(), "BEGIN; INSERT INTO t VALUES (1); PREPARE TRANSACTION 'caf\xe9''\\'");
+  const auto recovery = Connect(bytes);
+  EXPECT_EQ(recovery->ListPrepared()->size(), 1u);
+  EXPECT_EQ(recovery->ListPrepared()->at(0).format_id, kNoFormatId);
+  EXPECT_FALSE(Finish(Active().task).evidence.detail().empty()) << "nor in the other databases of the server";
+  MustQuery(session.get(), "ROLLBACK PREPARED 'caf\xe9''\\'");
+}
+
 class RestartTest : public PostgresRecoveryTest {
  protected:
   RestartTest() : PostgresRecoveryTest(Own()) {}

@@ -34,10 +34,11 @@ constexpr absl::string_view kFactsSql =
     "pg_stat_get_activity(pg_backend_pid())),current_setting('max_prepared_transactions')::int8,"
     "current_user,(SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname=current_user)";
 
-// What statements of Assent's own rest on: names mean what they are called, and nothing ends them early or late.
+// What statements of Assent's own rest on: names mean what they are called, nothing ends them early or late, and no
+// bytes of other people's gids are refused for being no text.
 std::string CoordinatorSettings(const ConnectOptions& options) {
   return absl::StrCat(
-      "SET search_path=pg_catalog;SET statement_timeout=0;SET lock_timeout=",
+      "SET search_path=pg_catalog;SET client_encoding='SQL_ASCII';SET statement_timeout=0;SET lock_timeout=",
       absl::ToInt64Milliseconds(options.lock_wait_timeout),
       ";SET idle_in_transaction_session_timeout=0;SET default_transaction_read_only=off;SET "
       "default_transaction_isolation='read committed';SET synchronous_commit=on;SET standard_conforming_strings=on;");
@@ -408,6 +409,12 @@ void PostgresSession::SendRollback(const Xid& xid) {
   SendXa(XaVerb::kRollback, xid, guarded ? absl::StrCat(GuardSql("''"), ";ROLLBACK") : "ROLLBACK");
 }
 
+void PostgresSession::SendEndReadOnly(const Xid& xid) {
+  if (lost() || !IsOwn(xid) || branch_state_ != BranchState::kActive) return SendRollback(xid);
+  // Not ROLLBACK: under SERIALIZABLE what a transaction has read counts for others only if it commits.
+  SendXa(XaVerb::kEnd, xid, absl::StrCat(GuardSql("''"), ";COMMIT"));
+}
+
 XaResult PostgresSession::Receive() {
   const bool refused = refused_;
   const bool own = IsOwn(due_xid_);
@@ -417,13 +424,13 @@ XaResult PostgresSession::Receive() {
   XaResult result;
   result.sent = sent_;
   result.outcome = refused ? refusal_outcome_ : PostgresOutcomeOf(due_verb_, batch.error);
-  const Step last = due_verb_ == XaVerb::kPrepare  ? Step::kPrepare
-                    : due_verb_ == XaVerb::kCommit ? Step::kCommit
-                                                   : Step::kRollback;
+  const Step last = due_verb_ == XaVerb::kPrepare                                 ? Step::kPrepare
+                    : due_verb_ == XaVerb::kCommit || due_verb_ == XaVerb::kEnd ? Step::kCommit
+                                                                                : Step::kRollback;
   if (refused && result.outcome != XaOutcome::kOk) {
     result.failed_step = Step::kRefused;
   } else if (!batch.ok()) {
-    const bool in_guard = batch.results.empty() && (due_verb_ == XaVerb::kPrepare ||
+    const bool in_guard = batch.results.empty() && (due_verb_ == XaVerb::kPrepare || due_verb_ == XaVerb::kEnd ||
                                                     (due_verb_ == XaVerb::kRollback && own && !prepared_before));
     result.failed_step = in_guard ? Step::kGuard : last;
     if (in_guard && IsRefusal(batch.error) && !lost()) {
@@ -452,6 +459,8 @@ XaResult PostgresSession::Receive() {
       if (result.ok() && asks_timeline_) facts_.timeline = Number(batch.results[1].rows[0][0]);
     } else if (result.ok() || result.outcome == XaOutcome::kUnknownXid) {
       branch_state_ = BranchState::kNone;
+    } else if (due_verb_ == XaVerb::kEnd) {
+      branch_state_ = BranchState::kRollbackOnly;
     }
   }
   result.error = std::move(batch.error);

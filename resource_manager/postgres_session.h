@@ -88,6 +88,8 @@ class PostgresSession : public BranchSession {
   void SendPrepare(const Xid& xid, const WitnessTable* witness) override;
   void SendCommit(const Xid& xid) override;
   void SendRollback(const Xid& xid) override;
+  // COMMIT. What failed (a serialization failure, say) is in the step kCommit, and is rolled back.
+  void SendEndReadOnly(const Xid& xid) override;
   XaResult Receive() override;
   absl::StatusOr<std::vector<RecoveredXid>> Recover() override;
   absl::Status Close() override;

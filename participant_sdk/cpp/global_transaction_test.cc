@@ -147,6 +147,30 @@ TEST_F(GlobalTransactionTest, ABranchThatOnlyReadsIsNeverPrepared) {
   EXPECT_EQ(Taken(2), 1);
 }
 
+TEST_F(GlobalTransactionTest, WhatASerializableBranchHasReadCountsForOthers) {
+  if (!IsPostgres(1)) GTEST_SKIP() << "of PostgreSQL";
+  for (int i = 0; i < 2; ++i) {
+    const auto other = i == 0 ? session(1) : admin(1);
+    ASSERT_TRUE(other->Query("SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE").ok());
+  }
+  Client client = NewClient();
+  GlobalTransaction transaction = MustBegin(&client);
+  ASSERT_TRUE(MustOpen(&transaction, kOrders, session(0))->Execute(Take(2)).ok());
+  // It has only read what another one, that began before, reads and writes the other way round.
+  const auto writer = Session(1);
+  ASSERT_TRUE(writer->Query("BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT balance FROM bank.accounts WHERE id = 3").ok());
+  ASSERT_TRUE(admin(1)->Query(absl::StrCat("BEGIN ISOLATION LEVEL SERIALIZABLE;", Take(3), ";COMMIT")).ok());
+  ASSERT_TRUE(MustOpen(&transaction, kPayments, session(1))
+                  ->Execute("SELECT id, balance FROM bank.accounts WHERE id IN (3, 5)")
+                  .ok());
+  EXPECT_TRUE(transaction.Commit().ok());
+  // The reader saw 3 as it was after that one and 5 as it is before this one, which has not seen 3 so: no order is left.
+  const QueryResult wrote = writer->Query(Take(5));
+  const QueryResult committed = wrote.ok() ? writer->Query("COMMIT") : wrote;
+  EXPECT_EQ(committed.error.sqlstate, "40001") << committed.error.message;
+  writer->Query("ROLLBACK");
+}
+
 TEST_F(GlobalTransactionTest, ABranchThatIsNeverUsedCostsNothing) {
   Client client = NewClient();
   const int64_t started = Counter(1, "Com_xa_start");

@@ -68,8 +68,10 @@ v1::Vote TwoPhase::Failed(Branch* branch, bool rolled_back) {
 
 void TwoPhase::SendPhaseOne(Branch* branch) {
   const bool wrote = branch->counts_as_written_ || branch->session_->has_written();
-  if (!branch->poison_.ok() || !wrote) {
+  if (!branch->poison_.ok()) {
     branch->session_->SendRollback(branch->xid_);
+  } else if (!wrote) {
+    branch->session_->SendEndReadOnly(branch->xid_);
   } else {
     ASSENT_FAULT_POINT(kSdkPrepareBefore);
     branch->session_->SendPrepare(branch->xid_, branch->witness_ ? &*branch->witness_ : nullptr);
@@ -81,6 +83,10 @@ v1::Vote TwoPhase::ReceivePhaseOne(Branch* branch) {
   const bool wrote = branch->counts_as_written_ || branch->session_->has_written();
   const XaResult result = branch->session_->Receive();
   if (!branch->poison_.ok()) return Failed(branch, ProvesRolledBack(*branch, result, false));
+  if (!wrote && (result.failed_step == XaResult::Step::kCommit || branch->session_->was_reset())) {
+    branch->poison_ = StatusOf(result.error, "ending the branch, which has only read");
+    return Failed(branch, ProvesRolledBack(*branch, branch->session_->Rollback(branch->xid_), false));
+  }
   if (!wrote) {
     // It wrote nothing: even if the session broke there is nothing that could be kept or lost.
     branch->stage_ = Branch::Stage::kFinished;
