@@ -74,7 +74,10 @@ class SdkTest : public testing::Test {
     return *std::move(session);
   }
   static bool IsPostgres(int server) { return EngineOfServer(server) == v1::Resource::ENGINE_POSTGRESQL; }
-  static Client NewClient(const ClientOptions& options = {}) { return Client(rig().config().coordinator, options); }
+  static Client NewClient(const ClientOptions& options = {}) {
+    // A test that will skip itself has no rig.
+    return Client(WhyNotHere().empty() ? rig().config().coordinator : "127.0.0.1:1", options);
+  }
 
   BranchSession* session(int server) { return sessions_[static_cast<size_t>(server)].get(); }
   BranchSession* admin(int server) { return admin_[static_cast<size_t>(server)].get(); }
