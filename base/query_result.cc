@@ -1,6 +1,13 @@
 #include "base/query_result.h"
 
+#include "absl/strings/numbers.h"
+
 namespace assent {
+
+int64_t NumberIn(const absl::optional<std::string>& cell) {
+  int64_t number = 0;
+  return cell && absl::SimpleAtoi(*cell, &number) ? number : 0;
+}
 
 const std::vector<std::vector<absl::optional<std::string>>>& QueryResult::rows() const {
   static const auto* const kNone = new std::vector<std::vector<absl::optional<std::string>>>();

@@ -24,6 +24,9 @@ struct ResultSet {
   std::string command_tag;
 };
 
+// The number that a cell holds; 0 for NULL and for what is no whole number.
+int64_t NumberIn(const absl::optional<std::string>& cell);
+
 struct QueryResult {
   DbError error;  // Of the statement that failed; the ones behind it did not run.
   // Of the statements that succeeded, in order: one for a plain statement, more for a procedure or several statements.

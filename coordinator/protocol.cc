@@ -72,6 +72,7 @@ absl::Status AppendBranches(const Event& event, absl::string_view request_id, Dr
     branch->set_resource(asked.resource);
     branch->set_witness_table(asked.witness_table);
     branch->set_server(asked.server);
+    branch->set_timeline(asked.timeline);
     if (asked.session) *branch->mutable_session() = *asked.session;
     branch->set_request_id(std::string(request_id));
     branch->set_state(Branch::STATE_ACTIVE);
@@ -174,15 +175,6 @@ std::string ShortName(v1::VoteKind kind) {
   return v1::VoteKind_Name(kind).substr(kPrefix.size());
 }
 
-// A branch that runs somewhere else than its resource could never be found again.
-absl::Status CheckServer(const v1::Vote& vote, const Branch& branch) {
-  if (vote.kind() != v1::VOTE_KIND_PREPARED || branch.server().empty() || vote.session().server().empty() ||
-      vote.session().server() == branch.server()) {
-    return absl::OkStatus();
-  }
-  return WrongServer(branch.resource(), branch.server(), vote.session().server());
-}
-
 void RecordVote(const v1::Vote& vote, Draft* draft) {
   Branch* branch = draft->EditBranch(vote.bqual());
   branch->set_vote(vote.kind());
@@ -206,7 +198,10 @@ absl::Status RecordVotes(const std::vector<v1::Vote>& votes, NewPrepared new_pre
   for (const v1::Vote& vote : votes) {
     const Branch* branch = FindBranch(draft->now(), vote.bqual());
     if (branch == nullptr) return BranchNotFound(draft->now(), vote.bqual());
-    if (absl::Status status = CheckServer(vote, *branch); !status.ok()) return status;
+    if (vote.kind() == v1::VOTE_KIND_PREPARED) {
+      absl::Status status = CheckServer(vote.session(), branch->resource(), branch->server(), branch->timeline());
+      if (!status.ok()) return status;
+    }
     if (branch->vote() == vote.kind()) {
       // The same vote again; the only thing it can add is the proof that the branch is gone.
       if (vote.rolled_back() && branch->state() == Branch::STATE_FAILED) {
@@ -417,13 +412,22 @@ bool IsOpen(const Branch& branch) {
 
 bool IsSettled(const Global& global) { return IsFinished(global.state()) || global.state() == Global::STATE_HEURISTIC; }
 
-absl::Status WrongServer(absl::string_view resource, absl::string_view server, absl::string_view session_server) {
-  return MakeError(Reason::WRONG_SERVER,
-                   absl::StrCat("the session is on the server ", session_server, ", but resource '", resource, "' is ",
-                                server, ": the participant must connect to the resource's own server"),
+absl::Status CheckServer(const v1::Session& session, absl::string_view resource, absl::string_view server,
+                         int64_t timeline) {
+  const bool is_other = !server.empty() && !session.server().empty() && session.server() != server;
+  const bool is_old = session.timeline() != 0 && session.timeline() < timeline;
+  if (!is_other && !is_old) return absl::OkStatus();
+  const std::string why =
+      is_other ? absl::StrCat("the session is on the server ", session.server(), ", but resource '", resource, "' is ",
+                              server, ": the participant must connect to the resource's own server")
+               : absl::StrCat("the session is on timeline ", session.timeline(), " of its server, but resource '",
+                              resource, "' has been on timeline ", timeline,
+                              " since a failover: the participant is on a server that was replaced, and must connect "
+                              "to the new one");
+  return MakeError(Reason::WRONG_SERVER, why,
                    {{"resource", std::string(resource)},
                     {"server", std::string(server)},
-                    {"session_server", std::string(session_server)}});
+                    {"session_server", session.server()}});
 }
 
 std::vector<Branch> BranchesOf(const Global& global, const Event& event) {

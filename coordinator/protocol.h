@@ -72,6 +72,7 @@ struct NewBranch {
   std::string resource;
   std::string witness_table;
   std::string server{};                   // The resource's; empty: not known.
+  int64_t timeline = 0;                   // The resource's; 0: not known.
   absl::optional<v1::Session> session{};  // That will run it, if known.
 };
 
@@ -150,8 +151,10 @@ bool RestsOnWord(const v1::Branch& branch);
 absl::optional<bool> ProvenCommitted(v1::BranchOutcome outcome);
 // True once nothing more will happen without an operator: COMMITTED, ROLLED_BACK, HEURISTIC, HEURISTIC_CLOSED.
 bool IsSettled(const v1::Global& global);
-// The refusal for a session that is not on the resource's server.
-absl::Status WrongServer(absl::string_view resource, absl::string_view server, absl::string_view session_server);
+// WRONG_SERVER if the session says that it is not on the server of the branch's resource, or on an older timeline of it:
+// what runs there could never be found again.
+absl::Status CheckServer(const v1::Session& session, absl::string_view resource, absl::string_view server,
+                         int64_t timeline);
 // The branches that a kAddBranches event made or found, in the order of the event.
 std::vector<v1::Branch> BranchesOf(const v1::Global& global, const Event& event);
 

@@ -638,6 +638,24 @@ TEST(ProtocolTest, VotesFromAnotherServerAreRefused) {
   EXPECT_EQ(step.next->branches(0).session().connection_id(), 17);
 }
 
+// A participant that did not notice a failover: what it prepares on the old primary nobody will find.
+TEST(ProtocolTest, VotesFromAnOlderTimelineAreRefused) {
+  Event create = CreateWith({"a"});
+  create.branches[0].server = "7/app";
+  create.branches[0].timeline = 2;
+  const GlobalPtr record = After({create});
+  Event vote = VoteFor("a", kPrepared);
+  vote.votes[0].mutable_session()->set_server("7/app");
+  vote.votes[0].mutable_session()->set_timeline(1);
+  const absl::Status refused = Apply(record.get(), vote).answer;
+  EXPECT_EQ(ReasonOf(refused), Reason::WRONG_SERVER);
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("failover"));
+  for (const int64_t timeline : {0, 2, 3}) {  // Not told; the same; of a failover that the coordinator has not seen.
+    vote.votes[0].mutable_session()->set_timeline(timeline);
+    EXPECT_TRUE(Apply(record.get(), vote).answer.ok()) << timeline;
+  }
+}
+
 TEST(ProtocolTest, DocumentationShowsThisTable) {
   std::ifstream file("docs/protocol.md");
   std::stringstream text;

@@ -73,13 +73,15 @@ absl::Status AddBranches(const google::protobuf::RepeatedPtrField<v1::BranchSpec
     absl::StatusOr<ResourcePtr> resource = registry->FindUsable(spec.resource());
     if (!resource.ok()) return resource.status();
     const std::string& server = (*resource)->server();
-    if (!server.empty() && !spec.session().server().empty() && spec.session().server() != server) {
-      return WrongServer(spec.resource(), server, spec.session().server());
+    const int64_t timeline = (*resource)->timeline();
+    if (absl::Status status = CheckServer(spec.session(), spec.resource(), server, timeline); !status.ok()) {
+      return status;
     }
     NewBranch branch;
     branch.bqual = spec.bqual();
     branch.resource = spec.resource();
     branch.server = server;
+    branch.timeline = timeline;
     if (spec.has_session()) branch.session = spec.session();
     if ((*resource)->witness() == v1::WITNESS_ENABLED)
       branch.witness_table = absl::StrCat((*resource)->witness_schema(), ".witness");

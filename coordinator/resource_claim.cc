@@ -128,6 +128,7 @@ absl::Status EstablishClaim(const Claimant& claimant, const ClaimConsent& consen
     if (!*written)
       continue;  // Somebody was faster: another coordinator, or we ourselves by another name of the server.
     resource->set_server(server);
+    resource->set_timeline(recovery->identity().timeline);
     resource->set_epoch(ours.epoch);
     return absl::OkStatus();
   }

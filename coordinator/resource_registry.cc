@@ -63,6 +63,13 @@ void ClearOutputFields(v1::Resource* resource) {
   resource->clear_server();
   resource->clear_epoch();
   resource->clear_next_epoch();
+  resource->clear_timeline();
+  resource->clear_accept_time();
+}
+
+bool SameServer(const v1::Resource& a, const v1::Resource& b) {
+  return a.server() == b.server() && a.timeline() == b.timeline() && a.epoch() == b.epoch() &&
+         a.next_epoch() == b.next_epoch();
 }
 
 // Also for what an older version stored without them.
@@ -262,18 +269,23 @@ absl::Status ResourceRegistry::CheckReplace(bool replace, const v1::Resource& re
                    {{"resource", resource.name()}, {"field", field}});
 }
 
-absl::StatusOr<ResourcePtr> ResourceRegistry::Put(bool replace, v1::Resource resource) {
+absl::StatusOr<ResourcePtr> ResourceRegistry::Put(bool replace, v1::Resource resource, bool accepted) {
   MutexLock change(&change_mutex_);
   for (int i = 0; i < kTries; ++i) {
     {
       MutexLock lock(&mutex_);
       if (absl::Status status = CheckReplace(replace, resource); !status.ok()) return status;
       const auto it = resources_.find(resource.name());
-      if (it != resources_.end() && DifferingField(*it->second, resource).empty() &&
+      if (it != resources_.end() && !accepted && DifferingField(*it->second, resource).empty() &&
           it->second->server() == resource.server() && it->second->epoch() == resource.epoch()) {
         return it->second;
       }
       SetTime(clock_->Now(), resource.mutable_update_time());
+      if (accepted) {
+        *resource.mutable_accept_time() = resource.update_time();
+      } else if (it != resources_.end() && it->second->has_accept_time()) {
+        *resource.mutable_accept_time() = it->second->accept_time();
+      }
       *resource.mutable_create_time() = it == resources_.end() ? resource.update_time() : it->second->create_time();
     }
     const absl::StatusOr<bool> replaced = Replace(resource);
@@ -297,8 +309,7 @@ bool ResourceRegistry::KnowsEpoch(const std::string& server, int64_t epoch) {
   return !Refresh().ok() || knows();
 }
 
-absl::Status ResourceRegistry::NoteServer(const v1::Resource& resource, const std::string& server, int64_t epoch,
-                                          int64_t next_epoch) {
+absl::Status ResourceRegistry::NoteServer(const v1::Resource& resource, const v1::Resource& known) {
   MutexLock change(&change_mutex_);
   if (store_->IsShared()) {
     // Another instance may have registered it anew.
@@ -316,10 +327,11 @@ absl::Status ResourceRegistry::NoteServer(const v1::Resource& resource, const st
       }
       noted = *it->second;
     }
-    if (noted.server() == server && noted.epoch() == epoch && noted.next_epoch() == next_epoch) return absl::OkStatus();
-    noted.set_server(server);
-    noted.set_epoch(epoch);
-    noted.set_next_epoch(next_epoch);
+    if (SameServer(noted, known)) return absl::OkStatus();
+    noted.set_server(known.server());
+    noted.set_timeline(known.timeline());
+    noted.set_epoch(known.epoch());
+    noted.set_next_epoch(known.next_epoch());
     const absl::StatusOr<bool> replaced = Replace(noted);
     if (!replaced.ok()) return replaced.status();
     if (*replaced) return absl::OkStatus();

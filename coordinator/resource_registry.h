@@ -46,10 +46,11 @@ class ResourceRegistry {
   absl::Status Validate(bool replace, v1::Resource* resource);
   // Stores it (Validate first) and answers what is registered now. RESOURCE_EXISTS as of Validate, also if another
   // instance was first in this moment; STORE_UNAVAILABLE if others change it all the time.
-  absl::StatusOr<ResourcePtr> Put(bool replace, v1::Resource resource);
-  // Notes what the server said of itself, if the resource is still registered as in `resource` (its update_time).
-  // Stored. RESOURCE_NOT_FOUND if it was changed meanwhile.
-  absl::Status NoteServer(const v1::Resource& resource, const std::string& server, int64_t epoch, int64_t next_epoch);
+  // `accepted`: an operator has accepted the server as it is (Resource.accept_time).
+  absl::StatusOr<ResourcePtr> Put(bool replace, v1::Resource resource, bool accepted = false);
+  // Notes what the server said of itself (`server`, `timeline`, `epoch` and `next_epoch` of `known`), if the resource is
+  // still registered as in `resource` (its update_time). Stored. RESOURCE_NOT_FOUND if it was changed meanwhile.
+  absl::Status NoteServer(const v1::Resource& resource, const v1::Resource& known);
   // True if a resource on the server has this epoch, or is about to. May block if the store is shared.
   bool KnowsEpoch(const std::string& server, int64_t epoch);
 

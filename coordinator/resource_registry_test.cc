@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/clock.h"
 #include "base/errors.h"
+#include "base/timestamp.h"
 #include "gtest/gtest.h"
 #include "store/testing/mariadb_test_util.h"
 
@@ -84,14 +85,27 @@ TEST_F(ResourceRegistryTest, ANoteDoesNotUndoAnotherInstancesReplacement) {
   for (int i = 2; i < 60; ++i) {
     ASSERT_TRUE(one_.Refresh().ok());
     const ResourcePtr before = *one_.Find("orders");
+    v1::Resource known = *before;
+    known.set_server("server");
+    known.set_epoch(i);
     absl::Status noted;
-    std::thread thread([&] { noted = one_.NoteServer(*before, "server", i, 0); });
+    std::thread thread([&] { noted = one_.NoteServer(*before, known); });
     const std::string address = absl::StrCat("db:", i);
     EXPECT_TRUE(other_.Put(true, Make(&other_, "orders", address)).ok());
     thread.join();
     EXPECT_TRUE(noted.ok() || ReasonOf(noted) == Reason::RESOURCE_NOT_FOUND) << noted;
     ASSERT_EQ(Stored("orders").address(), address);
   }
+}
+
+TEST_F(ResourceRegistryTest, WhenTheServerWasAcceptedStaysKnown) {
+  ASSERT_TRUE(one_.Put(false, Make(&one_, "orders", "db:1")).ok());
+  EXPECT_FALSE(Stored("orders").has_accept_time());
+  ASSERT_TRUE(one_.Put(true, Make(&one_, "orders", "db:1"), /*accepted=*/true).ok());
+  const absl::Time accepted = GetTime(Stored("orders").accept_time());
+  EXPECT_LE(accepted, absl::Now());
+  ASSERT_TRUE(one_.Put(true, Make(&one_, "orders", "db:2")).ok());
+  EXPECT_EQ(GetTime(Stored("orders").accept_time()), accepted);
 }
 
 }  // namespace

@@ -34,6 +34,7 @@ absl::Status ResourceServiceImpl::Register(const v1::RegisterResourceRequest& re
     resource.set_server((*before)->server());
     resource.set_epoch((*before)->epoch());
     resource.set_next_epoch((*before)->next_epoch());
+    resource.set_timeline((*before)->timeline());
   }
   absl::Status claimed;
   absl::StatusOr<std::vector<v1::Finding>> findings =
@@ -61,8 +62,10 @@ absl::Status ResourceServiceImpl::Register(const v1::RegisterResourceRequest& re
     resource.clear_server();  // Whatever answers when it can be asked.
     resource.clear_epoch();
     resource.clear_next_epoch();
+    resource.clear_timeline();
   }
-  absl::StatusOr<ResourcePtr> registered = registry_->Put(request.replace(), std::move(resource));
+  absl::StatusOr<ResourcePtr> registered =
+      registry_->Put(request.replace(), std::move(resource), request.accept_server());
   if (!registered.ok()) return registered.status();
   *response->mutable_resource() = **registered;
   recovery_->ResourceChanged((*registered)->name());
@@ -75,7 +78,9 @@ absl::Status ResourceServiceImpl::Claim(const v1::RegisterResourceRequest& reque
   ClaimConsent consent{request.accept_server(), request.take_over(), /*install=*/true};
   if (const absl::StatusOr<ResourcePtr> before = registry_->Find(resource->name()); before.ok()) {
     consent.before_writing = [this, before = *before](int64_t next_epoch) {
-      return registry_->NoteServer(*before, before->server(), before->epoch(), next_epoch);
+      v1::Resource known = *before;
+      known.set_next_epoch(next_epoch);
+      return registry_->NoteServer(*before, known);
     };
   }
   return EstablishClaim(recovery_->claimant(), consent, recovery->get(), resource);

@@ -42,6 +42,8 @@ BranchTask ResourceWorker::TaskOf(const OpenBranch& open) {
   task.decision = open.global->decision();
   task.voted_prepared = branch.vote() == v1::VOTE_KIND_PREPARED;
   task.of_other_server = !branch.server().empty() && branch.server() != resource_.server();
+  task.before_acceptance =
+      resource_.has_accept_time() && GetTime(branch.create_time()) < GetTime(resource_.accept_time());
   // Of a record that is closed nothing more can be put down, and nothing more is said. Who says that he has prepared
   // must also say that he has left a witness.
   task.unwitnessed =

@@ -388,7 +388,7 @@ absl::Status ResourceWorker::Claim(BranchRecovery* recovery) {
 }
 
 absl::Status ResourceWorker::Note(const v1::Resource& known) {
-  const absl::Status noted = registry_->NoteServer(resource_, known.server(), known.epoch(), known.next_epoch());
+  const absl::Status noted = registry_->NoteServer(resource_, known);
   if (noted.ok()) resource_ = known;
   return noted;
 }

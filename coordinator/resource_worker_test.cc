@@ -365,8 +365,11 @@ TEST_F(ResourceWorkerTest, AServerThatTakesNoWritesIsWellAndAskedAgainLater) {
     script_.takes_no_writes = true;
     script_.claim = Claim{store_->Id(), 5};
   }
-  v1::Resource known = **registry_->Find("db");
-  ASSERT_TRUE(registry_->NoteServer(known, "db:1", 5, 0).ok());
+  const ResourcePtr before = *registry_->Find("db");
+  v1::Resource known = *before;
+  known.set_server("db:1");
+  known.set_epoch(5);
+  ASSERT_TRUE(registry_->NoteServer(*before, known).ok());
   StartWorker();
   worker_->Offer({Decided("c-1")});
   ASSERT_TRUE(Await([&] { return Finished() >= 1; }));

@@ -41,6 +41,8 @@ struct BranchTask {
   absl::optional<WitnessTable> witness;
   // Its session was to be on another server than this one.
   bool of_other_server = false;
+  // Other data has been accepted in the server's place since the branch was created.
+  bool before_acceptance = false;
   // When the branch was created, by the coordinator's clock: a witness table that is younger proves nothing.
   absl::Time created;
 };

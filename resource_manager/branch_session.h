@@ -91,6 +91,7 @@ struct ServerIdentity {
   // By the server's clock; MariaDB's and MySQL's is computed from the uptime, so one second of difference is none. Moves
   // when it restarts.
   absl::Time start_time;
+  int64_t timeline = 0;  // PostgreSQL: of its WAL; a failover begins a new one. 0: not known, or there is none.
 };
 
 // Thread-compatible: one thread at a time.

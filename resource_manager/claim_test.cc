@@ -86,7 +86,7 @@ TEST_F(ClaimTest, ATableThatIsMissingHoldsNoClaim) {
 TEST_F(ClaimTest, MissingPrivilegesAndForeignTables) {
   MustQuery(admin_.get(),
             "DROP USER IF EXISTS poor@localhost; CREATE USER poor@localhost IDENTIFIED BY 'p'; GRANT SELECT ON assent.* TO poor@localhost");
-  ConnectOptions options = OptionsFor(SharedServer());
+  ConnectOptions options = ConnectOptionsFor(SharedServer());
   options.user = "poor";
   options.password = "p";
   auto poor = MustConnect(options);

@@ -161,7 +161,7 @@ TEST_F(EngineViewTest, AnOldAnswerIsNotTakenForANewOne) {
 
 TEST_F(EngineViewTest, NeedsProcess) {
   MustQuery(admin_.get(), "DROP USER IF EXISTS nobody@localhost; CREATE USER nobody@localhost IDENTIFIED BY 'p'");
-  ConnectOptions options = OptionsFor(SharedServer());
+  ConnectOptions options = ConnectOptionsFor(SharedServer());
   options.user = "nobody";
   options.password = "p";
   const auto session = MustConnect(options);

@@ -25,7 +25,7 @@ class GhostRepairTest : public testing::TestWithParam<bool> {
     auto started = StartServer(options);
     ASSERT_TRUE(started.ok()) << started.status();
     server_ = *std::move(started);
-    options_ = OptionsFor(*server_);
+    options_ = ConnectOptionsFor(*server_);
     Connect();
     witness_ = MustInstall(admin_.get());
   }

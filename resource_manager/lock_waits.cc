@@ -5,7 +5,6 @@
 #include <string>
 #include <utility>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "base/errors.h"
@@ -45,11 +44,6 @@ std::string WaitsSql(bool mysql, const std::string& holders, int limit) {
                       ";SELECT COUNT(*) FROM information_schema.INNODB_TRX WHERE trx_mysql_thread_id = 0");
 }
 
-int64_t Number(const absl::optional<std::string>& text) {
-  int64_t number = 0;
-  return text && absl::SimpleAtoi(*text, &number) ? number : 0;
-}
-
 }  // namespace
 
 absl::StatusOr<std::vector<v1::LockWait>> ReadLockWaits(MariaDbSession* session, const ServerIdentity& identity,
@@ -78,7 +72,7 @@ absl::StatusOr<std::vector<v1::LockWait>> ReadLockWaits(MariaDbSession* session,
   const Xid* only_detached = nullptr;
   auto listed = session->Recover();
   if (!listed.ok()) return listed.status();
-  if (listed->size() == 1 && Number(result.results[1].rows[0][0]) == 1) {
+  if (listed->size() == 1 && NumberIn(result.results[1].rows[0][0]) == 1) {
     for (const BranchTask& branch : branches) {
       if (branch.xid == Xid{listed->front().gtrid, listed->front().bqual}) only_detached = &branch.xid;
     }
@@ -87,12 +81,12 @@ absl::StatusOr<std::vector<v1::LockWait>> ReadLockWaits(MariaDbSession* session,
   std::vector<v1::LockWait> waits;
   for (const auto& row : result.results[0].rows) {
     v1::LockWait wait;
-    wait.set_waiting_connection_id(Number(row[0]));
+    wait.set_waiting_connection_id(NumberIn(row[0]));
     wait.set_waiting_user(row[1].value_or(""));
-    SetDuration(absl::Microseconds(Number(row[2])), wait.mutable_waited());
+    SetDuration(absl::Microseconds(NumberIn(row[2])), wait.mutable_waited());
     wait.set_table(absl::StrReplaceAll(row[3].value_or(""), {{"`", ""}}));
     wait.set_index(row[4].value_or(""));
-    wait.set_blocking_connection_id(Number(row[5]));
+    wait.set_blocking_connection_id(NumberIn(row[5]));
     const auto holder = by_connection.find(wait.blocking_connection_id());
     const Xid* const xid = wait.blocking_connection_id() == 0 ? only_detached
                            : holder != by_connection.end()    ? holder->second

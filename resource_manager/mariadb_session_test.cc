@@ -431,7 +431,7 @@ TEST_F(MariaDbSessionTest, DeadServerDoesNotHoldUpTheOthers) {
   auto started = StartServer();
   ASSERT_TRUE(started.ok()) << started.status();
   PrivateMariaDb& mortal = **started;
-  ConnectOptions options = OptionsFor(mortal);
+  ConnectOptions options = ConnectOptionsFor(mortal);
   options.read_timeout = absl::Seconds(1);
   auto dying = MustConnect(options);
   MustQuery(dying.get(), "CREATE DATABASE t; USE t; CREATE TABLE a (id INT PRIMARY KEY)");
@@ -496,7 +496,7 @@ TEST_F(MariaDbSessionTest, IdentityTellsARestart) {
 }
 
 TEST(ConnectTest, FailuresHaveReasonsAndNoPassword) {
-  ConnectOptions options = OptionsFor(SharedServer());
+  ConnectOptions options = ConnectOptionsFor(SharedServer());
   options.password = "not-the-secret";
   auto session = MariaDbSession::Connect(options);
   EXPECT_EQ(ReasonOf(session.status()), Reason::DATABASE_ERROR);
@@ -509,7 +509,7 @@ TEST(ConnectTest, FailuresHaveReasonsAndNoPassword) {
 }
 
 TEST(ConnectTest, TcpToLocalhostIsTcp) {
-  ConnectOptions options = OptionsFor(SharedServer());
+  ConnectOptions options = ConnectOptionsFor(SharedServer());
   options.address = Address{"localhost", SharedServer().port(), ""};
   auto session = MustConnect(options);
   EXPECT_THAT(One(session.get(), "SELECT HOST FROM information_schema.PROCESSLIST WHERE ID = CONNECTION_ID()"),
@@ -521,7 +521,7 @@ TEST(ConnectTest, SuspendedServerIsUnreachableInTime) {
   auto started = StartServer();
   ASSERT_TRUE(started.ok()) << started.status();
   (*started)->Suspend();
-  ConnectOptions options = OptionsFor(**started);
+  ConnectOptions options = ConnectOptionsFor(**started);
   options.connect_timeout = absl::Seconds(1);
   const absl::Time start = absl::Now();
   EXPECT_EQ(ReasonOf(MariaDbSession::Connect(options).status()), Reason::DATABASE_UNREACHABLE);

@@ -5,7 +5,6 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
@@ -29,11 +28,6 @@ constexpr absl::string_view kServerSql =
     "(SELECT count(*) FROM pg_prepared_xacts WHERE database=current_database()),"
     "COALESCE((SELECT extract(epoch from now()-min(prepared)) FROM pg_prepared_xacts)::int8,0)";
 
-int64_t ToNumber(const absl::optional<std::string>& text) {
-  int64_t number = 0;
-  return text && absl::SimpleAtoi(*text, &number) ? number : 0;
-}
-
 // As the server has them for a session that sets none: this one has set some.
 absl::StatusOr<PostgresServer> ReadServer(PostgresSession* session) {
   const QueryResult result =
@@ -41,15 +35,15 @@ absl::StatusOr<PostgresServer> ReadServer(PostgresSession* session) {
   if (!result.ok()) return StatusOf(result.error, "reading what the server says about itself");
   PostgresServer server;
   const auto& row = result.results[0].rows[0];
-  server.version_number = ToNumber(row[0]);
+  server.version_number = NumberIn(row[0]);
   server.version = row[1].value_or("");
   server.in_recovery = row[2] == std::string("t");
   server.sees_sessions = row[3] == std::string("t");
   server.ends_sessions = row[4] == std::string("t");
-  server.connections = ToNumber(row[5]);
-  server.prepared = ToNumber(row[6]);
-  server.prepared_here = ToNumber(row[7]);
-  server.oldest_prepared = absl::Seconds(ToNumber(row[8]));
+  server.connections = NumberIn(row[5]);
+  server.prepared = NumberIn(row[6]);
+  server.prepared_here = NumberIn(row[7]);
+  server.oldest_prepared = absl::Seconds(NumberIn(row[8]));
   for (const auto& setting : result.results[1].rows) server.settings[setting[0].value_or("")] = setting[1].value_or("");
   const PostgresFacts& facts = session->facts();
   server.user = facts.user;
@@ -61,7 +55,7 @@ absl::StatusOr<PostgresServer> ReadServer(PostgresSession* session) {
   const absl::Time after = absl::Now();
   if (!clock.ok()) return StatusOf(clock.error, "reading the server's clock");
   server.clock_error = (after - before) / 2;
-  server.clock_offset = absl::FromUnixMicros(ToNumber(clock.rows()[0][0])) - (before + server.clock_error);
+  server.clock_offset = absl::FromUnixMicros(NumberIn(clock.rows()[0][0])) - (before + server.clock_error);
   return server;
 }
 
@@ -85,8 +79,7 @@ std::string PostgresServer::Setting(const std::string& name) const {
 }
 
 int64_t PostgresServer::Number(const std::string& name) const {
-  int64_t number = 0;
-  return absl::SimpleAtoi(Setting(name), &number) ? number : 0;
+  return NumberIn(Setting(name));
 }
 
 v1::Finding JudgePostgresVersion(const PostgresServer& server) {

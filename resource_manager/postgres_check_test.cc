@@ -64,7 +64,7 @@ TEST(PostgresCheckTest, WithoutPreparedTransactionsItIsUnfitAndNothingIsMade) {
   EXPECT_TRUE(IsUnfit(findings));
   EXPECT_EQ(findings.size(), 4u);
   EXPECT_THAT(Get(findings, "prepared").remedy(), HasSubstr("ALTER SYSTEM SET max_prepared_transactions"));
-  auto session = MustConnectPostgres(PostgresOptionsOf(**server));
+  auto session = MustConnectPostgres(ConnectOptionsFor(**server));
   EXPECT_EQ(One(session.get(), "SELECT to_regnamespace('assent')"), "NULL");
   ASSERT_TRUE((*server)->Restart({"max_prepared_transactions=5", "fsync=off", "idle_session_timeout=5s",
                                    "idle_in_transaction_session_timeout=3s"}).ok());

@@ -2,7 +2,6 @@
 
 #include <utility>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "base/errors.h"
@@ -16,16 +15,18 @@ namespace {
 
 constexpr char kDenied[] = "42501";
 
-int64_t Number(const absl::optional<std::string>& text) {
-  int64_t number = 0;
-  return text && absl::SimpleAtoi(*text, &number) ? number : 0;
-}
-
 // Who holds the locks of running branches (those of prepared ones have no pid).
 std::string HoldersSql() {
   return absl::StrCat("SELECT objid::int8,pid FROM pg_locks WHERE locktype='advisory' AND classid=", kFormatId,
                       " AND objsubid=2 AND granted AND pid IS NOT NULL AND database=(SELECT oid FROM pg_database WHERE "
                       "datname=current_database())");
+}
+
+// The locks that HoldersSql() lists.
+std::set<int64_t> LocksIn(const std::vector<std::vector<absl::optional<std::string>>>& holders) {
+  std::set<int64_t> locks;
+  for (const auto& row : holders) locks.insert(NumberIn(row[0]));
+  return locks;
 }
 
 WitnessSight SightOf(const std::string& status) {
@@ -52,7 +53,7 @@ absl::StatusOr<std::unique_ptr<BranchRecovery>> PostgresRecovery::Connect(const 
                                                                           int connections) {
   absl::StatusOr<std::unique_ptr<PostgresSession>> control = PostgresSession::ConnectForCoordinator(options);
   if (!control.ok()) return control.status();
-  if ((*control)->facts().timeline == 0) {
+  if ((*control)->facts().identity.timeline == 0) {
     return MakeError(
         Reason::DATABASE_UNREACHABLE,
         "the server is a standby (or still recovering): it can finish nothing, and what it does not have may be "
@@ -77,9 +78,8 @@ absl::Status PostgresRecovery::LookAtSessions(absl::Span<BranchCase* const> case
       absl::StrCat("SELECT pid,(extract(epoch from backend_start)*1000000)::int8 FROM pg_stat_activity;", HoldersSql()));
   if (!result.ok()) return StatusOf(result.error, "reading pg_stat_activity");
   std::map<int64_t, int64_t> sessions;  // When each began, in microseconds; 0: not for us to see.
-  for (const auto& row : result.results[0].rows) sessions[Number(row[0])] = Number(row[1]);
-  std::set<int64_t> held;
-  for (const auto& row : result.results[1].rows) held.insert(Number(row[0]));
+  for (const auto& row : result.results[0].rows) sessions[NumberIn(row[0])] = NumberIn(row[1]);
+  const std::set<int64_t> held = LocksIn(result.results[1].rows);
   for (BranchCase* branch : cases) {
     const v1::Session* const named = branch->task->session ? &*branch->task->session : nullptr;
     branch->session_covered = true;
@@ -114,7 +114,7 @@ absl::Status PostgresRecovery::LookAtPrepared(absl::Span<BranchCase* const> case
       other_format.insert(xid);
     } else if (row[3] == std::string("t")) {
       owners_[xid] = row[1].value_or("");
-      ids[xid] = Number(row[4]);
+      ids[xid] = NumberIn(row[4]);
     } else {
       elsewhere[xid] = row[2].value_or("");
     }
@@ -146,11 +146,18 @@ absl::Status PostgresRecovery::LookAtTransactions(absl::Span<BranchCase* const> 
     branch->facts.witness = WitnessSight::kNone;
     const absl::optional<v1::Session>& session = branch->task->session;
     if (branch->wrong_id || !session || session->transaction_id() <= 0 || session->server() != identity().name) continue;
-    if (session->timeline() != control_->facts().timeline) {
+    if (branch->task->before_acceptance) {
+      branch->facts.witness = WitnessSight::kUnknowable;
+      if (branch->hint.empty()) {
+        branch->hint = "other data was accepted in its server's place since: its transaction id may be another's now";
+      }
+      continue;
+    }
+    if (session->timeline() != identity().timeline) {
       branch->facts.witness = WitnessSight::kUnknowable;
       if (branch->hint.empty()) {
         branch->hint = absl::StrCat("its transaction id is of timeline ", session->timeline(), " and the server on ",
-                                    control_->facts().timeline, " since a failover or a restore");
+                                    identity().timeline, " since a failover or a restore");
       }
       continue;
     }
@@ -183,8 +190,7 @@ absl::Status PostgresRecovery::ActOn(const std::vector<BranchCase*>& cases) {
   if (!probed.empty()) {
     const QueryResult holders = control_->Query(HoldersSql());
     if (!holders.ok()) return StatusOf(holders.error, "reading pg_locks");
-    std::set<int64_t> held;
-    for (const auto& row : holders.rows()) held.insert(Number(row[0]));
+    const std::set<int64_t> held = LocksIn(holders.rows());
     for (BranchCase* branch : probed) {
       const bool taken = held.count(BranchLockOf(branch->task->xid)) != 0;
       branch->facts.probe = taken ? ProbeResult::kTaken : ProbeResult::kFree;
@@ -283,8 +289,8 @@ absl::StatusOr<std::vector<v1::LockWait>> PostgresRecovery::LockWaits(absl::Span
       "h.transactionid,h.classid,h.objid,h.objsubid) IS NOT DISTINCT FROM (w.database,w.relation,w.page,w.tuple,"
       "w.transactionid,w.classid,w.objid,w.objsubid) JOIN pg_locks o ON o.granted AND o.pid IS NULL AND "
       "o.locktype='transactionid' AND o.virtualtransaction=h.virtualtransaction JOIN pg_prepared_xacts p ON "
-      "p.transaction=o.transactionid LEFT JOIN pg_stat_activity a ON a.pid=w.pid WHERE NOT w.granted AND p.database=current_database() ORDER BY 3 DESC "
-      "NULLS LAST LIMIT ",
+      "p.transaction=o.transactionid LEFT JOIN pg_stat_activity a ON a.pid=w.pid WHERE NOT w.granted AND "
+      "p.database=current_database() ORDER BY 3 DESC NULLS LAST LIMIT ",
       limit));
   if (!result.ok()) return StatusOf(result.error, "reading lock waits");
   std::set<Xid> known;
@@ -292,9 +298,9 @@ absl::StatusOr<std::vector<v1::LockWait>> PostgresRecovery::LockWaits(absl::Span
   std::vector<v1::LockWait> waits;
   for (const auto& row : result.rows()) {
     v1::LockWait wait;
-    wait.set_waiting_connection_id(Number(row[0]));
+    wait.set_waiting_connection_id(NumberIn(row[0]));
     wait.set_waiting_user(row[1].value_or(""));
-    SetDuration(absl::Microseconds(Number(row[2])), wait.mutable_waited());
+    SetDuration(absl::Microseconds(NumberIn(row[2])), wait.mutable_waited());
     wait.set_table(row[3].value_or(""));
     const RecoveredXid holder = ParseGid(row[4].value_or(""));
     if (holder.format_id == kFormatId && known.count({holder.gtrid, holder.bqual}) != 0) {

@@ -1,6 +1,7 @@
 // The rules of recovery on a real PostgreSQL server, one by one.
 #include "resource_manager/postgres_recovery.h"
 
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -31,7 +32,7 @@ struct TestBranch {
 
 class PostgresRecoveryTest : public testing::Test {
  protected:
-  explicit PostgresRecoveryTest(PrivatePostgres* server = &SharedPostgres()) : options_(PostgresOptionsOf(*server)) {
+  explicit PostgresRecoveryTest(PrivatePostgres* server = &SharedPostgres()) : options_(ConnectOptionsFor(*server)) {
     Reconnect();
     MustQuery(admin_.get(), "CREATE TABLE IF NOT EXISTS stock (id TEXT PRIMARY KEY)");
   }
@@ -175,6 +176,10 @@ TEST_F(PostgresRecoveryTest, AnIdOfAnotherTimelineOrOfTheFutureProvesNothing) {
   other.session->set_transaction_id(other.session->transaction_id() + 1000000);
   EXPECT_OUTCOME(Finish(other), BRANCH_OUTCOME_UNSPECIFIED);
   EXPECT_THAT(Finish(other).evidence.detail(), HasSubstr("older copy"));
+  other = branch.task;
+  other.before_acceptance = true;  // On an older copy of the data the number is given again, on the same timeline.
+  EXPECT_OUTCOME(Finish(other), BRANCH_OUTCOME_UNSPECIFIED);
+  EXPECT_THAT(Finish(other).evidence.detail(), HasSubstr("accepted"));
   EXPECT_OUTCOME(Finish(branch.task), BRANCH_OUTCOME_COMMITTED);
 }
 
@@ -391,14 +396,8 @@ class RestartTest : public PostgresRecoveryTest {
  protected:
   RestartTest() : PostgresRecoveryTest(Own()) {}
   static PrivatePostgres* Own() {
-    static PrivatePostgres* const server = [] {
-      auto started = PrivatePostgres::Start();
-      CHECK(started.ok()) << started.status();
-      static std::unique_ptr<PrivatePostgres> owner = *std::move(started);
-      std::atexit([] { owner.reset(); });
-      return owner.get();
-    }();
-    return server;
+    static const std::unique_ptr<PrivatePostgres> server = MustStartPostgres();
+    return server.get();
   }
 };
 

@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "base/errors.h"
 #include "base/timestamp.h"
@@ -44,9 +43,10 @@ std::string CoordinatorSettings(const ConnectOptions& options) {
       "default_transaction_isolation='read committed';SET synchronous_commit=on;SET standard_conforming_strings=on;");
 }
 
-int64_t Number(const absl::optional<std::string>& text) {
-  int64_t number = 0;
-  return text && absl::SimpleAtoi(*text, &number) ? number : 0;
+// What such a verb sends behind its guard.
+XaResult::Step StepOf(XaVerb verb) {
+  if (verb == XaVerb::kPrepare) return XaResult::Step::kPrepare;
+  return verb == XaVerb::kRollback ? XaResult::Step::kRollback : XaResult::Step::kCommit;
 }
 
 bool Finishes(XaVerb verb) { return verb == XaVerb::kCommit || verb == XaVerb::kRollback; }
@@ -125,13 +125,13 @@ absl::StatusOr<std::unique_ptr<PostgresSession>> PostgresSession::SetUp(std::uni
   PostgresFacts& facts = session->facts_;
   facts.identity.name = absl::StrCat(row[0].value_or("?"), "/", row[1].value_or("?"));
   facts.identity.version = absl::StrCat("PostgreSQL ", row[2].value_or("?"));
-  facts.identity.start_time = absl::FromUnixMicros(Number(row[3]));
-  facts.pid = Number(row[4]);
-  facts.session_start = absl::FromUnixMicros(Number(row[5]));
-  facts.max_prepared_transactions = Number(row[6]);
+  facts.identity.start_time = absl::FromUnixMicros(NumberIn(row[3]));
+  facts.pid = NumberIn(row[4]);
+  facts.session_start = absl::FromUnixMicros(NumberIn(row[5]));
+  facts.max_prepared_transactions = NumberIn(row[6]);
   facts.user = row[7].value_or("");
   facts.is_superuser = row[8] == std::string("t");
-  facts.timeline = Number(row[9]);
+  facts.identity.timeline = NumberIn(row[9]);
   return session;
 }
 
@@ -150,7 +150,7 @@ v1::Session PostgresSession::Describe() const {
   if (branch_state_ != BranchState::kPrepared) return described;
   described.set_detached(true);
   described.set_transaction_id(transaction_id_);
-  described.set_timeline(facts_.timeline);
+  described.set_timeline(facts_.identity.timeline);
   return described;
 }
 
@@ -359,10 +359,8 @@ StartResult PostgresSession::ReceiveStart() {
   return start;
 }
 
-void PostgresSession::SendXa(XaVerb verb, const Xid& xid, const std::string& sql) {
-  due_verb_ = verb;
-  due_xid_ = xid;
-  if (const DbError refusal = CheckXid(xid); !refusal.ok()) return Refuse(Due::kXa, XaOutcome::kInvalid, refusal);
+void PostgresSession::SendXa(const std::string& sql) {
+  if (const DbError refusal = CheckXid(due_xid_); !refusal.ok()) return Refuse(Due::kXa, XaOutcome::kInvalid, refusal);
   Send(Due::kXa, sql);
 }
 
@@ -377,9 +375,8 @@ void PostgresSession::SendPrepare(const Xid& xid, const WitnessTable*) {
   // it arrived. Looking first makes most of these cases certain.
   if (!lost() && connection_->PeerHasClosed()) connection_->MarkLost();
   prepare_sent_ = !lost();
-  asks_timeline_ = facts_.timeline == 0;
-  SendXa(XaVerb::kPrepare, xid,
-         absl::StrCat(GuardSql("pg_catalog.pg_current_xact_id()::text"), ";", asks_timeline_ ? kTimelineSql : "",
+  asks_timeline_ = facts_.identity.timeline == 0;
+  SendXa(absl::StrCat(GuardSql("pg_catalog.pg_current_xact_id()::text"), ";", asks_timeline_ ? kTimelineSql : "",
                       asks_timeline_ ? ";" : "", "PREPARE TRANSACTION '", GidOf(xid), "'"));
 }
 
@@ -390,14 +387,14 @@ void PostgresSession::SendCommit(const Xid& xid) {
     return Refuse(Due::kXa, XaOutcome::kWrongState,
                   DbError{0, "", absl::StrCat("the session has a branch that is ", ToString(branch_state_))});
   }
-  SendXa(XaVerb::kCommit, xid, absl::StrCat("COMMIT PREPARED '", GidOf(xid), "'"));
+  SendXa(absl::StrCat("COMMIT PREPARED '", GidOf(xid), "'"));
 }
 
 void PostgresSession::SendRollback(const Xid& xid) {
   due_verb_ = XaVerb::kRollback;
   due_xid_ = xid;
   if (lost() || !IsOwn(xid) || branch_state_ == BranchState::kPrepared) {
-    return SendXa(XaVerb::kRollback, xid, absl::StrCat("ROLLBACK PREPARED '", GidOf(xid), "'"));
+    return SendXa(absl::StrCat("ROLLBACK PREPARED '", GidOf(xid), "'"));
   }
   if (connection_->transaction() == PostgresConnection::Transaction::kNone) {
     if (branch_state_ == BranchState::kRollbackOnly) {  // Already: by the failure of PREPARE.
@@ -406,13 +403,15 @@ void PostgresSession::SendRollback(const Xid& xid) {
     MarkReset();
   }
   const bool guarded = branch_state_ == BranchState::kActive;
-  SendXa(XaVerb::kRollback, xid, guarded ? absl::StrCat(GuardSql("''"), ";ROLLBACK") : "ROLLBACK");
+  SendXa(guarded ? absl::StrCat(GuardSql("''"), ";ROLLBACK") : "ROLLBACK");
 }
 
 void PostgresSession::SendEndReadOnly(const Xid& xid) {
   if (lost() || !IsOwn(xid) || branch_state_ != BranchState::kActive) return SendRollback(xid);
   // Not ROLLBACK: under SERIALIZABLE what a transaction has read counts for others only if it commits.
-  SendXa(XaVerb::kEnd, xid, absl::StrCat(GuardSql("''"), ";COMMIT"));
+  due_verb_ = XaVerb::kEnd;
+  due_xid_ = xid;
+  SendXa(absl::StrCat(GuardSql("''"), ";COMMIT"));
 }
 
 XaResult PostgresSession::Receive() {
@@ -424,15 +423,12 @@ XaResult PostgresSession::Receive() {
   XaResult result;
   result.sent = sent_;
   result.outcome = refused ? refusal_outcome_ : PostgresOutcomeOf(due_verb_, batch.error);
-  const Step last = due_verb_ == XaVerb::kPrepare                                 ? Step::kPrepare
-                    : due_verb_ == XaVerb::kCommit || due_verb_ == XaVerb::kEnd ? Step::kCommit
-                                                                                : Step::kRollback;
   if (refused && result.outcome != XaOutcome::kOk) {
     result.failed_step = Step::kRefused;
   } else if (!batch.ok()) {
     const bool in_guard = batch.results.empty() && (due_verb_ == XaVerb::kPrepare || due_verb_ == XaVerb::kEnd ||
                                                     (due_verb_ == XaVerb::kRollback && own && !prepared_before));
-    result.failed_step = in_guard ? Step::kGuard : last;
+    result.failed_step = in_guard ? Step::kGuard : StepOf(due_verb_);
     if (in_guard && IsRefusal(batch.error) && !lost()) {
       MarkReset();
       batch.error = DbError{kSessionResetCode, "", "the transaction of the branch was ended beside it"};
@@ -455,8 +451,8 @@ XaResult PostgresSession::Receive() {
   if (own && !lost()) {
     if (due_verb_ == XaVerb::kPrepare) {
       branch_state_ = result.ok() ? BranchState::kPrepared : BranchState::kRollbackOnly;
-      if (result.ok()) transaction_id_ = Number(batch.rows()[0][0]);
-      if (result.ok() && asks_timeline_) facts_.timeline = Number(batch.results[1].rows[0][0]);
+      if (result.ok()) transaction_id_ = NumberIn(batch.rows()[0][0]);
+      if (result.ok() && asks_timeline_) facts_.identity.timeline = NumberIn(batch.results[1].rows[0][0]);
     } else if (result.ok() || result.outcome == XaOutcome::kUnknownXid) {
       branch_state_ = BranchState::kNone;
     } else if (due_verb_ == XaVerb::kEnd) {

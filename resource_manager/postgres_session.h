@@ -33,15 +33,14 @@ XaOutcome PostgresOutcomeOf(XaVerb verb, const DbError& error);
 
 // The server's word on itself and on the session, when the session was set up.
 struct PostgresFacts {
+  // The timeline is 0 on a server in recovery. A promotion, which begins another one, leaves its sessions as they are; on
+  // a server that writes no other one begins without a restart.
   ServerIdentity identity;
   std::string user;
   bool is_superuser = false;
   int64_t pid = 0;
   absl::Time session_start;
   int64_t max_prepared_transactions = 0;
-  // Of the WAL; 0 on a server in recovery. A promotion, which begins another one, leaves its sessions as they are; on a
-  // server that writes no other one begins without a restart.
-  int64_t timeline = 0;
 };
 
 // Thread-compatible: one thread at a time.
@@ -110,7 +109,8 @@ class PostgresSession : public BranchSession {
   // An answer is due without anything having been sent; an OK one if `refusal` is ok().
   void Refuse(Due due, XaOutcome outcome, DbError refusal);
   QueryResult ReceiveBatch(Due due);
-  void SendXa(XaVerb verb, const Xid& xid, const std::string& sql);
+  // Of the verb and branch that are due.
+  void SendXa(const std::string& sql);
   // In front of what must only run inside the branch: fails with IsRefusal on any other transaction; else its one column
   // is `column`.
   std::string GuardSql(absl::string_view column) const;

@@ -247,16 +247,16 @@ TEST_F(PostgresSessionTest, WithoutPreparedTransactionsNothingBegins) {
   options.settings = {"max_prepared_transactions=0"};
   auto server = PrivatePostgres::Start(options);
   ASSERT_TRUE(server.ok()) << server.status();
-  auto session = MustConnectPostgres(PostgresOptionsOf(**server));
+  auto session = MustConnectPostgres(ConnectOptionsFor(**server));
   const StartResult started = session->Start(NewXid(), "CREATE TABLE t (id INT)");
   EXPECT_EQ(started.xa.outcome, XaOutcome::kNotSupported);
   EXPECT_THAT(started.xa.error.message, HasSubstr("max_prepared_transactions"));
   ASSERT_TRUE((*server)->Restart({"max_prepared_transactions=1"}).ok());
-  session = MustConnectPostgres(PostgresOptionsOf(**server));
+  session = MustConnectPostgres(ConnectOptionsFor(**server));
   const Xid first = NewXid();
   ASSERT_TRUE(session->Start(first, "CREATE TABLE t (id INT)").xa.ok());
   ASSERT_TRUE(session->Prepare(first, nullptr).ok());
-  auto second = MustConnectPostgres(PostgresOptionsOf(**server));
+  auto second = MustConnectPostgres(ConnectOptionsFor(**server));
   const Xid xid = NewXid();
   ASSERT_TRUE(second->Start(xid, "CREATE TABLE u (id INT)").xa.ok());
   const XaResult full = second->Prepare(xid, nullptr);
@@ -265,7 +265,7 @@ TEST_F(PostgresSessionTest, WithoutPreparedTransactionsNothingBegins) {
   EXPECT_TRUE(second->Rollback(xid).ok());
   // And what was prepared survives the server's death.
   ASSERT_TRUE((*server)->Restart().ok());
-  session = MustConnectPostgres(PostgresOptionsOf(**server));
+  session = MustConnectPostgres(ConnectOptionsFor(**server));
   EXPECT_TRUE(IsListed(session.get(), first));
   EXPECT_TRUE(session->Commit(first).ok());
 }
@@ -274,7 +274,7 @@ TEST_F(PostgresSessionTest, ASessionOfAStandbyTellsTheTimelineThatThePromotionBe
   auto server = PrivatePostgres::Start();
   ASSERT_TRUE(server.ok()) << server.status();
   RestartAsStandby(server->get());
-  auto session = MustConnectPostgres(PostgresOptionsOf(**server));  // A pool's, for what only reads.
+  auto session = MustConnectPostgres(ConnectOptionsFor(**server));  // A pool's, for what only reads.
   ASSERT_EQ(One(session.get(), "SELECT pg_promote()"), "t");
   const Xid xid = NewXid();
   ASSERT_TRUE(session->Start(xid, "CREATE TABLE t (id INT)").xa.ok());

@@ -4,44 +4,33 @@
 
 #include <postgresql/libpq-fe.h>
 
-#include <atomic>
-#include <cstdlib>
 #include <fstream>
 #include <memory>
 #include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
-#include "base/address.h"
 #include "glog/logging.h"
 #include "gtest/gtest.h"
 #include "resource_manager/postgres_session.h"
+#include "resource_manager/session_test_util.h"
 #include "tests/fixtures/private_postgres.h"
 
 namespace assent {
 
+inline std::unique_ptr<PrivatePostgres> MustStartPostgres() {
+  auto started = PrivatePostgres::Start();
+  CHECK(started.ok()) << started.status();
+  return *std::move(started);
+}
+
 // Started by the first call, gone when the program ends. Tests that stop or reconfigure a server start their own.
 inline PrivatePostgres& SharedPostgres() {
-  static PrivatePostgres* const server = [] {
-    auto started = PrivatePostgres::Start();
-    CHECK(started.ok()) << started.status();
-    static std::unique_ptr<PrivatePostgres> owner = *std::move(started);
-    std::atexit([] { owner.reset(); });
-    return owner.get();
-  }();
+  static const std::unique_ptr<PrivatePostgres> server = MustStartPostgres();
   return *server;
 }
 
-inline ConnectOptions PostgresOptionsOf(const PrivatePostgres& server) {
-  ConnectOptions options;
-  options.address = *ParseAddress(server.unix_address());
-  options.user = server.user();
-  options.password = server.password();
-  options.database = server.database();
-  return options;
-}
-inline ConnectOptions PostgresOptions() { return PostgresOptionsOf(SharedPostgres()); }
+inline ConnectOptions PostgresOptions() { return ConnectOptionsFor(SharedPostgres()); }
 
 inline std::unique_ptr<PostgresSession> MustConnectPostgres(const ConnectOptions& options = PostgresOptions()) {
   auto session = PostgresSession::Connect(options);
@@ -65,33 +54,6 @@ inline PGconn* MustConnectLibpq() {
                       .c_str());
   CHECK_EQ(PQstatus(handle), CONNECTION_OK) << PQerrorMessage(handle);
   return handle;
-}
-
-inline QueryResult MustQuery(BranchSession* session, absl::string_view sql) {
-  QueryResult result = session->Query(sql);
-  EXPECT_TRUE(result.ok()) << sql << ": " << result.error.sqlstate << " " << result.error.message;
-  return result;
-}
-
-// The first value of the first row; "NULL" for none.
-inline std::string One(BranchSession* session, absl::string_view sql) {
-  const QueryResult result = MustQuery(session, sql);
-  if (result.rows().empty() || !result.rows()[0][0]) return "NULL";
-  return *result.rows()[0][0];
-}
-
-inline Xid NewXid() {
-  static std::atomic<int> next{0};
-  return Xid{NewGtrid("test", absl::Now()), absl::StrCat("b", ++next)};
-}
-
-inline bool IsListed(BranchSession* session, const Xid& xid) {
-  const auto xids = session->Recover();
-  EXPECT_TRUE(xids.ok()) << xids.status();
-  for (const RecoveredXid& listed : *xids) {
-    if (listed.gtrid == xid.gtrid && listed.bqual == xid.bqual && listed.format_id == kFormatId) return true;
-  }
-  return false;
 }
 
 }  // namespace assent

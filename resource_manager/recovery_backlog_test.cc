@@ -19,7 +19,7 @@ class RecoveryBacklogTest : public testing::Test {
  protected:
   RecoveryBacklogTest()
       : server_(MustStart()),
-        options_(OptionsFor(*server_)),
+        options_(ConnectOptionsFor(*server_)),
         admin_(MustConnect(options_)),
         witness_(MustInstall(admin_.get())) {}
 

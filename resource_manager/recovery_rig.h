@@ -96,7 +96,7 @@ class RecoveryTest : public testing::Test {
  protected:
   // Tests that stop, restart or reconfigure the server pass one of their own.
   explicit RecoveryTest(PrivateMariaDb* server = &SharedServer())
-      : options_(OptionsFor(*server)), admin_(MustConnect(options_)), witness_(MustInstall(admin_.get())) {
+      : options_(ConnectOptionsFor(*server)), admin_(MustConnect(options_)), witness_(MustInstall(admin_.get())) {
     recovery_ = MustConnectRecovery(options_);
   }
 

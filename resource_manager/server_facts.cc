@@ -4,7 +4,6 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
@@ -30,11 +29,6 @@ std::string Cell(const ResultSet& result, size_t row, absl::string_view column) 
   return Cell(result.rows[row], static_cast<size_t>(found - result.columns.begin()));
 }
 
-int64_t ToNumber(const std::string& text) {
-  int64_t number = 0;
-  return absl::SimpleAtoi(text, &number) ? number : 0;
-}
-
 void ReadClock(MariaDbSession* session, ServerFacts* facts) {
   const absl::Time before = absl::Now();
   const QueryResult result =
@@ -42,7 +36,7 @@ void ReadClock(MariaDbSession* session, ServerFacts* facts) {
   const absl::Time after = absl::Now();
   if (!result.ok() || result.rows().empty()) return;
   facts->clock_error = (after - before) / 2;
-  facts->clock_offset = absl::FromUnixMicros(ToNumber(Cell(result.rows()[0], 0))) - (before + facts->clock_error);
+  facts->clock_offset = absl::FromUnixMicros(NumberIn(Cell(result.rows()[0], 0))) - (before + facts->clock_error);
 }
 
 void ReadPrivileges(MariaDbSession* session, ServerFacts* facts) {
@@ -99,8 +93,8 @@ void ReadDetached(MariaDbSession* session, ServerFacts* facts) {
       "SELECT COUNT(*), COALESCE(MAX(TIMESTAMPDIFF(SECOND, trx_started, NOW())), 0) FROM information_schema.INNODB_TRX "
       "WHERE trx_mysql_thread_id = 0");
   if (!result.ok() || result.rows().empty()) return;
-  facts->detached = ServerFacts::Detached{ToNumber(Cell(result.rows()[0], 0)),
-                                          absl::Seconds(std::max<int64_t>(ToNumber(Cell(result.rows()[0], 1)), 0))};
+  facts->detached = ServerFacts::Detached{NumberIn(Cell(result.rows()[0], 0)),
+                                          absl::Seconds(std::max<int64_t>(NumberIn(Cell(result.rows()[0], 1)), 0))};
 }
 
 void ReadPlainTables(MariaDbSession* session, ServerFacts* facts) {
@@ -130,7 +124,7 @@ std::string ServerFacts::Variable(const std::string& name) const {
   return found == variables.end() ? std::string() : found->second;
 }
 
-int64_t ServerFacts::Number(const std::string& name) const { return ToNumber(Variable(name)); }
+int64_t ServerFacts::Number(const std::string& name) const { return NumberIn(Variable(name)); }
 
 std::vector<std::string> GlobalPrivilegesOf(absl::string_view grant) {
   if (!absl::ConsumePrefix(&grant, "GRANT ")) return {};
@@ -162,7 +156,7 @@ absl::StatusOr<ServerFacts> ReadServerFacts(MariaDbSession* session) {
   ReadDetached(session, &facts);
   ReadPlainTables(session, &facts);
   const QueryResult threads = session->Query("SHOW GLOBAL STATUS LIKE 'Threads_connected'");
-  if (threads.ok() && !threads.rows().empty()) facts.threads_connected = ToNumber(Cell(threads.rows()[0], 1));
+  if (threads.ok() && !threads.rows().empty()) facts.threads_connected = NumberIn(Cell(threads.rows()[0], 1));
   if (session->lost()) return StatusOf(threads.error, "reading what the server says about itself");
   return facts;
 }

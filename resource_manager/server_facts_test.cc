@@ -28,7 +28,7 @@ std::unique_ptr<MariaDbSession> ConnectAs(const std::string& name, const std::ve
   MustQuery(admin.get(),
             absl::StrCat("DROP USER IF EXISTS ", account, "; CREATE USER ", account, " IDENTIFIED BY 'w'"));
   for (const std::string& statement : statements) MustQuery(admin.get(), absl::StrCat(statement, account));
-  ConnectOptions options = OptionsFor(SharedServer());
+  ConnectOptions options = ConnectOptionsFor(SharedServer());
   options.user = name;
   options.password = "w";
   return MustConnect(options);
@@ -76,7 +76,7 @@ TEST(ServerFactsTest, TheAccountIsTheOneThatAGrantTakes) {
   auto admin = MustConnect();
   const std::string odd = "'o''d@d\\\\'@'localhost'";
   MustQuery(admin.get(), absl::StrCat("DROP USER IF EXISTS ", odd, "; CREATE USER ", odd, " IDENTIFIED BY 'w'"));
-  ConnectOptions options = OptionsFor(SharedServer());
+  ConnectOptions options = ConnectOptionsFor(SharedServer());
   options.user = "o'd@d\\";
   options.password = "w";
   auto session = MustConnect(options);

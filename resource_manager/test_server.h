@@ -2,18 +2,17 @@
 #ifndef ASSENT_RESOURCE_MANAGER_TEST_SERVER_H_
 #define ASSENT_RESOURCE_MANAGER_TEST_SERVER_H_
 
-#include <atomic>
 #include <cstdlib>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
+#include "absl/status/statusor.h"
 #include "glog/logging.h"
 #include "gtest/gtest.h"
 #include "resource_manager/mariadb_session.h"
+#include "resource_manager/session_test_util.h"
 #include "tests/fixtures/private_mariadb.h"
 
 namespace assent {
@@ -62,14 +61,6 @@ inline PrivateMariaDb& SharedServer() {
   return *server;
 }
 
-inline ConnectOptions OptionsFor(const PrivateMariaDb& server) {
-  ConnectOptions options;
-  options.address.socket = server.socket();
-  options.user = server.user();
-  options.password = server.password();
-  return options;
-}
-
 inline std::unique_ptr<MariaDbSession> MustConnect(const ConnectOptions& options) {
   auto session = MariaDbSession::Connect(options);
   CHECK(session.ok()) << session.status();
@@ -77,34 +68,7 @@ inline std::unique_ptr<MariaDbSession> MustConnect(const ConnectOptions& options
 }
 
 inline std::unique_ptr<MariaDbSession> MustConnect(const PrivateMariaDb& server = SharedServer()) {
-  return MustConnect(OptionsFor(server));
-}
-
-inline QueryResult MustQuery(MariaDbSession* session, absl::string_view sql) {
-  QueryResult result = session->Query(sql);
-  EXPECT_TRUE(result.ok()) << sql << ": " << result.error.code << " " << result.error.message;
-  return result;
-}
-
-// The first value of the first row; "NULL" for none.
-inline std::string One(MariaDbSession* session, absl::string_view sql) {
-  const QueryResult result = MustQuery(session, sql);
-  if (result.rows().empty() || !result.rows()[0][0]) return "NULL";
-  return *result.rows()[0][0];
-}
-
-inline Xid NewXid() {
-  static std::atomic<int> next{0};
-  return Xid{NewGtrid("test", absl::Now()), absl::StrCat("b", ++next)};
-}
-
-inline bool IsListed(MariaDbSession* session, const Xid& xid) {
-  const auto xids = session->Recover();
-  EXPECT_TRUE(xids.ok()) << xids.status();
-  for (const RecoveredXid& listed : *xids) {
-    if (listed.gtrid == xid.gtrid && listed.bqual == xid.bqual && listed.format_id == kFormatId) return true;
-  }
-  return false;
+  return MustConnect(ConnectOptionsFor(server));
 }
 
 }  // namespace assent

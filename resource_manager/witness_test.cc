@@ -31,7 +31,7 @@ class WitnessTest : public testing::Test {
     MustQuery(admin_.get(), absl::StrCat("DROP USER IF EXISTS `", user, "`@localhost; CREATE USER `", user,
                                          "`@localhost IDENTIFIED BY 'p'"));
     if (!grants.empty()) MustQuery(admin_.get(), absl::StrCat(grants, " TO `", user, "`@localhost"));
-    ConnectOptions options = OptionsFor(SharedServer());
+    ConnectOptions options = ConnectOptionsFor(SharedServer());
     options.user = user;
     options.password = "p";
     return MustConnect(options);

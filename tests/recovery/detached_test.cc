@@ -1,12 +1,14 @@
 // What is different where PREPARE lets go of a branch (PostgreSQL): the branch is finished over any session, what was
 // not prepared still is its session's, and the proof of how it ended is its transaction id.
 #include <csignal>
+#include <fstream>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "base/errors.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/fixtures/private_postgres.h"
 #include "tests/recovery/recovery_rig.h"
 
 namespace assent {
@@ -17,7 +19,7 @@ using ::testing::HasSubstr;
 class DetachedTest : public testing::Test {
  protected:
   void Start(RecoveryRig::Options options = {}) {
-    ASSERT_TRUE(RecoveryRig::Detaches(0));
+    ASSERT_TRUE(RecoveryRig::IsPostgres(0));
     auto rig = RecoveryRig::Start(std::move(options));
     ASSERT_TRUE(rig.ok()) << rig.status();
     rig_ = *std::move(rig);
@@ -163,6 +165,36 @@ TEST_F(DetachedTest, WhatSomebodyElseCommittedIsProvenAfterARestartOfTheServer) 
     EXPECT_EQ(branch.evidence().rbegin()->witness(), v1::Evidence::SIGHTING_PRESENT) << done.DebugString();
   }
   EXPECT_EQ(rig_->Rows(0, gtrid) + rig_->Rows(1, gtrid), 2);
+}
+
+// A participant that a failover has passed by is still connected to the old primary, and may prepare there: nobody would
+// ever finish that.
+TEST_F(DetachedTest, AParticipantOnTheOldPrimaryIsRefusedAfterAFailover) {
+  Start();
+  const std::unique_ptr<BranchSession> old = rig_->Connect(0);
+  v1::Session described = RecoveryRig::Describe(*old);
+  described.set_timeline(1);  // As it is told after PREPARE.
+  auto* const server = dynamic_cast<PrivatePostgres*>(&rig_->database(0));
+  ASSERT_NE(server, nullptr);
+  server->Kill9();
+  std::ofstream(server->folder() + "/data/standby.signal").close();
+  ASSERT_TRUE(server->Restart().ok());
+  rig_->Sql(0, "SELECT pg_promote()");
+  std::vector<RawBranch> branches;
+  ASSERT_TRUE(RecoveryRig::AwaitTrue([&] {  // The coordinator has to have seen the new one.
+    branches = rig_->Begin({0});
+    return rig_->BranchOf(branches[0].xid.gtrid, branches[0].xid.bqual).timeline() == 2;
+  }));
+  v1::CreateGlobalRequest request;
+  request.add_branches()->set_resource("a");
+  *request.mutable_branches(0)->mutable_session() = described;
+  EXPECT_EQ(ReasonOf(rig_->TryCreate(request).status()), Reason::WRONG_SERVER);
+  request.mutable_branches(0)->mutable_session()->set_timeline(2);
+  EXPECT_TRUE(rig_->TryCreate(request).ok());
+  rig_->Prepare(&branches[0]);
+  EXPECT_TRUE(rig_->Vote(branches).ok());
+  EXPECT_TRUE(rig_->Finalize(branches[0].xid.gtrid, v1::DECISION_COMMIT).ok());
+  EXPECT_EQ(rig_->Await(branches[0].xid.gtrid, v1::Global::STATE_COMMITTED).outcome(), v1::OUTCOME_COMMITTED);
 }
 
 }  // namespace

@@ -122,7 +122,7 @@ absl::StatusOr<v1::CreateGlobalResponse> RecoveryRig::TryBegin(const std::vector
 
 void RecoveryRig::Reset(RawBranch* branch, bool finish) {
   const uint64_t id = branch->session->connection_id();
-  if (Detaches(branch->server)) {
+  if (IsPostgres(branch->server)) {
     CHECK(!finish);
     CHECK(branch->session->Query("DISCARD ALL").ok());
   } else {

@@ -111,9 +111,11 @@ class RecoveryRig {
   absl::StatusOr<v1::ResolveBranchResponse> Resolve(const v1::ResolveBranchRequest& request);
   // A statement as the server's account; dies if it fails.
   QueryResult Sql(int server, absl::string_view sql);
+  static bool IsPostgres(int server) { return EngineOfServer(server) == v1::Resource::ENGINE_POSTGRESQL; }
+  static bool IsMySql(int server) { return EngineOfServer(server) == v1::Resource::ENGINE_MYSQL; }
   // PREPARE lets go of a branch on that server: whoever holds it can always be told by looking, and anybody may finish
-  // it at once. So leases count only until then, nothing makes a ghost of it, and there are no witnesses.
-  static bool Detaches(int server) { return EngineOfServer(server) == v1::Resource::ENGINE_POSTGRESQL; }
+  // it at once. So leases count only until then, and nothing makes a ghost of it.
+  static bool Detaches(int server) { return IsPostgres(server) || IsMySql(server); }
   // As a DBA finishes a branch by hand.
   static std::string FinishSql(int server, const Xid& xid, bool commit);
   // Writes the row of a branch, whether it is there or not; waits for whoever has it locked.
