@@ -37,7 +37,7 @@ class MariaDbErrorsTest : public testing::Test {
   }
 
   std::unique_ptr<MariaDbSession> Connect(absl::Duration lock_wait_timeout = absl::Seconds(1)) {
-    ConnectOptions options = OptionsFor(*server_);
+    ConnectOptions options = ConnectOptionsFor(*server_);
     options.lock_wait_timeout = lock_wait_timeout;
     return MustConnect(options);
   }
@@ -322,6 +322,17 @@ TEST_F(MariaDbErrorsTest, DeadlockVictimIsRollbackOnly) {
   EXPECT_EQ(Value(1), "10");
 }
 
+TEST_F(MariaDbErrorsTest, ADeadlockVictimThatNobodyEndedRollsBack) {
+  const Xid victim = NewXid();
+  const Xid other = NewXid();
+  ASSERT_NO_FATAL_FAILURE(Deadlock(a_.get(), victim, b_.get(), other));
+  const XaResult rolled_back = a_->Rollback(victim);
+  EXPECT_TRUE(rolled_back.ok()) << rolled_back.error.message;
+  EXPECT_EQ(rolled_back.branch, BranchState::kNone);
+  EXPECT_TRUE(a_->Start(NewXid()).xa.ok()) << "the session must be free";
+  EXPECT_TRUE(b_->Rollback(other).ok());
+}
+
 TEST_F(MariaDbErrorsTest, CommitOfADeadlockVictimAnswersRolledBack) {
   const Xid victim = NewXid();
   const Xid other = NewXid();
@@ -563,7 +574,7 @@ TEST_F(MariaDbErrorsTest, AccountWithoutPrivilegesSeesAndFinishesBranches) {
   auto holder = Connect();
   const Xid xid = Prepared(holder.get());
   Detach(&holder, b_.get());
-  ConnectOptions options = OptionsFor(*server_);
+  ConnectOptions options = ConnectOptionsFor(*server_);
   options.user = "nobody";
   options.password = "n";
   auto nobody = MustConnect(options);
@@ -632,7 +643,7 @@ TEST_F(MariaDbServerTest, PreparedReadOnlyBranchIsGoneAfterACrash) {
 
 TEST_F(MariaDbServerTest, ReadOnlyServerPreparesButDoesNotFinish) {
   MustQuery(b_.get(), "CREATE USER app@localhost IDENTIFIED BY 'a'; GRANT ALL ON e.* TO app@localhost");
-  ConnectOptions options = OptionsFor(*server_);
+  ConnectOptions options = ConnectOptionsFor(*server_);
   options.user = "app";
   options.password = "a";
   auto app = MustConnect(options);

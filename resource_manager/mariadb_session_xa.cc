@@ -169,6 +169,14 @@ XaResult MariaDbSession::Receive() {
   } else if (due_verb_ == XaVerb::kRollback && result.failed_step == Step::kGuard && !lost()) {
     SendRollback(due_xid_);  // A KILL QUERY hit the question.
     result = ReceiveXa();
+  } else if (due_verb_ == XaVerb::kRollback && result.outcome == XaOutcome::kWrongState &&
+             branch_state_ == BranchState::kRollbackOnly && !lost()) {
+    // MySQL wants a deadlock's victim ended first, and answers even that with an error.
+    const Xid xid = due_xid_;
+    SendEnd(xid);
+    ReceiveXa();
+    SendXa(XaVerb::kRollback, xid, nullptr, {Step::kRollback});
+    result = ReceiveXa();
   }
   return result;
 }
@@ -241,7 +249,9 @@ void MariaDbSession::StepFailed(Step step, XaOutcome outcome, int code) {
       }
       break;
     case Step::kCommit:
-      if (outcome == XaOutcome::kRolledBack) branch_state_ = BranchState::kNone;
+      if (outcome == XaOutcome::kRolledBack || (outcome == XaOutcome::kUnknownXid && is_detached())) {
+        branch_state_ = BranchState::kNone;
+      }
       break;
     case Step::kRollback:
       if (outcome == XaOutcome::kRolledBack || outcome == XaOutcome::kUnknownXid) branch_state_ = BranchState::kNone;

@@ -1,6 +1,7 @@
 // The question a READ_ONLY vote rests on: a branch that wrote and is taken for a reader is a lost write.
 #include <mariadb/mysql.h>
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -16,6 +17,8 @@ struct ServerKind {
   const char* name;
   std::vector<std::string> extra;
 };
+
+void MustPrepare(MariaDbSession* session, const Xid& xid) { ASSERT_TRUE(session->Prepare(xid, nullptr).ok()); }
 
 class WriteDetectorTest : public testing::TestWithParam<ServerKind> {
  protected:
@@ -44,7 +47,7 @@ class WriteDetectorTest : public testing::TestWithParam<ServerKind> {
   }
 
   std::unique_ptr<MariaDbSession> Connect() {
-    ConnectOptions options = OptionsFor(*server_);
+    ConnectOptions options = ConnectOptionsFor(*server_);
     options.database = "t";
     return MustConnect(options);
   }
@@ -127,6 +130,46 @@ TEST_P(WriteDetectorTest, EveryWayToWriteIsSeenAndNoWayToReadLooksLikeOne) {
   ASSERT_TRUE(session->Start(empty).xa.ok());
   EXPECT_FALSE(session->MayHaveWritten());
   ASSERT_TRUE(session->Rollback(empty).ok());
+}
+
+// However a branch ended, the next one on its session is watched from its beginning. (A server that lets go of a branch at
+// PREPARE may never be told on this session that it has ended.)
+TEST_P(WriteDetectorTest, WhateverBecameOfTheBranchBeforeTheNextOneIsWatched) {
+  struct Ending {
+    const char* name;
+    std::function<void(MariaDbSession*, MariaDbSession*, const Xid&)> end;
+    bool needs_detach = false;
+  };
+  const Ending kEndings[] = {
+      {"committed", [](MariaDbSession* own, MariaDbSession*, const Xid& xid) { MustPrepare(own, xid); ASSERT_TRUE(own->Commit(xid).ok()); }},
+      {"rolled back", [](MariaDbSession* own, MariaDbSession*, const Xid& xid) { MustPrepare(own, xid); ASSERT_TRUE(own->Rollback(xid).ok()); }},
+      {"rolled back unprepared", [](MariaDbSession* own, MariaDbSession*, const Xid& xid) { ASSERT_TRUE(own->Rollback(xid).ok()); }},
+      {"committed in one phase", [](MariaDbSession* own, MariaDbSession*, const Xid& xid) { ASSERT_TRUE(own->CommitOnePhase(xid, nullptr).ok()); }},
+      {"left", [](MariaDbSession* own, MariaDbSession*, const Xid& xid) { MustPrepare(own, xid); }, true},
+      {"committed by another", [](MariaDbSession* own, MariaDbSession* other, const Xid& xid) { MustPrepare(own, xid); ASSERT_TRUE(other->Commit(xid).ok()); }, true},
+      {"committed by another and asked for", [](MariaDbSession* own, MariaDbSession* other, const Xid& xid) { MustPrepare(own, xid); ASSERT_TRUE(other->Commit(xid).ok()); ASSERT_FALSE(own->Commit(xid).ok()); }, true},
+      {"rolled back by another and asked for", [](MariaDbSession* own, MariaDbSession* other, const Xid& xid) { MustPrepare(own, xid); ASSERT_TRUE(other->Rollback(xid).ok()); ASSERT_FALSE(own->Rollback(xid).ok()); }, true},
+  };
+  for (const Ending& ending : kEndings) {
+    auto session = Connect();
+    auto other = Connect();
+    if (ending.needs_detach && !session->detaches()) continue;
+    const Xid before = NewXid();
+    ASSERT_TRUE(session->Start(before, "UPDATE a SET v = v + 1 WHERE id = 1").xa.ok()) << ending.name;
+    ending.end(session.get(), other.get(), before);
+    for (const bool rides_with_start : {true, false, true}) {
+      const Xid xid = NewXid();
+      if (rides_with_start) {
+        ASSERT_TRUE(session->Start(xid, "UPDATE a SET v = v + 1 WHERE id = 2").xa.ok()) << ending.name;
+      } else {
+        ASSERT_TRUE(session->Start(xid).xa.ok()) << ending.name;
+        MustQuery(session.get(), "UPDATE a SET v = v + 1 WHERE id = 2");
+      }
+      EXPECT_TRUE(session->MayHaveWritten()) << ending.name;
+      ASSERT_TRUE(session->Rollback(xid).ok()) << ending.name;
+    }
+    other->Rollback(before);
+  }
 }
 
 TEST_P(WriteDetectorTest, SeesPreparedStatementsOnTheBorrowedHandle) {

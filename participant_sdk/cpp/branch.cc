@@ -48,11 +48,14 @@ absl::StatusOr<QueryResult> Branch::Start(absl::string_view first_sql) {
   if (started.xa.ok()) {
     ASSENT_FAULT_POINT(kSdkStartOk);
     stage_ = Stage::kActive;
+    unstarted_ = absl::OkStatus();
     return started.first ? *std::move(started.first) : QueryResult();
   }
   absl::Status status = StatusOf(XaVerb::kStart, started.xa.outcome, started.xa.error);
+  if (started.xa.outcome != XaOutcome::kOutside) return Poison(std::move(status));
   // Nothing was started, so nothing is broken: the application may end its local transaction and try again.
-  return started.xa.outcome == XaOutcome::kOutside ? status : Poison(std::move(status));
+  unstarted_ = status;
+  return status;
 }
 
 absl::StatusOr<QueryResult> Branch::Execute(absl::string_view sql, const ExecuteOptions& options) {
@@ -77,8 +80,9 @@ absl::Status Branch::RunWith(Handle* (BranchSession::*borrow)(), const std::func
   if (absl::Status status = CheckUsable(); !status.ok()) return status;
   if (stage_ == Stage::kIdle) {
     if ((session_->*borrow)() == nullptr) {
-      return MakeError(Reason::INVALID_FIELD, "the session has no such handle: it is another engine's, or it is lost",
-                       {{"field", "fn"}});
+      unstarted_ = MakeError(Reason::INVALID_FIELD,
+                             "the session has no such handle: it is another engine's, or it is lost", {{"field", "fn"}});
+      return unstarted_;
     }
     if (absl::Status status = Start({}).status(); !status.ok()) return status;
   }

@@ -87,6 +87,7 @@ class Branch {
   Stage stage_ = Stage::kIdle;
   bool counts_as_written_ = false;
   absl::Status poison_;
+  absl::Status unstarted_;  // While idle: the error of the last statement, which found nothing started to run in.
   bool voted_ = false;  // The coordinator may count on its vote: only the decision finishes it.
   absl::optional<v1::Vote> vote_;
 };

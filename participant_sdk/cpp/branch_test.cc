@@ -163,12 +163,47 @@ TEST_F(BranchTest, ASessionWithAnOpenTransactionIsRefusedAndUsableOnceThatIsFini
   EXPECT_EQ(Taken(5), 0);
 }
 
-TEST_F(BranchTest, ASessionCarriesOneBranchAtATime) {
-  GlobalTransaction transaction = BegunOnBoth(&client_, &branch_);
+// Whoever overlooks an error is not told COMMITTED: what he asked for was not done.
+TEST_F(BranchTest, WithoutTheStatementThatFoundNothingStartedItDoesNotCommit) {
+  ASSERT_TRUE(session(1)->Query("BEGIN").ok());
+  GlobalTransaction transaction = MustBegin(&client_);
+  ASSERT_TRUE(MustOpen(&transaction, kOrders, session(0))->Execute(Take(2)).ok());
+  EXPECT_FALSE(MustOpen(&transaction, kPayments, session(1))->Execute(Take(3)).ok());
+  ASSERT_TRUE(session(1)->Query("ROLLBACK").ok());
+  const absl::Status told = transaction.Commit();
+  EXPECT_TRUE(absl::IsAborted(told)) << told;
+  EXPECT_THAT(std::string(told.message()), HasSubstr("commit, roll back"));
+  EXPECT_EQ(transaction.Commit(), told);
+  EXPECT_EQ(Global(transaction.gtrid()).global().decision(), v1::DECISION_ROLLBACK);
+  EXPECT_EQ(Taken(2) + Taken(3), 0);
+}
+
+TEST_F(BranchTest, WithoutTheBranchThatWasRefusedItDoesNotCommit) {
+  GlobalTransaction other = MustBegin(&client_);
+  MustOpen(&other, kPayments, session(1))->Execute(Take(5)).IgnoreError();
+  GlobalTransaction transaction = MustBegin(&client_);
+  ASSERT_TRUE(MustOpen(&transaction, kOrders, session(0))->Execute(Take(2)).ok());
   EXPECT_EQ(ReasonOf(transaction.OpenBranch(kPayments, session(1)).status()), Reason::SESSION_HOLDS_BRANCH);
+  const absl::Status told = transaction.Commit();
+  EXPECT_EQ(ReasonOf(told), Reason::GLOBAL_ROLLED_BACK) << told;
+  EXPECT_THAT(std::string(told.message()), HasSubstr("one branch at a time"));
+  EXPECT_EQ(transaction.outcome(), v1::OUTCOME_ROLLED_BACK);
+  EXPECT_EQ(transaction.Commit(), told);
+  const v1::Global global = Global(transaction.gtrid()).global();
+  EXPECT_EQ(global.decision(), v1::DECISION_ROLLBACK);
+  EXPECT_THAT(global.cause_detail(), HasSubstr("one branch at a time"));
+  EXPECT_EQ(Taken(2), 0);
+}
+
+TEST_F(BranchTest, ASessionCarriesOneBranchAtATime) {
+  GlobalTransaction transaction = MustBegin(&client_);
+  ASSERT_TRUE(MustOpen(&transaction, kOrders, session(0))->Execute(Take(2)).ok());
+  EXPECT_EQ(ReasonOf(transaction.OpenBranch(kPayments, session(0)).status()), Reason::SESSION_HOLDS_BRANCH);
+  ASSERT_TRUE(MustOpen(&transaction, kPayments, session(1))->Execute(Take(3)).ok());  // The right one this time.
   GlobalTransaction other = MustBegin(&client_);
   EXPECT_EQ(ReasonOf(other.OpenBranch(kPayments, session(1)).status()), Reason::SESSION_HOLDS_BRANCH);
   EXPECT_TRUE(transaction.Commit().ok());
+  EXPECT_EQ(Taken(2) + Taken(3), 2);
   EXPECT_TRUE(other.OpenBranch(kPayments, session(1)).ok());
 }
 

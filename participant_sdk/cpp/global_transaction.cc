@@ -62,6 +62,16 @@ absl::StatusOr<Branch*> GlobalTransaction::OpenBranch(absl::string_view resource
                      absl::StrCat("global transaction '", gtrid_, "' has ended here; begin a new one"),
                      {{"gtrid", gtrid_}});
   }
+  absl::StatusOr<Branch*> branch = MakeBranch(resource, session);
+  if (branch.ok()) {
+    refused_.erase(std::string(resource));
+  } else {
+    refused_[std::string(resource)] = branch.status();
+  }
+  return branch;
+}
+
+absl::StatusOr<Branch*> GlobalTransaction::MakeBranch(absl::string_view resource, BranchSession* session) {
   const bool taken = std::any_of(branches_.begin(), branches_.end(),
                                  [session](const auto& branch) { return branch->session() == session; });
   if (taken || session->branch_state() != BranchState::kNone) {
@@ -107,6 +117,7 @@ absl::Status GlobalTransaction::Prepare() { return Decide(/*finalize=*/false, Sc
 
 absl::Status GlobalTransaction::Decide(bool finalize, Scope scope) {
   if (concluded_) return result_;
+  if (!refused_.empty()) return RollBackRefused();
   ended_ = true;
   const std::vector<Branch*> branches = Branches();
   std::vector<v1::Vote> votes = TwoPhase::Prepare(branches);
@@ -142,6 +153,16 @@ absl::Status GlobalTransaction::Decide(bool finalize, Scope scope) {
     return answer.status();
   }
   return Conclude(VerdictOf(answer), scope);
+}
+
+absl::Status GlobalTransaction::RollBackRefused() {
+  const auto& [resource, why] = *refused_.begin();
+  const std::string reason = absl::StrCat("no branch could be opened on '", resource, "': ", why.message());
+  absl::Status status = Rollback(reason);
+  if (!status.ok()) return status;
+  result_ = MakeError(Reason::GLOBAL_ROLLED_BACK, absl::StrCat("rolled back: ", reason),
+                      {{"gtrid", gtrid_}, {"cause", v1::DecisionCause_Name(v1::DECISION_CAUSE_FINALIZE)}});
+  return result_;
 }
 
 absl::Status GlobalTransaction::FailedToPrepare(const std::vector<v1::Vote>& votes) {

@@ -13,6 +13,7 @@
 #ifndef ASSENT_PARTICIPANT_SDK_CPP_GLOBAL_TRANSACTION_H_
 #define ASSENT_PARTICIPANT_SDK_CPP_GLOBAL_TRANSACTION_H_
 
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -42,7 +43,8 @@ class GlobalTransaction {
   // Makes a branch on a registered resource that runs over `session`. No SQL is sent before the first statement. The
   // branch belongs to the transaction. Errors: SESSION_HOLDS_BRANCH if the session carries a branch already;
   // BRANCH_ENDED once Prepare, Commit or Rollback was called; the coordinator's (RESOURCE_NOT_FOUND,
-  // GLOBAL_ROLLED_BACK, …).
+  // GLOBAL_ROLLED_BACK, …). After an error it may be tried again; while a resource's last try has failed, Commit and
+  // Prepare roll back, because what was to be done there was not.
   absl::StatusOr<Branch*> OpenBranch(absl::string_view resource, BranchSession* session);
 
   // Prepares this process's branches in parallel, asks for COMMIT, and commits them in parallel.
@@ -85,7 +87,10 @@ class GlobalTransaction {
   static Verdict VerdictOf(const absl::StatusOr<v1::GlobalStatus>& answer);
 
   std::vector<Branch*> Branches() const;
+  absl::StatusOr<Branch*> MakeBranch(absl::string_view resource, BranchSession* session);
   absl::Status Decide(bool finalize, Scope scope);
+  // OpenBranch has failed: rolls back and says why.
+  absl::Status RollBackRefused();
   // Some vote is FAILED: rolls the others back, tells the coordinator, answers the error behind the failed vote.
   absl::Status FailedToPrepare(const std::vector<v1::Vote>& votes);
   // Finishes the branches as decided, reports, and answers the outcome.
@@ -109,6 +114,7 @@ class GlobalTransaction {
   bool joined_;                      // Begun by another process.
   std::vector<v1::Branch> created_;  // By Begin, not yet opened.
   std::vector<std::unique_ptr<Branch>> branches_;
+  std::map<std::string, absl::Status> refused_;  // The resources whose last OpenBranch failed.
   bool ended_ = false;      // Prepare, Commit or Rollback was called.
   bool concluded_ = false;  // result_ is final.
   bool left_ = false;

@@ -92,7 +92,7 @@ TEST_F(RecoveryTest, AConnectionKilledDuringCommitIsInDoubtUntilRecoveryHasProof
   const auto backup = Session(1);
   ASSERT_TRUE(backup->Query("FLUSH TABLES WITH READ LOCK").ok());
   rig().coordinator().Signal(SIGCONT);
-  AwaitState(1, *session(1), "%backup lock%");
+  AwaitState(1, *session(1), EngineOfServer(1) == v1::Resource::ENGINE_MYSQL ? "%commit lock%" : "%backup lock%");
   KillConnection(1, session(1));
   committing.join();
   // Recovery may have proven the branch committed before the call gave up waiting for that.
@@ -124,7 +124,7 @@ TEST_F(RecoveryTest, ACommitThatTheServerCannotDoNowIsRepeated) {
 
 // Recovery, or a DBA, is faster than the participant.
 TEST_F(RecoveryTest, ABranchThatSomebodyElseHasCommittedMeanwhileIsProvenByTheCoordinator) {
-  if (!IsPostgres(1)) GTEST_SKIP() << "only its own session can commit it while that lives";
+  if (!session(1)->detaches()) GTEST_SKIP() << "only its own session can commit it while that lives";
   GlobalTransaction transaction = BegunOnBoth(&client_);
   rig().coordinator().Signal(SIGSTOP);
   absl::Status told = absl::InternalError("not told");
@@ -136,12 +136,15 @@ TEST_F(RecoveryTest, ABranchThatSomebodyElseHasCommittedMeanwhileIsProvenByTheCo
   EXPECT_TRUE(told.ok()) << told;
   EXPECT_EQ(transaction.outcome(), v1::OUTCOME_COMMITTED);
   EXPECT_EQ(Taken(2) + Taken(3), 2);
-  EXPECT_EQ(session(1)->branch_state(), BranchState::kNone) << "the session can be used again";
+  GlobalTransaction next = MustBegin(&client_);
+  EXPECT_TRUE(MustOpen(&next, kPayments, session(1))->Execute(Take(3)).ok()) << "the session can be used again";
+  EXPECT_TRUE(next.Commit().ok());
+  EXPECT_EQ(Taken(3), 2);
 }
 
 // A DBA commits by hand what is then decided to be rolled back: that is no rollback, whoever looks.
 TEST_F(RecoveryTest, ABranchThatSomebodyElseHasCommittedIsNeverToldRolledBack) {
-  if (!IsPostgres(1)) GTEST_SKIP() << "only its own session can commit it while that lives";
+  if (!session(1)->detaches()) GTEST_SKIP() << "only its own session can commit it while that lives";
   GlobalTransaction initiator = MustBegin(&client_);
   ASSERT_TRUE(MustOpen(&initiator, kOrders, session(0))->Execute(Take(2)).ok());
   absl::Status told = absl::InternalError("not told");
@@ -223,9 +226,8 @@ TEST_F(RecoveryTest, WithoutACoordinatorTheBranchIsHeldAndCommitMayBeCalledAgain
   EXPECT_EQ(ReasonOf(told), Reason::OUTCOME_IN_DOUBT) << told;
   EXPECT_EQ(transaction.outcome(), v1::OUTCOME_IN_DOUBT);
   EXPECT_EQ(PreparedOn(0) + PreparedOn(1), 2u);
-  // PREPARE of PostgreSQL lets go of the branch.
-  EXPECT_EQ(session(0)->holds_branch(), !IsPostgres(0));
-  if (!IsPostgres(0)) {
+  EXPECT_EQ(session(0)->holds_branch(), !session(0)->detaches());
+  if (session(0)->holds_branch()) {
     EXPECT_EQ(ReasonOf(session(0)->Close()), Reason::SESSION_HOLDS_BRANCH) << "nobody may lose it by accident";
   }
   ASSERT_TRUE(rig().coordinator().Restart().ok());

@@ -115,6 +115,7 @@ std::vector<v1::Vote> TwoPhase::Prepare(absl::Span<Branch* const> branches) {
   for (Branch* branch : branches) {
     if (branch->vote_) continue;
     if (branch->stage_ == Branch::Stage::kIdle) {
+      if (branch->poison_.ok()) branch->poison_ = branch->unstarted_;  // What was asked of it was not done.
       if (branch->poison_.ok()) {
         branch->stage_ = Branch::Stage::kFinished;
         branch->vote_ = MakeVote(*branch, v1::VOTE_KIND_READ_ONLY);
