@@ -251,6 +251,10 @@ v1::Finding JudgePrivileges(const ServerFacts& facts, const v1::Resource& resour
         "the account does not see other accounts' sessions and the engine's transactions: taking branches over is "
         "slower, and ghosts and who waits for locks are not seen");
   }
+  if (facts.is_mysql() && !Has(*facts.privileges, "XA_RECOVER_ADMIN")) {
+    missing.push_back("XA_RECOVER_ADMIN");
+    details.push_back("the account may not list what is prepared");
+  }
   std::vector<std::string> grants;
   if (!missing.empty()) {
     grants.push_back(absl::StrCat("GRANT ", absl::StrJoin(missing, ", "), " ON *.* TO ", facts.account, ";"));

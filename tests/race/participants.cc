@@ -154,6 +154,7 @@ absl::Status RaceParticipants::Vote(const std::vector<Prepared>& branches) {
     vote->set_kind(v1::VOTE_KIND_PREPARED);
     vote->set_witnessed(!IsPostgres(rig_->engine(branch.server)));
     *vote->mutable_session() = branch.session->Describe();
+    vote->mutable_session()->set_detached(branch.session->detaches());  // PrepareXa goes past the session.
   }
   return coordinator_.Prepared(request, absl::Now() + kCallPatience).status();
 }

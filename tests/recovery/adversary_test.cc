@@ -218,7 +218,7 @@ class PoolTest : public AdversaryTest, public testing::WithParamInterface<std::t
 TEST_P(PoolTest, AResetOfAPreparedSessionIsHealed) {
   const auto [binlog, ghost] = GetParam();
   if (RecoveryRig::Detaches(0) && (binlog || ghost)) {
-    GTEST_SKIP() << "PostgreSQL has no binary log, and what is committed by hand is committed: see ByHandTest";
+    GTEST_SKIP() << "what is committed by hand is committed: see ByHandTest";
   }
   RecoveryRig::Options options;
   if (binlog) options.database_options.mariadb = {"--log-bin"};
@@ -252,7 +252,7 @@ INSTANTIATE_TEST_SUITE_P(All, PoolTest, testing::Combine(testing::Bool(), testin
 // --- The witness ----------------------------------------------------------------------------------------------------
 
 TEST_F(AdversaryTest, WithoutItsWitnessTableACommitIsNeitherClaimedNorDenied) {
-  if (RecoveryRig::Detaches(0)) GTEST_SKIP() << "there is no such table: see detached_test, a vote without an id";
+  if (RecoveryRig::IsPostgres(0)) GTEST_SKIP() << "there is no such table: see detached_test, a vote without an id";
   Start();
   const RawBranch branch = LeftAlone(v1::DECISION_COMMIT);
   ByHand(branch, /*commit=*/true);
@@ -285,7 +285,7 @@ TEST_F(AdversaryTest, WithoutItsWitnessTableACommitIsNeitherClaimedNorDenied) {
 }
 
 TEST_F(AdversaryTest, ALostWitnessRowIsAnAlarmAndNeverSuccess) {
-  if (RecoveryRig::Detaches(0)) GTEST_SKIP() << "there are no such rows";
+  if (RecoveryRig::IsPostgres(0)) GTEST_SKIP() << "there are no such rows";
   Start();
   const RawBranch branch = LeftAlone(v1::DECISION_COMMIT);
   ByHand(branch, /*commit=*/true);
@@ -295,20 +295,23 @@ TEST_F(AdversaryTest, ALostWitnessRowIsAnAlarmAndNeverSuccess) {
 }
 
 TEST_F(AdversaryTest, ADdlStatementThatWaitsForABranchNeitherQuarantinesNorHoldsItUp) {
-  if (RecoveryRig::Detaches(0)) GTEST_SKIP() << "branches write nothing into Assent's tables";
+  if (RecoveryRig::IsPostgres(0)) GTEST_SKIP() << "branches write nothing into Assent's tables";
   Start();
   std::vector<RawBranch> branches = rig_->Begin({0});
   rig_->Prepare(&branches[0]);
   const std::string gtrid = branches[0].xid.gtrid;
-  // Without its session it has no metadata lock, and the statement gets so far that nobody else can open the table.
+  // Without its session it has no metadata lock on MariaDB, and the statement gets so far that nobody else can open the
+  // table. MySQL's branch keeps it, and who comes after the statement waits for that.
+  const absl::string_view state = RecoveryRig::IsMySql(0) ? "%metadata lock%" : "preparing%";
   ASSERT_TRUE(rig_->Vote(branches).ok());
   branches[0].session->Abandon();
   auto dba = rig_->Connect(0);
   dba->SendQuery("SET lock_wait_timeout = 120, innodb_lock_wait_timeout = 120; OPTIMIZE TABLE assent.witness");
   ASSERT_TRUE(RecoveryRig::AwaitTrue([&] {
     return !rig_->Sql(0,
-                      "SELECT 1 FROM information_schema.PROCESSLIST WHERE INFO LIKE 'OPTIMIZE%' AND STATE LIKE "
-                      "'preparing%'")
+                      absl::StrCat("SELECT 1 FROM information_schema.PROCESSLIST WHERE INFO LIKE 'OPTIMIZE%' AND STATE "
+                                   "LIKE '",
+                                   state, "'"))
                 .rows()
                 .empty();
   }));
@@ -357,12 +360,12 @@ TEST_F(AdversaryTest, WhatTheServerHasForGlobalsIsNotWhatRecoveryRestsOn) {
 }
 
 TEST_F(AdversaryTest, AReadOnlyServerIsWellAndWaitedForWithPauses) {
-  if (RecoveryRig::Detaches(0)) GTEST_SKIP() << "PostgreSQL has no switch that makes a running server read-only";
+  if (RecoveryRig::IsPostgres(0)) GTEST_SKIP() << "PostgreSQL has no switch that makes a running server read-only";
   Start();
-  const std::string grants =
-      "CREATE USER ordinary@localhost IDENTIFIED BY 'p'; GRANT ALL ON assent.* TO ordinary@localhost; GRANT PROCESS, "
-      "CONNECTION ADMIN ON *.* TO ordinary@localhost";
-  rig_->Sql(0, grants);
+  rig_->Sql(0, absl::StrCat("CREATE USER ordinary@localhost IDENTIFIED BY 'p'; GRANT ALL ON assent.* TO ordinary@localhost; "
+                            "GRANT PROCESS, ",
+                            RecoveryRig::IsMySql(0) ? "XA_RECOVER_ADMIN, CONNECTION_ADMIN" : "CONNECTION ADMIN",
+                            " ON *.* TO ordinary@localhost"));
   std::ofstream(rig_->folder() + "/ordinary.password") << "p";
   ASSERT_TRUE(rig_->Register(0,
                              [&](v1::RegisterResourceRequest* r) {
@@ -388,7 +391,9 @@ TEST_F(AdversaryTest, AReadOnlyServerIsWellAndWaitedForWithPauses) {
     absl::SleepFor(absl::Milliseconds(100));
   }
   EXPECT_LT(connections() - before, 20);
-  EXPECT_EQ(rig_->Global(gtrid).global().state(), v1::Global::STATE_COMMITTING);
+  if (!RecoveryRig::IsMySql(0)) {  // Which lets XA COMMIT pass.
+    EXPECT_EQ(rig_->Global(gtrid).global().state(), v1::Global::STATE_COMMITTING);
+  }
   rig_->Sql(0, "SET GLOBAL read_only = 0");
   EXPECT_EQ(rig_->Await(gtrid, v1::Global::STATE_COMMITTED).outcome(), v1::OUTCOME_COMMITTED);
   EXPECT_TRUE(AwaitStateOfA(v1::ResourceStatus::STATE_OK));
@@ -396,23 +401,24 @@ TEST_F(AdversaryTest, AReadOnlyServerIsWellAndWaitedForWithPauses) {
 
 TEST_F(AdversaryTest, ARegistrationAsksOnceForAllThatItLacks) {
   Start();
-  rig_->Sql(0, RecoveryRig::Detaches(0) ? "DROP SCHEMA assent CASCADE; CREATE ROLE poor LOGIN PASSWORD 'p'"
+  rig_->Sql(0, RecoveryRig::IsPostgres(0) ? "DROP SCHEMA assent CASCADE; CREATE ROLE poor LOGIN PASSWORD 'p'"
                                         : "DROP DATABASE assent; CREATE USER poor@localhost IDENTIFIED BY 'p'");
   std::ofstream(rig_->folder() + "/poor.password") << "p";
   const auto as_poor = [&](v1::RegisterResourceRequest* r) {
     r->mutable_resource()->set_name("c");
     r->mutable_resource()->set_user("poor");
     r->mutable_resource()->set_password_file(rig_->folder() + "/poor.password");
-    if (!RecoveryRig::Detaches(0)) r->mutable_resource()->set_witness_schema("elsewhere");
+    if (!RecoveryRig::IsPostgres(0)) r->mutable_resource()->set_witness_schema("elsewhere");
   };
-  // One for each scope. PostgreSQL's further ones are for a schema that somebody else has made.
-  const int needed = RecoveryRig::Detaches(0) ? 1 : 3;
+  // One for each scope. PostgreSQL's further ones are for a schema that somebody else has made; MySQL's are for its two
+  // tables of locks.
+  const int needed = RecoveryRig::IsPostgres(0) ? 1 : RecoveryRig::IsMySql(0) ? 5 : 3;
   const absl::Status refused = rig_->Register(0, as_poor);
   ASSERT_EQ(ReasonOf(refused), Reason::RESOURCE_UNFIT) << refused;
   std::string text(refused.message());
   int grants = 0;
   for (size_t at = text.find("GRANT "); at != std::string::npos; at = text.find("GRANT ", at + 1), ++grants) {
-    if (RecoveryRig::Detaches(0) && grants == needed) break;
+    if (RecoveryRig::IsPostgres(0) && grants == needed) break;
     rig_->Sql(0, text.substr(at, text.find(';', at) - at));
   }
   EXPECT_EQ(grants, needed) << text;
@@ -532,7 +538,7 @@ TEST_F(AdversaryTest, AWrongPasswordIsSaidAndItsCorrectionNoticed) {
   ASSERT_TRUE(rig_->coordinator().Restart().ok());
   ASSERT_TRUE(AwaitStateOfA(v1::ResourceStatus::STATE_UNREACHABLE));
   EXPECT_THAT(StatusOfA().detail(),
-              HasSubstr(RecoveryRig::Detaches(0) ? "password authentication failed" : "Access denied"));
+              HasSubstr(RecoveryRig::IsPostgres(0) ? "password authentication failed" : "Access denied"));
   EXPECT_EQ(StatusOfA().detail().find("wrong"), std::string::npos);
   const v1::GetGlobalResponse meanwhile = rig_->Global(branch.xid.gtrid);
   EXPECT_EQ(meanwhile.outcome(), v1::OUTCOME_IN_DOUBT);
@@ -573,7 +579,7 @@ TEST_F(AdversaryTest, LockWaitsNameTheBranchThatHoldsThem) {
   std::vector<RawBranch> branches = rig_->Decided({0}, v1::DECISION_COMMIT);
   const auto waiting = rig_->Connect(0);
   ASSERT_TRUE(
-      waiting->Query(RecoveryRig::Detaches(0) ? "SET lock_timeout = '60s'" : "SET innodb_lock_wait_timeout = 60").ok());
+      waiting->Query(RecoveryRig::IsPostgres(0) ? "SET lock_timeout = '60s'" : "SET innodb_lock_wait_timeout = 60").ok());
   waiting->SendQuery(RecoveryRig::OverwriteSql(0, branches[0].xid));
   v1::ListInDoubtResponse page;
   EXPECT_TRUE(RecoveryRig::AwaitTrue([&] {
