@@ -7,8 +7,8 @@ namespace assent {
 namespace {
 
 TEST(DbErrorTest, WhatLosesAConnection) {
-  for (int code :
-       {kConnectionLostCode, 2002, 2003, 2006, 2013, 2014, 2026, 2027, 2055, 5001, 1053, 1152, 1153, 1158, 1159, 1160, 1161, 1184, 1927}) {
+  for (int code : {kConnectionLostCode, 2002, 2003, 2006, 2013, 2014, 2026, 2027, 2055, 5001, 1053, 1152, 1153, 1158,
+                   1159, 1160, 1161, 1184, 1927}) {
     EXPECT_TRUE(IsConnectionLost(code)) << code;
   }
   for (int code : {0, 1, 1045, 1062, 1151, 1162, 1205, 1317, 1999, 3000, 4999, 5100}) {

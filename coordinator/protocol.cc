@@ -424,10 +424,9 @@ absl::Status CheckServer(const v1::Session& session, absl::string_view resource,
                               resource, "' has been on timeline ", timeline,
                               " since a failover: the participant is on a server that was replaced, and must connect "
                               "to the new one");
-  return MakeError(Reason::WRONG_SERVER, why,
-                   {{"resource", std::string(resource)},
-                    {"server", std::string(server)},
-                    {"session_server", session.server()}});
+  return MakeError(
+      Reason::WRONG_SERVER, why,
+      {{"resource", std::string(resource)}, {"server", std::string(server)}, {"session_server", session.server()}});
 }
 
 std::vector<Branch> BranchesOf(const Global& global, const Event& event) {

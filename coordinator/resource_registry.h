@@ -48,8 +48,8 @@ class ResourceRegistry {
   // instance was first in this moment; STORE_UNAVAILABLE if others change it all the time.
   // `accepted`: an operator has accepted the server as it is (Resource.accept_time).
   absl::StatusOr<ResourcePtr> Put(bool replace, v1::Resource resource, bool accepted = false);
-  // Notes what the server said of itself (`server`, `timeline`, `epoch` and `next_epoch` of `known`), if the resource is
-  // still registered as in `resource` (its update_time). Stored. RESOURCE_NOT_FOUND if it was changed meanwhile.
+  // Notes what the server said of itself (`server`, `timeline`, `epoch` and `next_epoch` of `known`), if the resource
+  // is still registered as in `resource` (its update_time). Stored. RESOURCE_NOT_FOUND if it was changed meanwhile.
   absl::Status NoteServer(const v1::Resource& resource, const v1::Resource& known);
   // True if a resource on the server has this epoch, or is about to. May block if the store is shared.
   bool KnowsEpoch(const std::string& server, int64_t epoch);

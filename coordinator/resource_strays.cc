@@ -68,7 +68,8 @@ std::string Contradicted(const OpenBranch& open, const v1::Resource& resource) {
                       ended_committed ? "committed" : "rolled back",
                       ", and its database still has it prepared, with its locks; `assentctl resolve ",
                       open.global->gtrid(), " ", branch.bqual(), " --as ", commit ? "committed" : "rolled-back",
-                      "` lets recovery finish it as decided; or end it there by hand, ", ByHand(!commit, open, resource));
+                      "` lets recovery finish it as decided; or end it there by hand, ",
+                      ByHand(!commit, open, resource));
 }
 
 }  // namespace

@@ -22,8 +22,8 @@ namespace {
 // for the password in clear (mysql_clear_password, dialog), or for one that is sealed with a key of the server's own
 // choice (sha256_password), and everybody may pose as a server where there is no TLS.
 constexpr char kAuthPlugins[] = "mysql_native_password,client_ed25519";
-// MySQL's way. When a server does not remember the account, it has the password sealed with a key of its own choice, too
-// (over TLS and sockets: in clear). So only to servers that nobody on the network can pose as.
+// MySQL's way. When a server does not remember the account, it has the password sealed with a key of its own choice,
+// too (over TLS and sockets: in clear). So only to servers that nobody on the network can pose as.
 constexpr char kAuthPluginsForKnownServers[] = "mysql_native_password,client_ed25519,caching_sha2_password";
 
 constexpr int kErClientInteractionTimeout = 4031;

@@ -25,9 +25,7 @@ constexpr char kSocketName[] = "/.s.PGSQL.";
 constexpr int kDefaultPort = 5432;
 
 // What libpq says ends with a line break.
-std::string Trimmed(const char* text) {
-  return std::string(absl::StripAsciiWhitespace(text == nullptr ? "" : text));
-}
+std::string Trimmed(const char* text) { return std::string(absl::StripAsciiWhitespace(text == nullptr ? "" : text)); }
 
 std::string FieldOf(const PGresult* result, int field) {
   const char* const text = PQresultErrorField(result, field);
@@ -149,8 +147,8 @@ bool PostgresConnection::PeerHasClosed() const {
   const ssize_t got = recv(PQsocket(conn_), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
   if (got == 0) return true;
   if (got < 0) return errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR;
-  // Between statements a server speaks only to notify, or to say farewell with an error, the end of the stream behind it.
-  // (Within TLS only that end can be seen.)
+  // Between statements a server speaks only to notify, or to say farewell with an error, the end of the stream behind
+  // it. (Within TLS only that end can be seen.)
   if (byte == 'E' && PQsslInUse(conn_) == 0) return true;
   pollfd fd{PQsocket(conn_), POLLRDHUP, 0};
   return poll(&fd, 1, 0) > 0 && (fd.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
@@ -199,9 +197,7 @@ void PostgresConnection::TakeResult(pg_result* taken, QueryResult* answer) {
     case PGRES_TUPLES_OK:
     case PGRES_COMMAND_OK: break;
     case PGRES_EMPTY_QUERY: return;
-    case PGRES_COPY_IN:
-      PQputCopyEnd(conn_, "COPY needs the connection's own handle (Branch::Run)");
-      return;
+    case PGRES_COPY_IN: PQputCopyEnd(conn_, "COPY needs the connection's own handle (Branch::Run)"); return;
     case PGRES_COPY_OUT: {
       char* row = nullptr;
       while (PQgetCopyData(conn_, &row, 0) > 0) PQfreemem(row);
@@ -236,7 +232,8 @@ QueryResult PostgresConnection::Receive() {
   if (!sent_ || conn_ == nullptr) {
     answer.error = LostError();
     if (has_nul_ && !lost_) {
-      answer.error = DbError{0, "22021", "the statement holds a NUL byte, which PostgreSQL has none of; it was not sent"};
+      answer.error =
+          DbError{0, "22021", "the statement holds a NUL byte, which PostgreSQL has none of; it was not sent"};
     }
     return answer;
   }

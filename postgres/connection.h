@@ -2,8 +2,8 @@
 //
 // A message of one or more statements is sent with Send and its answers are read with Receive, so that one thread can
 // send to many connections before it waits for any. After a Send the answer is due: Receive must be next (anything else
-// is a programming error and dies). A Send never fails and never waits for the server; what goes wrong is in the answer.
-// There is no automatic reconnect.
+// is a programming error and dies). A Send never fails and never waits for the server; what goes wrong is in the
+// answer. There is no automatic reconnect.
 //
 // Errors have code 0 and a SQLSTATE; a lost connection has kConnectionLostCode (db_error.h).
 #ifndef ASSENT_POSTGRES_CONNECTION_H_
@@ -35,8 +35,9 @@ class PostgresConnection {
     kUnknown,
   };
 
-  // Connects. An address `unix:` is the folder of the socket, or the socket itself (…/.s.PGSQL.5432). DATABASE_UNREACHABLE
-  // (also if TLS is required and the server has none) or, if the server refuses, DATABASE_ERROR with its SQLSTATE.
+  // Connects. An address `unix:` is the folder of the socket, or the socket itself (…/.s.PGSQL.5432).
+  // DATABASE_UNREACHABLE (also if TLS is required and the server has none) or, if the server refuses, DATABASE_ERROR
+  // with its SQLSTATE.
   static absl::StatusOr<std::unique_ptr<PostgresConnection>> Connect(const ConnectOptions& options);
   // Uses a connection that somebody else owns, and that waits for nothing.
   static absl::StatusOr<std::unique_ptr<PostgresConnection>> Adopt(pg_conn* handle);
@@ -93,7 +94,8 @@ class PostgresConnection {
   int64_t round_trips_ = 0;
 };
 
-// Text as a literal, with its quotes, whatever standard_conforming_strings is. NUL ends it: PostgreSQL has none in text.
+// Text as a literal, with its quotes, whatever standard_conforming_strings is. NUL ends it: PostgreSQL has none in
+// text.
 std::string QuoteLiteral(absl::string_view text);
 // A name as an identifier, with its quotes.
 std::string QuoteIdentifier(absl::string_view name);

@@ -261,9 +261,10 @@ Verdict Judge(const BranchFacts& all) {
                   "by hand, as decided");
   }
   if (facts.elsewhere && !facts.listed) {
-    return ByHand(v1::BRANCH_OUTCOME_STILL_PREPARED,
-                  "it is prepared in another database of its server than its resource's, where it cannot be finished from "
-                  "here");
+    return ByHand(
+        v1::BRANCH_OUTCOME_STILL_PREPARED,
+        "it is prepared in another database of its server than its resource's, where it cannot be finished from "
+        "here");
   }
   if (facts.listed) {
     // A committed witness is proof even so: somebody has finished the branch since the list was read.

@@ -46,8 +46,8 @@ struct BranchFacts {
   bool voted_prepared = false;
   // It may have been prepared without leaving its witness, so that the absence of that proves nothing.
   bool unwitnessed = false;
-  // Its PREPARE let go of it (PostgreSQL; MySQL with xa_detach_on_prepare): any session may finish it at once, the OK of
-  // any session is proof, and the server never loses sight of it.
+  // Its PREPARE let go of it (PostgreSQL; MySQL with xa_detach_on_prepare): any session may finish it at once, the OK
+  // of any session is proof, and the server never loses sight of it.
   bool detached = false;
   // It was to run on another server than the one that is looked at.
   bool of_other_server = false;

@@ -19,7 +19,8 @@ std::string Describe(const BranchFacts& f) {
                       f.listed, " witness ", static_cast<int>(f.witness), " was_listed ", f.was_listed, " kill ",
                       static_cast<int>(f.kill), " verb ", static_cast<int>(f.verb), " probe ",
                       static_cast<int>(f.probe), " repair ", static_cast<int>(f.repair), " unwitnessed ", f.unwitnessed,
-                      " other_format ", f.other_format, " detached ", f.detached, " elsewhere ", f.elsewhere, " ghosts ", static_cast<int>(f.ghosts));
+                      " other_format ", f.other_format, " detached ", f.detached, " elsewhere ", f.elsewhere,
+                      " ghosts ", static_cast<int>(f.ghosts));
 }
 
 // Calls `visit` with every combination of facts.

@@ -66,8 +66,7 @@ XaResult BranchSession::Rollback(const Xid& xid) {
   return Receive();
 }
 
-std::vector<BranchSession*> BranchSession::WaitAny(absl::Span<BranchSession* const> sessions,
-                                                     absl::Duration timeout) {
+std::vector<BranchSession*> BranchSession::WaitAny(absl::Span<BranchSession* const> sessions, absl::Duration timeout) {
   std::vector<BranchSession*> ready;
   std::vector<pollfd> fds;
   std::vector<BranchSession*> polled;

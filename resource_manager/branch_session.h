@@ -50,8 +50,8 @@ absl::string_view ToString(BranchState state);
 // The answer to a verb or to a batch of verbs.
 struct XaResult {
   // The part of a batch that failed; what came before it was done, what comes after it did not run.
-  // kGuard: the question whether this is still the branch's session, in front of every verb of its own branch that would
-  // do harm on another one.
+  // kGuard: the question whether this is still the branch's session, in front of every verb of its own branch that
+  // would do harm on another one.
   enum class Step { kNone, kRefused, kGuard, kStart, kWitness, kEnd, kPrepare, kCommit, kRollback };
 
   // Of the failed step, or kOk. A failed witness INSERT is kError (or kConnectionLost). kRefused: nothing was sent (an
@@ -88,8 +88,8 @@ struct RecoveredXid {
 struct ServerIdentity {
   std::string name;     // As Session.server: @@hostname:@@port, or PostgreSQL's system identifier and database.
   std::string version;  // e.g. "10.11.6-MariaDB-log"
-  // By the server's clock; MariaDB's and MySQL's is computed from the uptime, so one second of difference is none. Moves
-  // when it restarts.
+  // By the server's clock; MariaDB's and MySQL's is computed from the uptime, so one second of difference is none.
+  // Moves when it restarts.
   absl::Time start_time;
   int64_t timeline = 0;  // PostgreSQL: of its WAL; a failover begins a new one. 0: not known, or there is none.
 };
@@ -104,8 +104,8 @@ class BranchSession {
 
   // The server's id of this connection, as in its process list.
   virtual uint64_t connection_id() const = 0;
-  // How the coordinator finds the session again at the server, for BranchSpec and Vote; once the branch is prepared also
-  // what proves how it ends. Without `server` if that would not say who it is.
+  // How the coordinator finds the session again at the server, for BranchSpec and Vote; once the branch is prepared
+  // also what proves how it ends. Without `server` if that would not say who it is.
   virtual v1::Session Describe() const = 0;
   // True if PREPARE lets go of this session's branch: then any session may finish it.
   virtual bool detaches() const = 0;
@@ -120,11 +120,11 @@ class BranchSession {
   // was_reset()).
   virtual bool lost() const = 0;
   // True once it was noticed that somebody took the connection away from the branch: reset it, gave it to another user,
-  // or (PostgreSQL) ended the transaction under it. An owned connection is closed then, an adopted one shut down, so that
-  // nobody takes what is left of it for the branch.
+  // or (PostgreSQL) ended the transaction under it. An owned connection is closed then, an adopted one shut down, so
+  // that nobody takes what is left of it for the branch.
   virtual bool was_reset() const = 0;
-  // After was_reset(): false if certainly no statement reached the server between that and its being noticed. True: some
-  // may have run outside of the branch, and committed by themselves.
+  // After was_reset(): false if certainly no statement reached the server between that and its being noticed. True:
+  // some may have run outside of the branch, and committed by themselves.
   virtual bool ran_outside() const = 0;
   // Messages sent to the server through this object, each of which has one answer; for metrics and benchmarks.
   virtual int64_t round_trips() const = 0;

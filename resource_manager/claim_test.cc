@@ -85,7 +85,8 @@ TEST_F(ClaimTest, ATableThatIsMissingHoldsNoClaim) {
 
 TEST_F(ClaimTest, MissingPrivilegesAndForeignTables) {
   MustQuery(admin_.get(),
-            "DROP USER IF EXISTS poor@localhost; CREATE USER poor@localhost IDENTIFIED BY 'p'; GRANT SELECT ON assent.* TO poor@localhost");
+            "DROP USER IF EXISTS poor@localhost; CREATE USER poor@localhost IDENTIFIED BY 'p'; GRANT SELECT ON "
+            "assent.* TO poor@localhost");
   ConnectOptions options = ConnectOptionsFor(SharedServer());
   options.user = "poor";
   options.password = "p";

@@ -49,8 +49,8 @@ constexpr DatabaseEngine kEngines[] = {
 absl::Span<const DatabaseEngine> AllDatabaseEngines() { return kEngines; }
 
 const DatabaseEngine* FindDatabaseEngine(v1::Resource::Engine id) {
-  const auto found =
-      std::find_if(std::begin(kEngines), std::end(kEngines), [id](const DatabaseEngine& engine) { return engine.id == id; });
+  const auto found = std::find_if(std::begin(kEngines), std::end(kEngines),
+                                  [id](const DatabaseEngine& engine) { return engine.id == id; });
   return found == std::end(kEngines) ? nullptr : found;
 }
 

@@ -1,5 +1,5 @@
-// DatabaseEngine: what differs from one database engine to the next, as the coordinator and the tools need it. One row an engine;
-// whoever adds one adds its row, and nothing else has to know.
+// DatabaseEngine: what differs from one database engine to the next, as the coordinator and the tools need it. One row
+// an engine; whoever adds one adds its row, and nothing else has to know.
 #ifndef ASSENT_RESOURCE_MANAGER_DATABASE_ENGINE_H_
 #define ASSENT_RESOURCE_MANAGER_DATABASE_ENGINE_H_
 
@@ -49,13 +49,13 @@ const DatabaseEngine* FindDatabaseEngine(v1::Resource::Engine id);
 // INVALID_RESOURCE for an address that cannot be read.
 absl::StatusOr<ConnectOptions> ConnectOptionsOf(const v1::Resource& resource, absl::string_view password);
 
-// Is the resource's server fit to run branches? Connects and looks; the findings are in a fixed order that each engine's
-// check tells (resource_check.h, postgres_check.h), and begin with `reachable`. Only what makes the resource unfit is an
-// ERROR; a risk is a WARNING. Each that is not OK has a remedy to paste. Blocks for the connect timeout at most if nobody
-// answers. The password is in no finding.
+// Is the resource's server fit to run branches? Connects and looks; the findings are in a fixed order that each
+// engine's check tells (resource_check.h, postgres_check.h), and begin with `reachable`. Only what makes the resource
+// unfit is an ERROR; a risk is a WARNING. Each that is not OK has a remedy to paste. Blocks for the connect timeout at
+// most if nobody answers. The password is in no finding.
 //
-// Changes nothing on the server; `install`, if given, does: it is called before what Assent keeps there is looked at, if
-// nothing up to there is an ERROR, and its error is the finding.
+// Changes nothing on the server; `install`, if given, does: it is called before what Assent keeps there is looked at,
+// if nothing up to there is an ERROR, and its error is the finding.
 std::vector<v1::Finding> CheckResource(const v1::Resource& resource, absl::string_view password,
                                        const std::function<absl::Status()>& install = nullptr);
 

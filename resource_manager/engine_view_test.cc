@@ -109,7 +109,8 @@ class EngineViewTest : public testing::Test {
 
 TEST_F(EngineViewTest, SeesWhoHoldsABranch) {
   MustQuery(admin_.get(),
-            "CREATE DATABASE IF NOT EXISTS view; DROP TABLE IF EXISTS view.t; CREATE TABLE view.t (id INT PRIMARY KEY) ENGINE=InnoDB");
+            "CREATE DATABASE IF NOT EXISTS view; DROP TABLE IF EXISTS view.t; CREATE TABLE view.t (id INT PRIMARY KEY) "
+            "ENGINE=InnoDB");
   auto session = MustConnect();
   const uint64_t id = session->connection_id();
   const Xid xid = NewXid();

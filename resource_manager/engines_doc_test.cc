@@ -51,7 +51,8 @@ TEST(EnginesDocTest, TheTableOfErrorsIsTrue) {
         ++codes;
       }
       for (const std::string& state : Listed(cells[3])) {
-        EXPECT_EQ(ToString(PostgresOutcomeOf(Verbs().at(verb), DbError{0, state, "x"})), outcome) << verb << " " << state;
+        EXPECT_EQ(ToString(PostgresOutcomeOf(Verbs().at(verb), DbError{0, state, "x"})), outcome)
+            << verb << " " << state;
         ++codes;
       }
     }

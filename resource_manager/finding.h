@@ -59,10 +59,11 @@ inline v1::Finding ClockFinding(absl::Duration offset, absl::Duration error) {
   if (off - error <= kClockTolerance) return OkFinding(kCheck, "the server's clock shows the coordinator's time");
   return WarningFinding(
       kCheck,
-      absl::StrCat("the server's clock is ", absl::FormatDuration(absl::Trunc(off, absl::Milliseconds(1))),
-                   offset > absl::ZeroDuration() ? " ahead of" : " behind",
-                   " the coordinator's: times in evidence do not fit together, and a new life of the server is harder to "
-                   "tell from the last one"),
+      absl::StrCat(
+          "the server's clock is ", absl::FormatDuration(absl::Trunc(off, absl::Milliseconds(1))),
+          offset > absl::ZeroDuration() ? " ahead of" : " behind",
+          " the coordinator's: times in evidence do not fit together, and a new life of the server is harder to "
+          "tell from the last one"),
       "timedatectl set-ntp true  # on both machines.");
 }
 

@@ -27,12 +27,13 @@ class MariaDbErrorsTest : public testing::Test {
   explicit MariaDbErrorsTest(PrivateMariaDb* server = &SharedServer()) : server_(server) {
     a_ = Connect();
     b_ = Connect();
-    MustQuery(b_.get(),
-              "CREATE DATABASE IF NOT EXISTS e; USE e;"
-              "DROP TABLE IF EXISTS t; CREATE TABLE t (id INT PRIMARY KEY, v INT) ENGINE=InnoDB;"
-              "INSERT INTO t VALUES (1, 10), (2, 20), (3, 30);"
-              "DROP TABLE IF EXISTS w; CREATE TABLE w (gtrid VARBINARY(64), bqual VARBINARY(64), PRIMARY KEY (gtrid, bqual)) "
-              "ENGINE=InnoDB");
+    MustQuery(
+        b_.get(),
+        "CREATE DATABASE IF NOT EXISTS e; USE e;"
+        "DROP TABLE IF EXISTS t; CREATE TABLE t (id INT PRIMARY KEY, v INT) ENGINE=InnoDB;"
+        "INSERT INTO t VALUES (1, 10), (2, 20), (3, 30);"
+        "DROP TABLE IF EXISTS w; CREATE TABLE w (gtrid VARBINARY(64), bqual VARBINARY(64), PRIMARY KEY (gtrid, bqual)) "
+        "ENGINE=InnoDB");
     MustQuery(a_.get(), "USE e");
   }
 
@@ -350,7 +351,8 @@ TEST_F(MariaDbErrorsTest, CommitOfADeadlockVictimAnswersRolledBack) {
 // above all no witness be left.
 TEST_F(MariaDbErrorsTest, SwallowedDeadlockIsFoundAtPrepare) {
   MustQuery(b_.get(),
-            "DROP PROCEDURE IF EXISTS e.swallow; CREATE PROCEDURE e.swallow() BEGIN DECLARE CONTINUE HANDLER FOR SQLEXCEPTION BEGIN END; "
+            "DROP PROCEDURE IF EXISTS e.swallow; CREATE PROCEDURE e.swallow() BEGIN DECLARE CONTINUE HANDLER FOR "
+            "SQLEXCEPTION BEGIN END; "
             "UPDATE e.t SET v = v + 1 WHERE id = 2; END;");
   const Xid victim = NewXid();
   const Xid other = NewXid();

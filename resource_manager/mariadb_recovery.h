@@ -1,7 +1,8 @@
 // MariaDbRecovery: finishes detached branches on a MariaDB server, and proves how they ended.
 //
 // Its rounds (recovery_rounds.h): look (sessions, detach barrier, XA RECOVER, witnesses), and act (KILL, XA COMMIT and
-// ROLLBACK over several connections at once). What is slow, the barrier above all, happens once per batch of branches and not once per branch.
+// ROLLBACK over several connections at once). What is slow, the barrier above all, happens once per batch of branches
+// and not once per branch.
 #ifndef ASSENT_RESOURCE_MANAGER_MARIADB_RECOVERY_H_
 #define ASSENT_RESOURCE_MANAGER_MARIADB_RECOVERY_H_
 

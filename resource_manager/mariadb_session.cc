@@ -24,8 +24,8 @@ constexpr absl::string_view kTrackSql = "SET SESSION session_track_transaction_i
 // unsafe statement before.
 constexpr absl::string_view kProbeSql = "SET SESSION session_track_transaction_info='STATE';DO FOUND_ROWS()";
 
-// Where the two servers differ: MariaDB alone runs what is in /*M! */ and, of the version comments, passes over those of
-// MySQL's releases (50700 to 99999). A MySQL that does not know xa_detach_on_prepare says NULL of it.
+// Where the two servers differ: MariaDB alone runs what is in /*M! */ and, of the version comments, passes over those
+// of MySQL's releases (50700 to 99999). A MySQL that does not know xa_detach_on_prepare says NULL of it.
 constexpr absl::string_view kIdentitySql =
     "SELECT CONCAT(@@hostname, ':', @@port), VERSION(), UNIX_TIMESTAMP() - VARIABLE_VALUE"
     "/*!80000 , (SELECT VARIABLE_VALUE FROM performance_schema.session_variables"

@@ -6,9 +6,9 @@
 // Close() and Abandon(); and if a pool does it behind this object's back it is noticed before anything is reported or
 // finished (was_reset()).
 //
-// None of this is true of a prepared branch on MySQL 8.0.29 or later whose session has xa_detach_on_prepare=ON, which is
-// the default: PREPARE lets go of it, and the session is free (detaches()). Where that is OFF, or not known, MySQL is like
-// MariaDB, and a reset can even crash it.
+// None of this is true of a prepared branch on MySQL 8.0.29 or later whose session has xa_detach_on_prepare=ON, which
+// is the default: PREPARE lets go of it, and the session is free (detaches()). Where that is OFF, or not known, MySQL
+// is like MariaDB, and a reset can even crash it.
 #ifndef ASSENT_RESOURCE_MANAGER_MARIADB_SESSION_H_
 #define ASSENT_RESOURCE_MANAGER_MARIADB_SESSION_H_
 
@@ -70,8 +70,8 @@ class MariaDbSession : public BranchSession {
   void SendStart(const Xid& xid, absl::string_view first_sql = {}) override;
   StartResult ReceiveStart() override;
 
-  // After a lost connection the error code is Connector/C's; after a reset kSessionResetCode, also for the statement that
-  // ran after it unnoticed.
+  // After a lost connection the error code is Connector/C's; after a reset kSessionResetCode, also for the statement
+  // that ran after it unnoticed.
   void SendQuery(absl::string_view sql, bool keep = false) override;
   QueryResult ReceiveQuery() override;
 
@@ -81,8 +81,8 @@ class MariaDbSession : public BranchSession {
   void SendProbe() override;
   bool ReceiveProbe() override;
 
-  // With a witness, PREPARE and one-phase COMMIT are refused (kWrongState) unless the branch is active: outside of it the
-  // row would be false evidence.
+  // With a witness, PREPARE and one-phase COMMIT are refused (kWrongState) unless the branch is active: outside of it
+  // the row would be false evidence.
   void SendEnd(const Xid& xid);
   void SendPrepare(const Xid& xid, const WitnessTable* witness) override;  // Witness row, XA END, XA PREPARE.
   void SendCommitOnePhase(const Xid& xid, const WitnessTable* witness);    // Witness row, XA END, XA COMMIT ONE PHASE.

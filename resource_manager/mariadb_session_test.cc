@@ -33,13 +33,14 @@ class MariaDbSessionTest : public testing::Test {
   MariaDbSessionTest() {
     session_ = MustConnect();
     other_ = MustConnect();
-    MustQuery(other_.get(),
-              "CREATE DATABASE IF NOT EXISTS t; USE t;"
-              "DROP TABLE IF EXISTS a; CREATE TABLE a (id INT PRIMARY KEY, v INT) ENGINE=InnoDB;"
-              "INSERT INTO a VALUES (1, 10), (2, 20);"
-              "DROP TABLE IF EXISTS log; CREATE TABLE log (id INT AUTO_INCREMENT PRIMARY KEY) ENGINE=InnoDB;"
-              "DROP TABLE IF EXISTS w; CREATE TABLE w (gtrid VARBINARY(64), bqual VARBINARY(64), PRIMARY KEY (gtrid, bqual)) "
-              "ENGINE=InnoDB;");
+    MustQuery(
+        other_.get(),
+        "CREATE DATABASE IF NOT EXISTS t; USE t;"
+        "DROP TABLE IF EXISTS a; CREATE TABLE a (id INT PRIMARY KEY, v INT) ENGINE=InnoDB;"
+        "INSERT INTO a VALUES (1, 10), (2, 20);"
+        "DROP TABLE IF EXISTS log; CREATE TABLE log (id INT AUTO_INCREMENT PRIMARY KEY) ENGINE=InnoDB;"
+        "DROP TABLE IF EXISTS w; CREATE TABLE w (gtrid VARBINARY(64), bqual VARBINARY(64), PRIMARY KEY (gtrid, bqual)) "
+        "ENGINE=InnoDB;");
     MustQuery(session_.get(), "USE t");
   }
 

@@ -78,9 +78,7 @@ std::string PostgresServer::Setting(const std::string& name) const {
   return found == settings.end() ? std::string() : found->second;
 }
 
-int64_t PostgresServer::Number(const std::string& name) const {
-  return NumberIn(Setting(name));
-}
+int64_t PostgresServer::Number(const std::string& name) const { return NumberIn(Setting(name)); }
 
 v1::Finding JudgePostgresVersion(const PostgresServer& server) {
   const std::string detail = absl::StrCat("PostgreSQL ", server.version, ", database ", server.database);
@@ -90,34 +88,33 @@ v1::Finding JudgePostgresVersion(const PostgresServer& server) {
 
 v1::Finding JudgeStandby(const PostgresServer& server) {
   if (!server.in_recovery) return OkFinding("standby", "not a standby");
-  return ErrorFinding("standby",
-                      "this server is a standby (or still recovering): nothing can be written, prepared or finished there",
-                      "Register the primary (an address that follows it), or promote this server: SELECT pg_promote();");
+  return ErrorFinding(
+      "standby", "this server is a standby (or still recovering): nothing can be written, prepared or finished there",
+      "Register the primary (an address that follows it), or promote this server: SELECT pg_promote();");
 }
 
 v1::Finding JudgePreparing(const PostgresServer& server) {
   constexpr absl::string_view kCheck = "prepared";
   const int64_t most = server.Number("max_prepared_transactions");
   const int64_t connections = server.Number("max_connections");
-  const std::string remedy = absl::StrCat("ALTER SYSTEM SET max_prepared_transactions = ", connections,
-                                          "; and restart the server.");
+  const std::string remedy =
+      absl::StrCat("ALTER SYSTEM SET max_prepared_transactions = ", connections, "; and restart the server.");
   if (most == 0) {
     return ErrorFinding(kCheck, "max_prepared_transactions is 0: the server prepares no transactions", remedy);
   }
   const std::string detail = absl::StrCat("max_prepared_transactions is ", most, ", max_connections ", connections);
   if (most >= connections) return OkFinding(kCheck, detail);
-  return WarningFinding(kCheck,
-                        absl::StrCat(detail, ": with more branches at once than that, PREPARE fails and they roll back"),
-                        remedy);
+  return WarningFinding(
+      kCheck, absl::StrCat(detail, ": with more branches at once than that, PREPARE fails and they roll back"), remedy);
 }
 
 v1::Finding JudgePreparedXacts(const PostgresServer& server, const v1::Resource& resource) {
   constexpr absl::string_view kCheck = "pg_prepared_xacts";
-  const std::string listed = absl::StrCat("pg_prepared_xacts lists ", server.prepared, " prepared transactions, whoever's (",
-                                          server.prepared_here, " in this database)");
+  const std::string listed =
+      absl::StrCat("pg_prepared_xacts lists ", server.prepared, " prepared transactions, whoever's (",
+                   server.prepared_here, " in this database)");
   if (server.prepared == 0) return OkFinding(kCheck, listed);
-  const std::string detail =
-      absl::StrCat(listed, ", the oldest for ", absl::FormatDuration(server.oldest_prepared));
+  const std::string detail = absl::StrCat(listed, ", the oldest for ", absl::FormatDuration(server.oldest_prepared));
   if (server.oldest_prepared < kLongPrepared) return OkFinding(kCheck, detail);
   return WarningFinding(
       kCheck,
@@ -132,17 +129,19 @@ v1::Finding JudgePostgresPrivileges(const PostgresServer& server, const v1::Reso
   if (server.is_superuser) return OkFinding(kCheck, "a superuser: all that taking branches over needs");
   const std::string to = absl::StrCat(" TO ", QuoteIdentifier(server.user), ";");
   Risks risks(kCheck);
-  risks.Add(absl::StrCat("the account is no superuser: it finishes what it prepared itself, and what roles prepared that "
-                         "it is a member of (PostgreSQL lets nobody else)"),
-            absl::StrCat("Run as an administrator, for each role that runs branches: GRANT <role>", to));
+  risks.Add(
+      absl::StrCat("the account is no superuser: it finishes what it prepared itself, and what roles prepared that "
+                   "it is a member of (PostgreSQL lets nobody else)"),
+      absl::StrCat("Run as an administrator, for each role that runs branches: GRANT <role>", to));
   if (!server.sees_sessions) {
     risks.Add("it does not see when other roles' sessions began, and may take a new session for an old one",
               absl::StrCat("GRANT pg_read_all_stats", to));
   }
   if (!server.ends_sessions && resource.kill_after_lease() != v1::KILL_AFTER_LEASE_DISABLED) {
-    risks.Add("it may not end other roles' sessions: a branch that is not prepared and whose session lives on past its "
-              "lease stays in doubt",
-              absl::StrCat("GRANT pg_signal_backend", to));
+    risks.Add(
+        "it may not end other roles' sessions: a branch that is not prepared and whose session lives on past its "
+        "lease stays in doubt",
+        absl::StrCat("GRANT pg_signal_backend", to));
   }
   return risks.Judge("");
 }
@@ -151,7 +150,8 @@ v1::Finding JudgePostgresDurability(const PostgresServer& server) {
   Risks risks("durability");
   for (const char* setting : {"fsync", "full_page_writes"}) {
     if (server.Setting(setting) != "off") continue;
-    risks.Add(absl::StrCat(setting, " is off: a crash of the machine can lose branches that were prepared or committed, or "
+    risks.Add(absl::StrCat(setting,
+                           " is off: a crash of the machine can lose branches that were prepared or committed, or "
                            "all of the data"),
               absl::StrCat("ALTER SYSTEM SET ", setting, " = on; SELECT pg_reload_conf();"));
   }
@@ -182,10 +182,11 @@ v1::Finding JudgePostgresConnections(const PostgresServer& server) {
 
 v1::Finding JudgePooler(const PostgresServer& server) {
   if (!server.behind_a_pooler) return OkFinding("pooler", "connected to the server itself");
-  return WarningFinding("pooler",
-                        "a pooler is in between: with pool_mode=session it does no harm; in any other mode participants "
-                        "are refused, and recovery may fail",
-                        "Let the coordinator connect to the server itself, and set pool_mode = session for participants.");
+  return WarningFinding(
+      "pooler",
+      "a pooler is in between: with pool_mode=session it does no harm; in any other mode participants "
+      "are refused, and recovery may fail",
+      "Let the coordinator connect to the server itself, and set pool_mode = session for participants.");
 }
 
 std::vector<v1::Finding> CheckPostgres(const v1::Resource& resource, const ConnectOptions& options,
@@ -193,9 +194,10 @@ std::vector<v1::Finding> CheckPostgres(const v1::Resource& resource, const Conne
   constexpr absl::string_view kReachable = "reachable";
   const auto session = PostgresSession::ConnectForCoordinator(options);
   if (!session.ok()) {
-    return {ErrorFinding(kReachable, session.status().message(),
-                         "Check that the server runs and listens on this address, the account, its password, the database "
-                         "and pg_hba.conf.")};
+    return {
+        ErrorFinding(kReachable, session.status().message(),
+                     "Check that the server runs and listens on this address, the account, its password, the database "
+                     "and pg_hba.conf.")};
   }
   const absl::StatusOr<PostgresServer> server = ReadServer(session->get());
   if (!server.ok()) return {ErrorFinding(kReachable, server.status().message(), "Check the server's log.")};

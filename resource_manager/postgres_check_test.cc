@@ -49,9 +49,10 @@ TEST(PostgresCheckTest, AGoodServerIsWellInEveryPoint) {
     EXPECT_EQ(finding.severity(), v1::Finding::SEVERITY_OK) << finding.DebugString();
     EXPECT_EQ(finding.DebugString().find(SharedPostgres().password()), std::string::npos);
   }
-  EXPECT_EQ(checks,
-            "reachable server standby prepared claim pg_prepared_xacts privileges durability timeouts connections pooler "
-            "clock ");
+  EXPECT_EQ(
+      checks,
+      "reachable server standby prepared claim pg_prepared_xacts privileges durability timeouts connections pooler "
+      "clock ");
 }
 
 TEST(PostgresCheckTest, WithoutPreparedTransactionsItIsUnfitAndNothingIsMade) {
@@ -66,8 +67,10 @@ TEST(PostgresCheckTest, WithoutPreparedTransactionsItIsUnfitAndNothingIsMade) {
   EXPECT_THAT(Get(findings, "prepared").remedy(), HasSubstr("ALTER SYSTEM SET max_prepared_transactions"));
   auto session = MustConnectPostgres(ConnectOptionsFor(**server));
   EXPECT_EQ(One(session.get(), "SELECT to_regnamespace('assent')"), "NULL");
-  ASSERT_TRUE((*server)->Restart({"max_prepared_transactions=5", "fsync=off", "idle_session_timeout=5s",
-                                   "idle_in_transaction_session_timeout=3s"}).ok());
+  ASSERT_TRUE((*server)
+                  ->Restart({"max_prepared_transactions=5", "fsync=off", "idle_session_timeout=5s",
+                             "idle_in_transaction_session_timeout=3s"})
+                  .ok());
   findings = Check(**server, resource);
   EXPECT_FALSE(IsUnfit(findings));
   EXPECT_EQ(Get(findings, "prepared").severity(), v1::Finding::SEVERITY_WARNING);
@@ -79,7 +82,8 @@ TEST(PostgresCheckTest, WithoutPreparedTransactionsItIsUnfitAndNothingIsMade) {
 TEST(PostgresCheckTest, WhatCannotBeReachedIsSaid) {
   v1::Resource resource = ResourceOf(SharedPostgres());
   resource.set_database("nowhere");
-  EXPECT_THAT(CheckResource(resource, SharedPostgres().password())[0].detail(), HasSubstr("\"nowhere\" does not exist"));
+  EXPECT_THAT(CheckResource(resource, SharedPostgres().password())[0].detail(),
+              HasSubstr("\"nowhere\" does not exist"));
   resource = ResourceOf(SharedPostgres());
   EXPECT_THAT(CheckResource(resource, "wrong")[0].detail(), HasSubstr("password authentication failed"));
   resource.set_address("127.0.0.1:1");
@@ -117,8 +121,10 @@ TEST(PostgresCheckTest, AnOrdinaryAccountIsToldWhatItLacks) {
 PostgresServer Good() {
   PostgresServer server;
   server.version_number = 150018;
-  server.settings = {{"max_connections", "100"}, {"max_prepared_transactions", "100"},
-                     {"superuser_reserved_connections", "3"}, {"fsync", "on"}};
+  server.settings = {{"max_connections", "100"},
+                     {"max_prepared_transactions", "100"},
+                     {"superuser_reserved_connections", "3"},
+                     {"fsync", "on"}};
   server.is_superuser = true;
   return server;
 }

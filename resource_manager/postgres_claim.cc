@@ -17,10 +17,10 @@ absl::Status Refused(PostgresSession* session, const DbError& error, absl::strin
   if (error.sqlstate != "42501") return StatusOf(error, doing);
   const std::string user = QuoteIdentifier(session->facts().user);
   const std::string& name = session->facts().identity.name;
-  const std::string grant = absl::StrCat(
-      "GRANT CREATE ON DATABASE ", QuoteIdentifier(name.substr(name.find('/') + 1)), " TO ", user,
-      "; and, if another account has made the schema assent: GRANT USAGE ON SCHEMA assent TO ", user,
-      "; GRANT SELECT, INSERT, UPDATE ON assent.claim TO ", user);
+  const std::string grant =
+      absl::StrCat("GRANT CREATE ON DATABASE ", QuoteIdentifier(name.substr(name.find('/') + 1)), " TO ", user,
+                   "; and, if another account has made the schema assent: GRANT USAGE ON SCHEMA assent TO ", user,
+                   "; GRANT SELECT, INSERT, UPDATE ON assent.claim TO ", user);
   return MakeError(Reason::RESOURCE_UNFIT, absl::StrCat(doing, " needs a privilege that is missing: ", grant),
                    {{"grant", grant}, {"sqlstate", error.sqlstate}});
 }
@@ -35,12 +35,13 @@ absl::Status CheckOwners(PostgresSession* session) {
   if (!owners.ok()) return StatusOf(owners.error, "looking for the owner of the table assent.claim");
   if (owners.rows().empty()) return absl::OkStatus();
   const std::string user = QuoteIdentifier(session->facts().user);
-  return MakeError(Reason::RESOURCE_UNFIT,
-                   absl::StrCat("the schema assent or its table claim belongs to the role ",
-                                QuoteIdentifier(owners.rows()[0][0].value_or("")),
-                                ", which could make anything run as this account: drop it, or, if it is what it should be, "
-                                "ALTER SCHEMA assent OWNER TO ",
-                                user, "; ALTER TABLE assent.claim OWNER TO ", user));
+  return MakeError(
+      Reason::RESOURCE_UNFIT,
+      absl::StrCat("the schema assent or its table claim belongs to the role ",
+                   QuoteIdentifier(owners.rows()[0][0].value_or("")),
+                   ", which could make anything run as this account: drop it, or, if it is what it should be, "
+                   "ALTER SCHEMA assent OWNER TO ",
+                   user, "; ALTER TABLE assent.claim OWNER TO ", user));
 }
 
 // Another coordinator makes the same thing at this moment.
@@ -75,7 +76,8 @@ absl::Status InstallPostgresClaims(PostgresSession* session) {
       if (absl::Status status = CheckOwners(session); !status.ok()) return status;
       // Statements that change nothing, to see whether the account may run them.
       const QueryResult used = session->Query(
-          "SELECT epoch FROM assent.claim WHERE false;UPDATE assent.claim SET epoch=0 WHERE false;INSERT INTO assent.claim "
+          "SELECT epoch FROM assent.claim WHERE false;UPDATE assent.claim SET epoch=0 WHERE false;INSERT INTO "
+          "assent.claim "
           "(cluster,store_id,epoch) SELECT '','',0 WHERE false");
       return used.ok() ? absl::OkStatus() : Refused(session, used.error, "using the table assent.claim");
     }
@@ -91,8 +93,7 @@ absl::Status InstallPostgresClaims(PostgresSession* session) {
 
 absl::StatusOr<absl::optional<Claim>> ReadPostgresClaim(PostgresSession* session, absl::string_view cluster) {
   if (absl::Status status = CheckOwners(session); !status.ok()) return status;
-  const QueryResult result =
-      session->Query(absl::StrCat("SELECT store_id,epoch FROM assent.claim", WhereIs(cluster)));
+  const QueryResult result = session->Query(absl::StrCat("SELECT store_id,epoch FROM assent.claim", WhereIs(cluster)));
   if (result.error.sqlstate == "42P01" || result.error.sqlstate == "3F000") return absl::optional<Claim>();
   if (!result.ok()) return Refused(session, result.error, "reading the claim");
   if (result.rows().empty()) return absl::optional<Claim>();

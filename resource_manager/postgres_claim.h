@@ -1,5 +1,5 @@
-// The claim on a PostgreSQL database (claim.h says what it is for): one row per cluster in the table assent.claim of the
-// database itself. The table's version stands in its comment.
+// The claim on a PostgreSQL database (claim.h says what it is for): one row per cluster in the table assent.claim of
+// the database itself. The table's version stands in its comment.
 //
 // All functions block and need a session without branch or transaction.
 #ifndef ASSENT_RESOURCE_MANAGER_POSTGRES_CLAIM_H_
@@ -14,9 +14,9 @@
 
 namespace assent {
 
-// Makes the schema and the table unless they are there. Safe to repeat, and for two coordinators at once. RESOURCE_UNFIT:
-// a privilege is missing (metadata `grant` has the statement that gives it), or the table is another one; DATABASE_ERROR,
-// DATABASE_UNREACHABLE.
+// Makes the schema and the table unless they are there. Safe to repeat, and for two coordinators at once.
+// RESOURCE_UNFIT: a privilege is missing (metadata `grant` has the statement that gives it), or the table is another
+// one; DATABASE_ERROR, DATABASE_UNREACHABLE.
 absl::Status InstallPostgresClaims(PostgresSession* session);
 
 // nullopt: there is none. RESOURCE_UNFIT as above.

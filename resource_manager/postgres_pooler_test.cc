@@ -28,8 +28,10 @@ class PgBouncer {
   explicit PgBouncer(const std::string& pool_mode) : port_(FreePort()) {
     std::ofstream(dir_.path() + "/users") << "\"postgres\" \"" << SharedPostgres().password() << "\"\n";
     std::ofstream(dir_.path() + "/ini") << "[databases]\npostgres = host=" << SharedPostgres().folder()
-                                        << " port=" << SharedPostgres().port() << "\n[pgbouncer]\nlisten_addr = 127.0.0.1\n"
-                                        << "listen_port = " << port_ << "\nunix_socket_dir =\nauth_type = scram-sha-256\n"
+                                        << " port=" << SharedPostgres().port()
+                                        << "\n[pgbouncer]\nlisten_addr = 127.0.0.1\n"
+                                        << "listen_port = " << port_
+                                        << "\nunix_socket_dir =\nauth_type = scram-sha-256\n"
                                         << "auth_file = " << dir_.path() << "/users\npool_mode = " << pool_mode
                                         << "\ndefault_pool_size = 4\nignore_startup_parameters = extra_float_digits\n";
     const passwd* const nobody = getpwnam("nobody");
@@ -83,9 +85,9 @@ TEST(PostgresPoolerTest, ASessionPoolerDoesNoHarm) {
               "idle in transaction");
     ASSERT_TRUE(session->Prepare(xid, nullptr).ok());
     ASSERT_TRUE((commit ? session->Commit(xid) : session->Rollback(xid)).ok());
-    EXPECT_EQ(One(MustConnectPostgres().get(),
-                  absl::StrCat("SELECT COUNT(*) FROM pooled WHERE id = '", xid.bqual, "'")),
-              commit ? "1" : "0");
+    EXPECT_EQ(
+        One(MustConnectPostgres().get(), absl::StrCat("SELECT COUNT(*) FROM pooled WHERE id = '", xid.bqual, "'")),
+        commit ? "1" : "0");
   }
   auto recovery = PostgresRecovery::Connect(pooler.Options(), 2);
   ASSERT_TRUE(recovery.ok()) << recovery.status();

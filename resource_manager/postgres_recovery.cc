@@ -74,8 +74,8 @@ absl::Status PostgresRecovery::LookAtAll(bool, absl::Span<BranchCase* const> cas
 }
 
 absl::Status PostgresRecovery::LookAtSessions(absl::Span<BranchCase* const> cases) {
-  const QueryResult result = control_->Query(
-      absl::StrCat("SELECT pid,(extract(epoch from backend_start)*1000000)::int8 FROM pg_stat_activity;", HoldersSql()));
+  const QueryResult result = control_->Query(absl::StrCat(
+      "SELECT pid,(extract(epoch from backend_start)*1000000)::int8 FROM pg_stat_activity;", HoldersSql()));
   if (!result.ok()) return StatusOf(result.error, "reading pg_stat_activity");
   std::map<int64_t, int64_t> sessions;  // When each began, in microseconds; 0: not for us to see.
   for (const auto& row : result.results[0].rows) sessions[NumberIn(row[0])] = NumberIn(row[1]);
@@ -132,8 +132,9 @@ absl::Status PostgresRecovery::LookAtPrepared(absl::Span<BranchCase* const> case
     const auto other = elsewhere.find(branch->task->xid);
     branch->facts.elsewhere = other != elsewhere.end();
     if (other != elsewhere.end()) {
-      branch->hint = absl::StrCat("it is prepared in the database '", other->second,
-                                  "' of this server: register that as its resource, or end it there by hand, as decided");
+      branch->hint =
+          absl::StrCat("it is prepared in the database '", other->second,
+                       "' of this server: register that as its resource, or end it there by hand, as decided");
     }
   }
   return absl::OkStatus();
@@ -145,7 +146,8 @@ absl::Status PostgresRecovery::LookAtTransactions(absl::Span<BranchCase* const> 
   for (BranchCase* branch : cases) {
     branch->facts.witness = WitnessSight::kNone;
     const absl::optional<v1::Session>& session = branch->task->session;
-    if (branch->wrong_id || !session || session->transaction_id() <= 0 || session->server() != identity().name) continue;
+    if (branch->wrong_id || !session || session->transaction_id() <= 0 || session->server() != identity().name)
+      continue;
     if (branch->task->before_acceptance) {
       branch->facts.witness = WitnessSight::kUnknowable;
       if (branch->hint.empty()) {
@@ -235,8 +237,8 @@ absl::Status PostgresRecovery::FinishPrepared(const std::vector<BranchCase*>& ca
           if (!taken.ok() && !session->lost()) {
             NoteDone(cases[i], "SET ROLE", taken.error);
             cases[i]->facts.verb = VerbResult::kOtherError;
-            cases[i]->hint = absl::StrCat("it was prepared by another role: GRANT ", QuoteIdentifier(owner_of(i)), " TO ",
-                                          QuoteIdentifier(self));
+            cases[i]->hint = absl::StrCat("it was prepared by another role: GRANT ", QuoteIdentifier(owner_of(i)),
+                                          " TO ", QuoteIdentifier(self));
             cases[i]->lacks_privilege = true;
             return false;
           }
@@ -261,15 +263,16 @@ absl::Status PostgresRecovery::FinishPrepared(const std::vector<BranchCase*>& ca
 void PostgresRecovery::Translate(BranchFinding* finding) const {
   std::string* const detail = finding->evidence.mutable_detail();
   // The judge speaks XA's words.
-  *detail = absl::StrReplaceAll(*detail, {{"its witness is committed", "its transaction is committed"},
-                                          {"its witness is not there", "its transaction is aborted"},
-                                          {"without a witness", "without its transaction id (Session.transaction_id)"},
-                                          {"its witness table cannot tell", "the server cannot tell"},
-                                          {"KILL CONNECTION", "pg_terminate_backend"},
-                                          {"XA COMMIT", "COMMIT PREPARED"},
-                                          {"XA ROLLBACK", "ROLLBACK PREPARED"},
-                                          {"XA START to see whether anybody has it", "see whether anybody has its lock"},
-                                          {"SHOW PROCESSLIST", "pg_stat_activity"}});
+  *detail =
+      absl::StrReplaceAll(*detail, {{"its witness is committed", "its transaction is committed"},
+                                    {"its witness is not there", "its transaction is aborted"},
+                                    {"without a witness", "without its transaction id (Session.transaction_id)"},
+                                    {"its witness table cannot tell", "the server cannot tell"},
+                                    {"KILL CONNECTION", "pg_terminate_backend"},
+                                    {"XA COMMIT", "COMMIT PREPARED"},
+                                    {"XA ROLLBACK", "ROLLBACK PREPARED"},
+                                    {"XA START to see whether anybody has it", "see whether anybody has its lock"},
+                                    {"SHOW PROCESSLIST", "pg_stat_activity"}});
 }
 
 absl::StatusOr<absl::optional<GhostCount>> PostgresRecovery::CountGhosts() {
@@ -280,7 +283,8 @@ absl::StatusOr<absl::optional<GhostCount>> PostgresRecovery::CountGhosts() {
 
 absl::StatusOr<std::vector<v1::LockWait>> PostgresRecovery::LockWaits(absl::Span<const BranchTask> branches,
                                                                       int limit) {
-  // The locks of a prepared transaction have no pid. One of them is on its own id, and all are of one virtual transaction.
+  // The locks of a prepared transaction have no pid. One of them is on its own id, and all are of one virtual
+  // transaction.
   const QueryResult result = control_->Query(absl::StrCat(
       "SELECT DISTINCT w.pid,a.usename,(extract(epoch from clock_timestamp()-w.waitstart)*1000000)::int8,"
       "COALESCE((SELECT t.relation::regclass::text FROM pg_locks t WHERE t.pid=w.pid AND t.relation IS NOT NULL AND "

@@ -2,8 +2,8 @@
 //
 // PREPARE TRANSACTION lets go of a branch, so there is no barrier to pass and there are no ghosts. The evidence is
 // pg_xact_status of the transaction id that the participant reported: in Evidence, `witness` is what was seen of that
-// (PRESENT: committed, ABSENT: aborted, UNCOMMITTED: in progress). It counts only on the timeline of the server's WAL on
-// which the id was given: after a failover or a restore the same number may be another transaction's.
+// (PRESENT: committed, ABSENT: aborted, UNCOMMITTED: in progress). It counts only on the timeline of the server's WAL
+// on which the id was given: after a failover or a restore the same number may be another transaction's.
 #ifndef ASSENT_RESOURCE_MANAGER_POSTGRES_RECOVERY_H_
 #define ASSENT_RESOURCE_MANAGER_POSTGRES_RECOVERY_H_
 

@@ -56,8 +56,8 @@ class PostgresRecoveryTest : public testing::Test {
     branch.task.session = branch.session->Describe();
     branch.task.created = absl::Now();
     branch.task.may_kill = true;
-    const StartResult started =
-        branch.session->Start(branch.task.xid, absl::StrCat("INSERT INTO stock VALUES ('", branch.task.xid.bqual, "')"));
+    const StartResult started = branch.session->Start(
+        branch.task.xid, absl::StrCat("INSERT INTO stock VALUES ('", branch.task.xid.bqual, "')"));
     CHECK(started.xa.ok() && started.first->ok()) << started.xa.error.message;
     return branch;
   }
@@ -137,13 +137,13 @@ TEST_F(PostgresRecoveryTest, WhatIsDoneByHandIsSeenForWhatItIs) {
   for (const bool commit : {true, false}) {
     for (const bool by_hand : {true, false}) {
       TestBranch branch = Prepared(commit ? v1::DECISION_COMMIT : v1::DECISION_ROLLBACK);
-      MustQuery(admin_.get(), absl::StrCat(by_hand ? "COMMIT" : "ROLLBACK", " PREPARED '", GidOf(branch.task.xid), "'"));
+      MustQuery(admin_.get(),
+                absl::StrCat(by_hand ? "COMMIT" : "ROLLBACK", " PREPARED '", GidOf(branch.task.xid), "'"));
       const BranchFinding finding = Finish(branch.task);
       EXPECT_EQ(v1::BranchOutcome_Name(finding.evidence.outcome()),
-                v1::BranchOutcome_Name(by_hand ? (commit ? v1::BRANCH_OUTCOME_COMMITTED
-                                                         : v1::BRANCH_OUTCOME_HEURISTIC_COMMITTED)
-                                               : (commit ? v1::BRANCH_OUTCOME_HEURISTIC_ROLLED_BACK
-                                                         : v1::BRANCH_OUTCOME_ROLLED_BACK)))
+                v1::BranchOutcome_Name(
+                    by_hand ? (commit ? v1::BRANCH_OUTCOME_COMMITTED : v1::BRANCH_OUTCOME_HEURISTIC_COMMITTED)
+                            : (commit ? v1::BRANCH_OUTCOME_HEURISTIC_ROLLED_BACK : v1::BRANCH_OUTCOME_ROLLED_BACK)))
           << finding.evidence.DebugString();
       EXPECT_FALSE(finding.retry);
     }
@@ -190,8 +190,8 @@ TEST_F(PostgresRecoveryTest, AnIdOfAnotherTransactionIsNotTakenForTheBranchs) {
     TestBranch branch = Prepared(decision);
     branch.task.session->set_transaction_id(committed);
     const BranchFinding finding = Finish(branch.task);
-    EXPECT_EQ(finding.evidence.outcome(), decision == v1::DECISION_COMMIT ? v1::BRANCH_OUTCOME_COMMITTED
-                                                                          : v1::BRANCH_OUTCOME_ROLLED_BACK)
+    EXPECT_EQ(finding.evidence.outcome(),
+              decision == v1::DECISION_COMMIT ? v1::BRANCH_OUTCOME_COMMITTED : v1::BRANCH_OUTCOME_ROLLED_BACK)
         << finding.evidence.DebugString();
     EXPECT_FALSE(IsListed(admin_.get(), branch.task.xid));
     EXPECT_EQ(HasRow(branch.task), decision == v1::DECISION_COMMIT);
@@ -274,8 +274,8 @@ TEST_F(PostgresRecoveryTest, AnotherFormatIdIsNeverTouched) {
   const Xid xid = branch.task.xid;
   const std::string gid = absl::StrCat("7/", xid.gtrid, "/", xid.bqual);
   ASSERT_TRUE(branch.session->Rollback(xid).ok());
-  MustQuery(branch.session.get(), absl::StrCat("BEGIN;INSERT INTO stock VALUES ('", xid.bqual, "');PREPARE TRANSACTION '",
-                                               gid, "'"));
+  MustQuery(branch.session.get(),
+            absl::StrCat("BEGIN;INSERT INTO stock VALUES ('", xid.bqual, "');PREPARE TRANSACTION '", gid, "'"));
   BranchTask task = branch.task;
   task.decision = v1::DECISION_COMMIT;
   task.voted_prepared = true;
@@ -367,10 +367,11 @@ TEST_F(PostgresRecoveryTest, AClaimTableOfSomebodyElsesIsNotWritten) {
   ConnectOptions eve = trap;
   eve.user = "eve";
   eve.password = "p";
-  MustQuery(MustConnectPostgres(eve).get(),
-            "CREATE SCHEMA assent; CREATE TABLE assent.claim (cluster text PRIMARY KEY, store_id text, epoch int8, updated "
-            "timestamptz DEFAULT now()); COMMENT ON TABLE assent.claim IS 'assent claim v1'; GRANT ALL ON SCHEMA assent TO "
-            "PUBLIC; GRANT ALL ON assent.claim TO PUBLIC");
+  MustQuery(
+      MustConnectPostgres(eve).get(),
+      "CREATE SCHEMA assent; CREATE TABLE assent.claim (cluster text PRIMARY KEY, store_id text, epoch int8, updated "
+      "timestamptz DEFAULT now()); COMMENT ON TABLE assent.claim IS 'assent claim v1'; GRANT ALL ON SCHEMA assent TO "
+      "PUBLIC; GRANT ALL ON assent.claim TO PUBLIC");
   const auto recovery = Connect(trap);
   for (const absl::Status& status : {recovery->Install(absl::nullopt), recovery->ReadClaim("c").status()}) {
     EXPECT_EQ(ReasonOf(status), Reason::RESOURCE_UNFIT) << status;

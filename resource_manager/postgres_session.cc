@@ -223,17 +223,18 @@ QueryResult PostgresSession::ReceiveBatch(Due due) {
   QueryResult batch = connection_->Receive();
   if (lost()) NoteLoss();
   if (reset_) {
-    batch.error = DbError{kSessionResetCode, "",
-                          "the transaction of the branch was ended beside it, by COMMIT or ROLLBACK in a statement or by "
-                          "whoever lends the connection. It is closed"};
+    batch.error =
+        DbError{kSessionResetCode, "",
+                "the transaction of the branch was ended beside it, by COMMIT or ROLLBACK in a statement or by "
+                "whoever lends the connection. It is closed"};
   }
   return batch;
 }
 
 std::string PostgresSession::GuardSql(absl::string_view column) const {
-  return absl::StrCat("SELECT CASE WHEN pg_catalog.pg_backend_pid()=", facts_.pid,
-                      " AND pg_catalog.current_setting('", kBranchParameter, "',true)='", GidOf(branch_xid_), "' THEN ",
-                      column, " ELSE pg_catalog.current_setting('", kRefusal, "') END");
+  return absl::StrCat("SELECT CASE WHEN pg_catalog.pg_backend_pid()=", facts_.pid, " AND pg_catalog.current_setting('",
+                      kBranchParameter, "',true)='", GidOf(branch_xid_), "' THEN ", column,
+                      " ELSE pg_catalog.current_setting('", kRefusal, "') END");
 }
 
 bool PostgresSession::IsRefusal(const DbError& error) {
@@ -305,8 +306,8 @@ void PostgresSession::SendStart(const Xid& xid, absl::string_view first_sql) {
   due_xid_ = xid;
   with_first_ = !first_sql.empty();
   if (const DbError refusal = CheckXid(xid); !refusal.ok()) return Refuse(Due::kStart, XaOutcome::kInvalid, refusal);
-  if (!lost() && (branch_state_ != BranchState::kNone ||
-                  connection_->transaction() != PostgresConnection::Transaction::kNone)) {
+  if (!lost() &&
+      (branch_state_ != BranchState::kNone || connection_->transaction() != PostgresConnection::Transaction::kNone)) {
     return Refuse(Due::kStart, XaOutcome::kOutside, DbError{0, "25001", "there is a transaction in progress"});
   }
   if (!lost() && facts_.max_prepared_transactions == 0) {
@@ -333,10 +334,11 @@ StartResult PostgresSession::ReceiveStart() {
     start.xa.outcome = refused ? refusal_outcome_ : PostgresOutcomeOf(XaVerb::kStart, batch.error);
     if (IsRefusal(batch.error)) {
       start.xa.outcome = XaOutcome::kSessionReset;
-      batch.error = DbError{kSessionResetCode, "",
-                            "the connection leads to another server process than before: something hands its statements "
-                            "out to several (pgbouncer with pool_mode transaction or statement). Use session pooling, or "
-                            "connect to the server itself"};
+      batch.error =
+          DbError{kSessionResetCode, "",
+                  "the connection leads to another server process than before: something hands its statements "
+                  "out to several (pgbouncer with pool_mode transaction or statement). Use session pooling, or "
+                  "connect to the server itself"};
     }
     start.xa.error = std::move(batch.error);
     if (sent_ && !lost() && connection_->transaction() != PostgresConnection::Transaction::kNone) {
@@ -368,8 +370,9 @@ void PostgresSession::SendPrepare(const Xid& xid, const WitnessTable*) {
   due_verb_ = XaVerb::kPrepare;
   due_xid_ = xid;
   if (!lost() && !(IsOwn(xid) && branch_state_ == BranchState::kActive)) {
-    return Refuse(Due::kXa, XaOutcome::kWrongState,
-                  DbError{0, "", absl::StrCat("the branch is not active on this session but ", ToString(branch_state_))});
+    return Refuse(
+        Due::kXa, XaOutcome::kWrongState,
+        DbError{0, "", absl::StrCat("the branch is not active on this session but ", ToString(branch_state_))});
   }
   // A PREPARE that is written to a connection that the server has closed gets no answer, and nobody could know whether
   // it arrived. Looking first makes most of these cases certain.

@@ -33,8 +33,8 @@ XaOutcome PostgresOutcomeOf(XaVerb verb, const DbError& error);
 
 // The server's word on itself and on the session, when the session was set up.
 struct PostgresFacts {
-  // The timeline is 0 on a server in recovery. A promotion, which begins another one, leaves its sessions as they are; on
-  // a server that writes no other one begins without a restart.
+  // The timeline is 0 on a server in recovery. A promotion, which begins another one, leaves its sessions as they are;
+  // on a server that writes no other one begins without a restart.
   ServerIdentity identity;
   std::string user;
   bool is_superuser = false;
@@ -51,8 +51,8 @@ class PostgresSession : public BranchSession {
   // The same for statements of Assent's own: sets everything that they rest on and that a setting of the server, the
   // database or the role can change.
   static absl::StatusOr<std::unique_ptr<PostgresSession>> ConnectForCoordinator(const ConnectOptions& options);
-  // Uses a connection of the application's, which stays its owner and must keep it open and unused while the session has
-  // a branch. Costs one round trip and changes nothing on it.
+  // Uses a connection of the application's, which stays its owner and must keep it open and unused while the session
+  // has a branch. Costs one round trip and changes nothing on it.
   static absl::StatusOr<std::unique_ptr<PostgresSession>> Adopt(pg_conn* handle);
 
   ~PostgresSession() override;
@@ -111,8 +111,8 @@ class PostgresSession : public BranchSession {
   QueryResult ReceiveBatch(Due due);
   // Of the verb and branch that are due.
   void SendXa(const std::string& sql);
-  // In front of what must only run inside the branch: fails with IsRefusal on any other transaction; else its one column
-  // is `column`.
+  // In front of what must only run inside the branch: fails with IsRefusal on any other transaction; else its one
+  // column is `column`.
   std::string GuardSql(absl::string_view column) const;
   static bool IsRefusal(const DbError& error);
   // Takes down what the answers tell of the branch, and whether its transaction is still there.

@@ -106,9 +106,10 @@ TEST_F(PostgresSessionTest, WhatHasWrittenNothingIsKnown) {
   EXPECT_FALSE(session_->has_written());
   EXPECT_FALSE(session_->MayHaveWritten());
   ASSERT_TRUE(session_->Rollback(xid_).ok());
-  for (const char* sql : {"SELECT v FROM a WHERE id = 1 FOR UPDATE", "SELECT setval('s', 5), nextval('s'), lo_create(0)",
-                          "WITH x AS (UPDATE a SET v = 9 WHERE id = 2 RETURNING v) SELECT * FROM x",
-                          "DO $$ BEGIN UPDATE a SET v = 9 WHERE id = 2; END $$"}) {
+  for (const char* sql :
+       {"SELECT v FROM a WHERE id = 1 FOR UPDATE", "SELECT setval('s', 5), nextval('s'), lo_create(0)",
+        "WITH x AS (UPDATE a SET v = 9 WHERE id = 2 RETURNING v) SELECT * FROM x",
+        "DO $$ BEGIN UPDATE a SET v = 9 WHERE id = 2; END $$"}) {
     MustQuery(other_.get(), "CREATE SEQUENCE IF NOT EXISTS s");
     Begin(sql);
     EXPECT_TRUE(session_->MayHaveWritten()) << sql;
@@ -147,8 +148,8 @@ TEST_F(PostgresSessionTest, AFailedTransactionIsNeverPrepared) {
 
 TEST_F(PostgresSessionTest, WhatCannotBePreparedIsSaidAndRolledBack) {
   for (const char* sql :
-       {"CREATE TEMPORARY TABLE t (id INT)", "LISTEN news", "NOTIFY news",
-        "DECLARE c CURSOR WITH HOLD FOR SELECT 1", "SELECT pg_advisory_lock(5), pg_advisory_xact_lock(5)"}) {
+       {"CREATE TEMPORARY TABLE t (id INT)", "LISTEN news", "NOTIFY news", "DECLARE c CURSOR WITH HOLD FOR SELECT 1",
+        "SELECT pg_advisory_lock(5), pg_advisory_xact_lock(5)"}) {
     Begin();
     ASSERT_TRUE(session_->Query(sql).ok()) << sql;
     const XaResult prepared = session_->Prepare(xid_, nullptr);
@@ -179,8 +180,8 @@ TEST_F(PostgresSessionTest, ABranchThatEndsItsOwnTransactionIsNoticed) {
 
 // What this object cannot see is asked for in front of whatever would take it for the branch.
 TEST_F(PostgresSessionTest, ABranchThatIsEndedBesideItsSessionIsNoticed) {
-  for (const char* sql : {"COMMIT", "ROLLBACK", "COMMIT; BEGIN; UPDATE a SET v = 5 WHERE id = 2",
-                          "ROLLBACK AND CHAIN"}) {
+  for (const char* sql :
+       {"COMMIT", "ROLLBACK", "COMMIT; BEGIN; UPDATE a SET v = 5 WHERE id = 2", "ROLLBACK AND CHAIN"}) {
     for (const char* verb : {"prepare", "rollback", "probe"}) {
       session_ = MustConnectPostgres();
       Begin("SELECT 1");

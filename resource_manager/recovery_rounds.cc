@@ -18,7 +18,8 @@ VerbResult RecoveryRounds::VerbResultOf(XaOutcome outcome) {
   }
 }
 
-std::vector<BranchCase*> RecoveryRounds::WithAct(const std::vector<BranchCase*>& cases, std::initializer_list<Act> acts) {
+std::vector<BranchCase*> RecoveryRounds::WithAct(const std::vector<BranchCase*>& cases,
+                                                 std::initializer_list<Act> acts) {
   std::vector<BranchCase*> found;
   for (BranchCase* branch : cases) {
     for (const Act act : acts) {

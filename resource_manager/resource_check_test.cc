@@ -380,7 +380,8 @@ TEST(JudgeTest, WhatDiffersOnMySql) {
   ServerFacts facts = FactsOf({{"version", "8.0.29"}, {"log_bin", "ON"}, {"wait_timeout", "3"}});
   facts.account = "'a'@'h'";
   facts.privileges = std::set<std::string>{"PROCESS", "CONNECTION ADMIN"};
-  EXPECT_THAT(JudgePrivileges(facts, resource).remedy(), HasSubstr("GRANT CONNECTION_ADMIN, XA_RECOVER_ADMIN ON *.* TO 'a'@'h';"));
+  EXPECT_THAT(JudgePrivileges(facts, resource).remedy(),
+              HasSubstr("GRANT CONNECTION_ADMIN, XA_RECOVER_ADMIN ON *.* TO 'a'@'h';"));
   facts.privileges = std::set<std::string>{"PROCESS", "CONNECTION_ADMIN", "XA_RECOVER_ADMIN"};
   EXPECT_EQ(JudgePrivileges(facts, resource).severity(), kOk);
   facts.sees_locks = false;

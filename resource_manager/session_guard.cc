@@ -50,9 +50,9 @@ SessionGuard::Handle SessionGuard::Look() const {
 
 std::string SessionGuard::MarkSql() const { return absl::StrCat("SET ", kVariable, "=", mark_); }
 
-// Of the errors that MariaDB's and MySQL's expressions can be made to raise in every sql_mode, an overflow is the cheapest: a
-// subquery of two rows takes four times as long, and NULL is turned into a default by most variables. DO would swallow
-// any of them.
+// Of the errors that MariaDB's and MySQL's expressions can be made to raise in every sql_mode, an overflow is the
+// cheapest: a subquery of two rows takes four times as long, and NULL is turned into a default by most variables. DO
+// would swallow any of them.
 std::string SessionGuard::CheckSql() const {
   return absl::StrCat("SET ", kVariable, "=IF(", kVariable, "=", mark_, ",", mark_, ",~0+1)");
 }

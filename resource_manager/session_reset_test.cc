@@ -20,7 +20,8 @@ class SessionResetTest : public testing::Test {
  protected:
   void SetUp() override {
     MustQuery(admin_.get(),
-              "SET SESSION lock_wait_timeout = 5; CREATE DATABASE IF NOT EXISTS t; DROP TABLE IF EXISTS t.a; CREATE TABLE t.a (id INT "
+              "SET SESSION lock_wait_timeout = 5; CREATE DATABASE IF NOT EXISTS t; DROP TABLE IF EXISTS t.a; CREATE "
+              "TABLE t.a (id INT "
               "PRIMARY KEY, v INT) ENGINE=InnoDB;"
               "INSERT INTO t.a VALUES (1, 0), (2, 0)");
     handle_ = mysql_init(nullptr);
@@ -116,7 +117,8 @@ INSTANTIATE_TEST_SUITE_P(All, WhenAndHow,
 
 TEST_F(SessionResetTest, NoWitnessIsLeftOutsideOfTheBranch) {
   const WitnessTable witness = *WitnessTable::Parse("t.w");
-  MustQuery(admin_.get(), "DROP TABLE IF EXISTS t.w; CREATE TABLE t.w (gtrid VARBINARY(64), bqual VARBINARY(64)) ENGINE=InnoDB");
+  MustQuery(admin_.get(),
+            "DROP TABLE IF EXISTS t.w; CREATE TABLE t.w (gtrid VARBINARY(64), bqual VARBINARY(64)) ENGINE=InnoDB");
   ResetIt(ResetBy::kBehindTheLibrary);
   EXPECT_EQ(session_->Prepare(xid_, &witness).outcome, XaOutcome::kSessionReset);
   EXPECT_EQ(One(admin_.get(), "SELECT COUNT(*) FROM t.w"), "0");

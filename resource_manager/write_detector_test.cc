@@ -132,8 +132,8 @@ TEST_P(WriteDetectorTest, EveryWayToWriteIsSeenAndNoWayToReadLooksLikeOne) {
   ASSERT_TRUE(session->Rollback(empty).ok());
 }
 
-// However a branch ended, the next one on its session is watched from its beginning. (A server that lets go of a branch at
-// PREPARE may never be told on this session that it has ended.)
+// However a branch ended, the next one on its session is watched from its beginning. (A server that lets go of a branch
+// at PREPARE may never be told on this session that it has ended.)
 TEST_P(WriteDetectorTest, WhateverBecameOfTheBranchBeforeTheNextOneIsWatched) {
   struct Ending {
     const char* name;
@@ -141,14 +141,41 @@ TEST_P(WriteDetectorTest, WhateverBecameOfTheBranchBeforeTheNextOneIsWatched) {
     bool needs_detach = false;
   };
   const Ending kEndings[] = {
-      {"committed", [](MariaDbSession* own, MariaDbSession*, const Xid& xid) { MustPrepare(own, xid); ASSERT_TRUE(own->Commit(xid).ok()); }},
-      {"rolled back", [](MariaDbSession* own, MariaDbSession*, const Xid& xid) { MustPrepare(own, xid); ASSERT_TRUE(own->Rollback(xid).ok()); }},
-      {"rolled back unprepared", [](MariaDbSession* own, MariaDbSession*, const Xid& xid) { ASSERT_TRUE(own->Rollback(xid).ok()); }},
-      {"committed in one phase", [](MariaDbSession* own, MariaDbSession*, const Xid& xid) { ASSERT_TRUE(own->CommitOnePhase(xid, nullptr).ok()); }},
+      {"committed",
+       [](MariaDbSession* own, MariaDbSession*, const Xid& xid) {
+         MustPrepare(own, xid);
+         ASSERT_TRUE(own->Commit(xid).ok());
+       }},
+      {"rolled back",
+       [](MariaDbSession* own, MariaDbSession*, const Xid& xid) {
+         MustPrepare(own, xid);
+         ASSERT_TRUE(own->Rollback(xid).ok());
+       }},
+      {"rolled back unprepared",
+       [](MariaDbSession* own, MariaDbSession*, const Xid& xid) { ASSERT_TRUE(own->Rollback(xid).ok()); }},
+      {"committed in one phase", [](MariaDbSession* own, MariaDbSession*,
+                                    const Xid& xid) { ASSERT_TRUE(own->CommitOnePhase(xid, nullptr).ok()); }},
       {"left", [](MariaDbSession* own, MariaDbSession*, const Xid& xid) { MustPrepare(own, xid); }, true},
-      {"committed by another", [](MariaDbSession* own, MariaDbSession* other, const Xid& xid) { MustPrepare(own, xid); ASSERT_TRUE(other->Commit(xid).ok()); }, true},
-      {"committed by another and asked for", [](MariaDbSession* own, MariaDbSession* other, const Xid& xid) { MustPrepare(own, xid); ASSERT_TRUE(other->Commit(xid).ok()); ASSERT_FALSE(own->Commit(xid).ok()); }, true},
-      {"rolled back by another and asked for", [](MariaDbSession* own, MariaDbSession* other, const Xid& xid) { MustPrepare(own, xid); ASSERT_TRUE(other->Rollback(xid).ok()); ASSERT_FALSE(own->Rollback(xid).ok()); }, true},
+      {"committed by another",
+       [](MariaDbSession* own, MariaDbSession* other, const Xid& xid) {
+         MustPrepare(own, xid);
+         ASSERT_TRUE(other->Commit(xid).ok());
+       },
+       true},
+      {"committed by another and asked for",
+       [](MariaDbSession* own, MariaDbSession* other, const Xid& xid) {
+         MustPrepare(own, xid);
+         ASSERT_TRUE(other->Commit(xid).ok());
+         ASSERT_FALSE(own->Commit(xid).ok());
+       },
+       true},
+      {"rolled back by another and asked for",
+       [](MariaDbSession* own, MariaDbSession* other, const Xid& xid) {
+         MustPrepare(own, xid);
+         ASSERT_TRUE(other->Rollback(xid).ok());
+         ASSERT_FALSE(own->Rollback(xid).ok());
+       },
+       true},
   };
   for (const Ending& ending : kEndings) {
     auto session = Connect();

@@ -80,8 +80,9 @@ absl::Status Branch::RunWith(Handle* (BranchSession::*borrow)(), const std::func
   if (absl::Status status = CheckUsable(); !status.ok()) return status;
   if (stage_ == Stage::kIdle) {
     if ((session_->*borrow)() == nullptr) {
-      unstarted_ = MakeError(Reason::INVALID_FIELD,
-                             "the session has no such handle: it is another engine's, or it is lost", {{"field", "fn"}});
+      unstarted_ =
+          MakeError(Reason::INVALID_FIELD, "the session has no such handle: it is another engine's, or it is lost",
+                    {{"field", "fn"}});
       return unstarted_;
     }
     if (absl::Status status = Start({}).status(); !status.ok()) return status;

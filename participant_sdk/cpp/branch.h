@@ -19,7 +19,8 @@ namespace assent {
 struct ExecuteOptions {
   // Database errors that the application is ready for: they are answered and do not poison the branch. The statement
   // itself had no effect then. By number (MariaDB, MySQL: 1062, duplicate key) and by SQLSTATE (every engine: "23505",
-  // unique_violation, on PostgreSQL; "23000" on MariaDB). On PostgreSQL the statement runs behind a savepoint of its own.
+  // unique_violation, on PostgreSQL; "23000" on MariaDB). On PostgreSQL the statement runs behind a savepoint of its
+  // own.
   std::vector<int> expected_errors;
   std::vector<std::string> expected_sqlstates;
 };
@@ -36,13 +37,13 @@ class Branch {
   // Runs the application's SQL inside the branch. The first statement starts the branch, in the same round trip.
   //
   // Any error poisons the branch: it will vote FAILED, because MariaDB and MySQL would still prepare what is left of it
-  // after a lock wait timeout, a killed query or a duplicate key. Errors: DATABASE_ERROR (metadata error_code, sqlstate) for
-  // the database's own, also the expected ones; DATABASE_UNREACHABLE; SESSION_IN_TRANSACTION if the session has an open
-  // local transaction (finish it with COMMIT or ROLLBACK first; the statement did not run and the branch can be used
-  // afterwards); SESSION_RESET if somebody reset the connection or gave it to another user since the branch was started
-  // (the statement did not run, unless a proxy did it: then it may have run and committed by itself, and Commit answers
-  // OUTCOME_IN_DOUBT); XA_NOT_SUPPORTED; BRANCH_POISONED after an earlier error; BRANCH_ENDED after prepare, commit or
-  // rollback.
+  // after a lock wait timeout, a killed query or a duplicate key. Errors: DATABASE_ERROR (metadata error_code,
+  // sqlstate) for the database's own, also the expected ones; DATABASE_UNREACHABLE; SESSION_IN_TRANSACTION if the
+  // session has an open local transaction (finish it with COMMIT or ROLLBACK first; the statement did not run and the
+  // branch can be used afterwards); SESSION_RESET if somebody reset the connection or gave it to another user since the
+  // branch was started (the statement did not run, unless a proxy did it: then it may have run and committed by itself,
+  // and Commit answers OUTCOME_IN_DOUBT); XA_NOT_SUPPORTED; BRANCH_POISONED after an earlier error; BRANCH_ENDED after
+  // prepare, commit or rollback.
   absl::StatusOr<QueryResult> Execute(absl::string_view sql, const ExecuteOptions& options = {});
 
   // Runs `fn` with the connection's own handle, for what Execute cannot do (prepared statements, streaming). The branch
@@ -64,12 +65,12 @@ class Branch {
   friend class TwoPhase;
 
   enum class Stage {
-    kIdle,      // No statement yet: the database knows nothing of it.
-    kActive,    // XA START answered OK.
-    kPrepared,  // XA PREPARE answered OK.
+    kIdle,       // No statement yet: the database knows nothing of it.
+    kActive,     // XA START answered OK.
+    kPrepared,   // XA PREPARE answered OK.
     kElsewhere,  // PREPARE let go of it, and somebody else, the coordinator's recovery, has finished it.
-    kInDoubt,   // The session was lost with PREPARE or the finishing statement on its way.
-    kFinished,  // Proven finished, or ended without having written.
+    kInDoubt,    // The session was lost with PREPARE or the finishing statement on its way.
+    kFinished,   // Proven finished, or ended without having written.
   };
 
   absl::Status CheckUsable() const;
@@ -88,7 +89,7 @@ class Branch {
   bool counts_as_written_ = false;
   absl::Status poison_;
   absl::Status unstarted_;  // While idle: the error of the last statement, which found nothing started to run in.
-  bool voted_ = false;  // The coordinator may count on its vote: only the decision finishes it.
+  bool voted_ = false;      // The coordinator may count on its vote: only the decision finishes it.
   absl::optional<v1::Vote> vote_;
 };
 

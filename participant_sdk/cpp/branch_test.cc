@@ -242,7 +242,8 @@ TEST_F(BranchTest, AnErrorOfRunPoisons) {
 
 TEST_F(BranchTest, WhatPostgresCannotPrepareIsSaidBeforeAnythingIsDecided) {
   if (!IsPostgres(1)) GTEST_SKIP() << "of PostgreSQL";
-  for (const char* sql : {"CREATE TEMPORARY TABLE t (id INT)", "NOTIFY news", "DECLARE c CURSOR WITH HOLD FOR SELECT 1"}) {
+  for (const char* sql :
+       {"CREATE TEMPORARY TABLE t (id INT)", "NOTIFY news", "DECLARE c CURSOR WITH HOLD FOR SELECT 1"}) {
     GlobalTransaction transaction = BegunOnBoth(&client_, &branch_);
     ASSERT_TRUE(branch_->Execute(sql).ok()) << sql;
     const absl::Status told = transaction.Commit();

@@ -298,11 +298,11 @@ absl::Status GlobalTransaction::AwaitApplied(absl::string_view decided, v1::Outc
       client_->connection.Prepared(wait, absl::Now() + client_->options.decision_patience);
   if (applied.ok() && applied->outcome() == outcome) return absl::OkStatus();
   if (!applied.ok()) {
-    return InDoubt(absl::StrCat("decided ", decided, "; not known whether every branch has ended so: ",
-                                applied.status().message()));
+    return InDoubt(absl::StrCat("decided ", decided,
+                                "; not known whether every branch has ended so: ", applied.status().message()));
   }
-  return InDoubt(absl::StrCat("decided ", decided, ", but not proven on every branch: ",
-                              v1::Global::State_Name(applied->state())));
+  return InDoubt(absl::StrCat("decided ", decided,
+                              ", but not proven on every branch: ", v1::Global::State_Name(applied->state())));
 }
 
 const Branch* GlobalTransaction::ResetBranch() const {

@@ -115,8 +115,8 @@ class GlobalTransaction {
   std::vector<v1::Branch> created_;  // By Begin, not yet opened.
   std::vector<std::unique_ptr<Branch>> branches_;
   std::map<std::string, absl::Status> refused_;  // The resources whose last OpenBranch failed.
-  bool ended_ = false;      // Prepare, Commit or Rollback was called.
-  bool concluded_ = false;  // result_ is final.
+  bool ended_ = false;                           // Prepare, Commit or Rollback was called.
+  bool concluded_ = false;                       // result_ is final.
   bool left_ = false;
   absl::Duration rollback_patience_;
   absl::Status result_;

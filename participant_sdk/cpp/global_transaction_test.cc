@@ -164,7 +164,8 @@ TEST_F(GlobalTransactionTest, WhatASerializableBranchHasReadCountsForOthers) {
                   ->Execute("SELECT id, balance FROM bank.accounts WHERE id IN (3, 5)")
                   .ok());
   EXPECT_TRUE(transaction.Commit().ok());
-  // The reader saw 3 as it was after that one and 5 as it is before this one, which has not seen 3 so: no order is left.
+  // The reader saw 3 as it was after that one and 5 as it is before this one, which has not seen 3 so: no order is
+  // left.
   const QueryResult wrote = writer->Query(Take(5));
   const QueryResult committed = wrote.ok() ? writer->Query("COMMIT") : wrote;
   EXPECT_EQ(committed.error.sqlstate, "40001") << committed.error.message;

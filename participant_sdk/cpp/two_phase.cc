@@ -106,7 +106,8 @@ v1::Vote TwoPhase::ReceivePhaseOne(Branch* branch) {
   if (result.outcome == XaOutcome::kConnectionLost) return Failed(branch, /*rolled_back=*/!result.sent);
   // Its database rolls it back with the reset, or, behind a proxy, with the end of its session: not proven here.
   if (result.outcome == XaOutcome::kSessionReset) return Failed(branch, /*rolled_back=*/false);
-  return Failed(branch, ProvesRolledBack(*branch, branch->session_->Rollback(branch->xid_), /*prepare_was_sent=*/false));
+  return Failed(branch,
+                ProvesRolledBack(*branch, branch->session_->Rollback(branch->xid_), /*prepare_was_sent=*/false));
 }
 
 std::vector<v1::Vote> TwoPhase::Prepare(absl::Span<Branch* const> branches) {
@@ -204,7 +205,8 @@ std::vector<v1::Completion> TwoPhase::Finish(absl::Span<Branch* const> branches,
       if (commit && result.ok()) proven = v1::Completion::RESULT_COMMITTED;
       // A branch that wrote answers 1402 only if somebody or something rolled it back.
       if (commit && result.outcome == XaOutcome::kRolledBack) proven = v1::Completion::RESULT_ROLLED_BACK;
-      if (!commit && ProvesRolledBack(*branch, result, /*prepare_was_sent=*/true)) proven = v1::Completion::RESULT_ROLLED_BACK;
+      if (!commit && ProvesRolledBack(*branch, result, /*prepare_was_sent=*/true))
+        proven = v1::Completion::RESULT_ROLLED_BACK;
       if (proven) {
         ASSENT_FAULT_POINT(kSdkFinishOk);
         completions.push_back(MakeCompletion(*branch, *proven));
@@ -240,7 +242,8 @@ bool TwoPhase::AnyElsewhere(absl::Span<Branch* const> branches) {
 void TwoPhase::Abandon(absl::Span<Branch* const> branches) {
   for (Branch* branch : branches) {
     const Branch::Stage stage = branch->stage_;
-    if (stage == Branch::Stage::kFinished || stage == Branch::Stage::kElsewhere || stage == Branch::Stage::kIdle) continue;
+    if (stage == Branch::Stage::kFinished || stage == Branch::Stage::kElsewhere || stage == Branch::Stage::kIdle)
+      continue;
     LOG(WARNING) << "gtrid=" << branch->xid_.gtrid << " bqual=" << branch->xid_.bqual
                  << " resource=" << branch->resource_ << " left to the coordinator; its session is closed";
     branch->session_->Abandon();

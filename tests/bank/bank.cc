@@ -37,15 +37,15 @@ bool IsPostgres(v1::Resource::Engine engine) { return engine == v1::Resource::EN
 
 absl::Status SetUpServer(const BankConfig& config, int server, BranchSession* session) {
   const bool cascade = IsPostgres(config.servers[static_cast<size_t>(server)].engine);
-  absl::Status status = Check(
-      session->Query(absl::StrCat("DROP SCHEMA IF EXISTS bank", cascade ? " CASCADE" : "",
-                                  ";CREATE SCHEMA bank;"
-                                  "CREATE TABLE bank.accounts (id BIGINT PRIMARY KEY, balance BIGINT NOT NULL,"
-                                  " CONSTRAINT balance_not_negative CHECK (balance >= 0));"
-                                  "CREATE TABLE bank.ledger (transfer BIGINT NOT NULL, account BIGINT NOT NULL,"
-                                  " amount BIGINT NOT NULL, gtrid VARCHAR(64) NOT NULL,"
-                                  " PRIMARY KEY (transfer, account))")),
-      "cannot make the bank's schema");
+  absl::Status status =
+      Check(session->Query(absl::StrCat("DROP SCHEMA IF EXISTS bank", cascade ? " CASCADE" : "",
+                                        ";CREATE SCHEMA bank;"
+                                        "CREATE TABLE bank.accounts (id BIGINT PRIMARY KEY, balance BIGINT NOT NULL,"
+                                        " CONSTRAINT balance_not_negative CHECK (balance >= 0));"
+                                        "CREATE TABLE bank.ledger (transfer BIGINT NOT NULL, account BIGINT NOT NULL,"
+                                        " amount BIGINT NOT NULL, gtrid VARCHAR(64) NOT NULL,"
+                                        " PRIMARY KEY (transfer, account))")),
+            "cannot make the bank's schema");
   std::string rows;
   int64_t waiting = 0;
   for (int64_t id = server; status.ok() && id < config.accounts; id += kBankServers) {
@@ -65,8 +65,12 @@ absl::Status BankConfig::Save(const std::string& path) const {
   chmod(path.c_str(), 0600);
   file << coordinator << "\n" << accounts << "\n" << initial_balance << "\n";
   for (const BankServer& server : servers) {
-    file << server.resource << "\n" << server.address << "\n" << server.user << "\n" << server.password_file << "\n"
-         << v1::Resource::Engine_Name(server.engine) << "\n" << server.database << "\n";
+    file << server.resource << "\n"
+         << server.address << "\n"
+         << server.user << "\n"
+         << server.password_file << "\n"
+         << v1::Resource::Engine_Name(server.engine) << "\n"
+         << server.database << "\n";
   }
   file.close();
   return file ? absl::OkStatus() : absl::InternalError(absl::StrCat("cannot write ", path));

@@ -31,12 +31,12 @@ namespace assent {
 constexpr int kBankServers = 2;
 
 struct BankServer {
-  std::string resource;                                           // Its name at the coordinator.
-  std::string address;                                            // As Resource.address.
-  std::string user;                                               //
-  std::string password_file;                                      // Readable here and for the coordinator.
+  std::string resource;                                            // Its name at the coordinator.
+  std::string address;                                             // As Resource.address.
+  std::string user;                                                //
+  std::string password_file;                                       // Readable here and for the coordinator.
   v1::Resource::Engine engine = v1::Resource::ENGINE_UNSPECIFIED;  //
-  std::string database;                                           // As Resource.database.
+  std::string database;                                            // As Resource.database.
 };
 
 struct BankConfig {

@@ -14,10 +14,10 @@
 #include "base/errors.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "resource_manager/database_engine.h"
 #include "tests/bank/chaos.h"
 #include "tests/bank/checker.h"
 #include "tests/bank/rig.h"
-#include "resource_manager/database_engine.h"
 #include "tests/fixtures/coordinator_api.h"
 #include "tests/fixtures/databases.h"
 #include "tests/fixtures/temp_dir.h"
@@ -91,9 +91,7 @@ TEST_F(BankTest, TheCoordinatorKeepsTheDatabasesOwnWordsForAFailure) {
   switch (EngineOfServer(1)) {
     case v1::Resource::ENGINE_POSTGRESQL: EXPECT_EQ(failure.sqlstate(), "23514"); break;
     case v1::Resource::ENGINE_MYSQL: EXPECT_EQ(failure.error_code(), 3819); break;
-    default:
-      EXPECT_EQ(failure.error_code(), 4025);
-      EXPECT_EQ(failure.sqlstate(), "23000");
+    default: EXPECT_EQ(failure.error_code(), 4025); EXPECT_EQ(failure.sqlstate(), "23000");
   }
 }
 
@@ -125,8 +123,12 @@ TEST_F(BankTest, TheCheckerNoticesEveryKindOfDamage) {
       [&] { Sql(0, "UPDATE bank.accounts SET balance = balance - 1 WHERE id = 8"); });
   expect_found(
       "every balance is explained",
-      [&] { Sql(0, "UPDATE bank.accounts SET balance = balance + CASE WHEN id = 8 THEN 1 ELSE -1 END WHERE id IN (8, 10)"); },
-      [&] { Sql(0, "UPDATE bank.accounts SET balance = balance - CASE WHEN id = 8 THEN 1 ELSE -1 END WHERE id IN (8, 10)"); });
+      [&] {
+        Sql(0, "UPDATE bank.accounts SET balance = balance + CASE WHEN id = 8 THEN 1 ELSE -1 END WHERE id IN (8, 10)");
+      },
+      [&] {
+        Sql(0, "UPDATE bank.accounts SET balance = balance - CASE WHEN id = 8 THEN 1 ELSE -1 END WHERE id IN (8, 10)");
+      });
   expect_found(
       "on both servers or on neither", [&] { Sql(1, "UPDATE bank.ledger SET transfer = 99"); },
       [&] { Sql(1, "UPDATE bank.ledger SET transfer = 1"); });

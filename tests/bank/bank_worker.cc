@@ -1,5 +1,5 @@
-// A worker of the bank as a process of its own: transfers until SIGTERM, then waits for the coordinator to know how they
-// ended.
+// A worker of the bank as a process of its own: transfers until SIGTERM, then waits for the coordinator to know how
+// they ended.
 //
 //   bank_worker BANK.CONF JOURNAL FIRST_ID LAST_ID SEED
 #include <glog/logging.h>

@@ -78,10 +78,10 @@ absl::Status Chaos::StartWorker(Worker* worker) {
   spawn.output_path = absl::StrCat(folder_.path(), "/workers.log");
   const absl::StatusOr<std::string> program = FindBuiltProgram("tests/bank/bank_worker");
   if (!program.ok()) return program.status();
-  const absl::StatusOr<pid_t> pid = Spawn({*program, rig_->config_path(), worker->journal,
-                                           absl::StrCat(life * kIdsPerLife + 1), absl::StrCat((life + 1) * kIdsPerLife),
-                                           absl::StrCat(random_())},
-                                          spawn);
+  const absl::StatusOr<pid_t> pid =
+      Spawn({*program, rig_->config_path(), worker->journal, absl::StrCat(life * kIdsPerLife + 1),
+             absl::StrCat((life + 1) * kIdsPerLife), absl::StrCat(random_())},
+            spawn);
   if (!pid.ok()) return pid.status();
   worker->pid = *pid;
   return absl::OkStatus();

@@ -3,9 +3,9 @@
 //   engines_bench [rounds [seconds]]    3 rounds of windows of 3 s
 //
 // The raw loop: the same statement on each of two servers over the same number of connections, prepared on both, then
-// committed on both, each phase sent to both before either answer is awaited; no coordinator, no record, no witness: who
-// dies between the phases leaves locks that nobody frees. Assent: the C++ SDK in one process, assentd on SQLite. Both take
-// turns within each round, so that the machine's moods meet them alike; the table has medians.
+// committed on both, each phase sent to both before either answer is awaited; no coordinator, no record, no witness:
+// who dies between the phases leaves locks that nobody frees. Assent: the C++ SDK in one process, assentd on SQLite.
+// Both take turns within each round, so that the machine's moods meet them alike; the table has medians.
 #include <glog/logging.h>
 
 #include <algorithm>
@@ -53,7 +53,8 @@ Sessions ConnectBoth(const BankConfig& config) {
 }
 
 std::string Statement(int server, std::mt19937_64* random) {
-  const int account = std::uniform_int_distribution<int>(0, kAccounts / kBankServers - 1)(*random) * kBankServers + server;
+  const int account =
+      std::uniform_int_distribution<int>(0, kAccounts / kBankServers - 1)(*random) * kBankServers + server;
   return absl::StrCat("UPDATE bank.accounts SET balance = balance + 1 WHERE id = ", account);
 }
 
@@ -77,8 +78,8 @@ void AssentTransaction(const BankConfig& config, Client* client, const Sessions&
   absl::StatusOr<GlobalTransaction> transaction = client->Begin(begin);
   CHECK(transaction.ok()) << transaction.status();
   for (int i = 0; i < kBankServers; ++i) {
-    const auto branch = transaction->OpenBranch(begin.resources[static_cast<size_t>(i)],
-                                                sessions[static_cast<size_t>(i)].get());
+    const auto branch =
+        transaction->OpenBranch(begin.resources[static_cast<size_t>(i)], sessions[static_cast<size_t>(i)].get());
     CHECK(branch.ok()) << branch.status();
     CHECK((*branch)->Execute(Statement(i, random)).ok());
   }
@@ -146,8 +147,8 @@ void Compare(const BankConfig& config, const std::string& pair, int rounds, absl
     const auto per_second = field(&Window::per_second);
     const auto p50 = field(&Window::p50_ms);
     const auto p99 = field(&Window::p99_ms);
-    std::printf("| %-24s | %2d | %6.0f | %6.0f | %4.2f | %5.2f | %5.2f | %4.2f | %6.2f | %6.2f | %4.2f |\n", pair.c_str(),
-                workers, per_second.first, per_second.second, Median(ratios), p50.first, p50.second,
+    std::printf("| %-24s | %2d | %6.0f | %6.0f | %4.2f | %5.2f | %5.2f | %4.2f | %6.2f | %6.2f | %4.2f |\n",
+                pair.c_str(), workers, per_second.first, per_second.second, Median(ratios), p50.first, p50.second,
                 p50.second / p50.first, p99.first, p99.second, p99.second / p99.first);
     std::fflush(stdout);
   }
@@ -165,7 +166,8 @@ int Main(int argc, char** argv) {
     return 2;
   }
   std::printf(
-      "| databases                | workers | raw/s | Assent/s | ratio | raw p50 ms | p50 ms | ratio | raw p99 ms | p99 ms | "
+      "| databases                | workers | raw/s | Assent/s | ratio | raw p50 ms | p50 ms | ratio | raw p99 ms | "
+      "p99 ms | "
       "ratio |\n|---|---|---|---|---|---|---|---|---|---|---|\n");
   constexpr v1::Resource::Engine kMariaDb = v1::Resource::ENGINE_MARIADB;
   constexpr v1::Resource::Engine kPostgres = v1::Resource::ENGINE_POSTGRESQL;
@@ -180,7 +182,8 @@ int Main(int argc, char** argv) {
     options.coordinator.extra = {"--log-level=error"};
     const auto rig = BankRig::Start(options);
     CHECK(rig.ok()) << rig.status();
-    const std::string pair = absl::StrCat(FindDatabaseEngine(engines[0])->name, " + ", FindDatabaseEngine(engines[1])->name);
+    const std::string pair =
+        absl::StrCat(FindDatabaseEngine(engines[0])->name, " + ", FindDatabaseEngine(engines[1])->name);
     Compare((*rig)->config(), pair, rounds, absl::Seconds(seconds));
   }
   return 0;

@@ -119,7 +119,8 @@ absl::StatusOr<RaceParticipants::Prepared> RaceParticipants::Prepare(int server,
   absl::StatusOr<SessionPtr> session = rig_->Connect(server);
   if (!session.ok()) return session.status();
   prepared.session = *std::move(session);
-  const absl::Status status = IsPostgres(rig_->engine(server)) ? PreparePostgres(&prepared) : PrepareXa(branch, &prepared);
+  const absl::Status status =
+      IsPostgres(rig_->engine(server)) ? PreparePostgres(&prepared) : PrepareXa(branch, &prepared);
   if (!status.ok()) return status;
   return prepared;
 }

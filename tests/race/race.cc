@@ -22,7 +22,8 @@ class Race {
   explicit Race(const RaceOptions& options) : options_(options) {}
 
   absl::StatusOr<RaceReport> Run() {
-    absl::StatusOr<std::unique_ptr<RaceRig>> rig = RaceRig::Start(options_.engines, options_.binlog, options_.start_coordinator);
+    absl::StatusOr<std::unique_ptr<RaceRig>> rig =
+        RaceRig::Start(options_.engines, options_.binlog, options_.start_coordinator);
     if (!rig.ok()) return rig.status();
     rig_ = *std::move(rig);
     referee_ = std::make_unique<RaceReferee>(rig_.get());

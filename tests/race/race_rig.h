@@ -40,7 +40,8 @@ class RaceCoordinator {
 // Starts one with the cluster kRaceCluster.
 using StartRaceCoordinator = std::function<absl::StatusOr<std::unique_ptr<RaceCoordinator>>()>;
 
-// True if a server of this engine can lose sight of a prepared branch: PREPARE does not let go of it, and so a reset makes a ghost.
+// True if a server of this engine can lose sight of a prepared branch: PREPARE does not let go of it, and so a reset
+// makes a ghost.
 bool MakesGhosts(v1::Resource::Engine engine);
 
 // assentd, as a process of its own, that looks after branches as soon as they are decided. Stop is kill -9.

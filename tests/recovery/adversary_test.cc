@@ -362,10 +362,11 @@ TEST_F(AdversaryTest, WhatTheServerHasForGlobalsIsNotWhatRecoveryRestsOn) {
 TEST_F(AdversaryTest, AReadOnlyServerIsWellAndWaitedForWithPauses) {
   if (RecoveryRig::IsPostgres(0)) GTEST_SKIP() << "PostgreSQL has no switch that makes a running server read-only";
   Start();
-  rig_->Sql(0, absl::StrCat("CREATE USER ordinary@localhost IDENTIFIED BY 'p'; GRANT ALL ON assent.* TO ordinary@localhost; "
-                            "GRANT PROCESS, ",
-                            RecoveryRig::IsMySql(0) ? "XA_RECOVER_ADMIN, CONNECTION_ADMIN" : "CONNECTION ADMIN",
-                            " ON *.* TO ordinary@localhost"));
+  rig_->Sql(
+      0, absl::StrCat("CREATE USER ordinary@localhost IDENTIFIED BY 'p'; GRANT ALL ON assent.* TO ordinary@localhost; "
+                      "GRANT PROCESS, ",
+                      RecoveryRig::IsMySql(0) ? "XA_RECOVER_ADMIN, CONNECTION_ADMIN" : "CONNECTION ADMIN",
+                      " ON *.* TO ordinary@localhost"));
   std::ofstream(rig_->folder() + "/ordinary.password") << "p";
   ASSERT_TRUE(rig_->Register(0,
                              [&](v1::RegisterResourceRequest* r) {
@@ -402,7 +403,7 @@ TEST_F(AdversaryTest, AReadOnlyServerIsWellAndWaitedForWithPauses) {
 TEST_F(AdversaryTest, ARegistrationAsksOnceForAllThatItLacks) {
   Start();
   rig_->Sql(0, RecoveryRig::IsPostgres(0) ? "DROP SCHEMA assent CASCADE; CREATE ROLE poor LOGIN PASSWORD 'p'"
-                                        : "DROP DATABASE assent; CREATE USER poor@localhost IDENTIFIED BY 'p'");
+                                          : "DROP DATABASE assent; CREATE USER poor@localhost IDENTIFIED BY 'p'");
   std::ofstream(rig_->folder() + "/poor.password") << "p";
   const auto as_poor = [&](v1::RegisterResourceRequest* r) {
     r->mutable_resource()->set_name("c");
@@ -579,7 +580,8 @@ TEST_F(AdversaryTest, LockWaitsNameTheBranchThatHoldsThem) {
   std::vector<RawBranch> branches = rig_->Decided({0}, v1::DECISION_COMMIT);
   const auto waiting = rig_->Connect(0);
   ASSERT_TRUE(
-      waiting->Query(RecoveryRig::IsPostgres(0) ? "SET lock_timeout = '60s'" : "SET innodb_lock_wait_timeout = 60").ok());
+      waiting->Query(RecoveryRig::IsPostgres(0) ? "SET lock_timeout = '60s'" : "SET innodb_lock_wait_timeout = 60")
+          .ok());
   waiting->SendQuery(RecoveryRig::OverwriteSql(0, branches[0].xid));
   v1::ListInDoubtResponse page;
   EXPECT_TRUE(RecoveryRig::AwaitTrue([&] {

@@ -16,7 +16,8 @@ namespace assent {
 namespace {
 
 constexpr char kNoWitness[] = "PostgreSQL's branches leave no witness: see detached_test";
-constexpr char kNoGhosts[] = "where PREPARE lets go of a branch nobody loses sight of it, and a reset has no part in it";
+constexpr char kNoGhosts[] =
+    "where PREPARE lets go of a branch nobody loses sight of it, and a reset has no part in it";
 
 using ::testing::HasSubstr;
 
@@ -504,7 +505,8 @@ TEST_F(ContradictionTest, ATableThatIsMissingIsSaidBeforeAnybodyNeedsIt) {
 }
 
 TEST_F(ContradictionTest, WhatIsGrantedHelpsAtTheNextTry) {
-  if (RecoveryRig::IsMySql(0)) GTEST_SKIP() << "what MySQL wants for a detached branch is asked for at the registration";
+  if (RecoveryRig::IsMySql(0))
+    GTEST_SKIP() << "what MySQL wants for a detached branch is asked for at the registration";
   RecoveryRig::Options options;
   options.lease = absl::Seconds(1);
   Start(std::move(options));

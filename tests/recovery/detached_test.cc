@@ -167,8 +167,8 @@ TEST_F(DetachedTest, WhatSomebodyElseCommittedIsProvenAfterARestartOfTheServer) 
   EXPECT_EQ(rig_->Rows(0, gtrid) + rig_->Rows(1, gtrid), 2);
 }
 
-// A participant that a failover has passed by is still connected to the old primary, and may prepare there: nobody would
-// ever finish that.
+// A participant that a failover has passed by is still connected to the old primary, and may prepare there: nobody
+// would ever finish that.
 TEST_F(DetachedTest, AParticipantOnTheOldPrimaryIsRefusedAfterAFailover) {
   Start();
   const std::unique_ptr<BranchSession> old = rig_->Connect(0);

@@ -67,7 +67,8 @@ TEST_F(TakeoverTest, ALivingSessionIsLeftAloneWithinItsLeaseAndKilledAfterIt) {
   if (RecoveryRig::Detaches(0)) {
     // The session has no part in it any more: there is nothing to wait for, and nothing to disturb.
     EXPECT_LT(absl::Now() - decided, absl::Seconds(4)) << "a prepared branch needs no lease";
-    EXPECT_EQ(done.global().branches(0).evidence().rbegin()->done(), RecoveryRig::IsPostgres(0) ? "COMMIT PREPARED" : "XA COMMIT");
+    EXPECT_EQ(done.global().branches(0).evidence().rbegin()->done(),
+              RecoveryRig::IsPostgres(0) ? "COMMIT PREPARED" : "XA COMMIT");
     EXPECT_EQ(rig_->Rows(0, gtrid), 1);
     EXPECT_EQ(branches[0].session->Commit(branches[0].xid).outcome, XaOutcome::kUnknownXid);
     absl::SleepFor(absl::Seconds(5));

@@ -226,9 +226,10 @@ std::map<std::string, CLI::Option*> DeclareResourceFields(CLI::App* reg, Command
 }
 
 void DeclareRegister(CLI::App* resources, Command* command) {
-  CLI::App* reg = resources->add_subcommand(
-      "register", "Registers a database server (PostgreSQL: a database), checks it and makes what Assent keeps there; prints what was "
-      "found");
+  CLI::App* reg = resources->add_subcommand("register",
+                                            "Registers a database server (PostgreSQL: a database), checks it and makes "
+                                            "what Assent keeps there; prints what was "
+                                            "found");
   AddId(reg, "name", command->registration.request.mutable_resource()->mutable_name(), true);
   const std::map<std::string, CLI::Option*> fields = DeclareResourceFields(reg, command);
   static bool replace = false, allow_unreachable = false, accept_server = false, take_over = false;

@@ -167,8 +167,8 @@ int ListResources(Session* session) {
     Table table({"NAME", "ENGINE", "ADDRESS", "USER", "PASSWORD", "WITNESS"});
     for (const v1::Resource& resource : listed.resources()) {
       const std::string database = resource.database().empty() ? "" : absl::StrCat("/", resource.database());
-      table.Add({resource.name(), EngineWord(resource.engine()), absl::StrCat(resource.address(), database), resource.user(),
-                 PasswordText(resource), WitnessText(resource)});
+      table.Add({resource.name(), EngineWord(resource.engine()), absl::StrCat(resource.address(), database),
+                 resource.user(), PasswordText(resource), WitnessText(resource)});
     }
     return table.Render();
   });

@@ -22,8 +22,8 @@ std::string SightingWord(v1::Evidence::Sighting sighting);  // "absent", …; "?
 std::string EventWord(v1::HistoryEntry::Event event);
 std::string KindWord(v1::XidReport::Kind kind);
 std::string SeverityWord(v1::Finding::Severity severity);
-std::string EngineWord(v1::Resource::Engine engine);  // In small letters, as the command line takes it.
-std::vector<std::string> EngineWords();               // All that the command line takes.
+std::string EngineWord(v1::Resource::Engine engine);     // In small letters, as the command line takes it.
+std::vector<std::string> EngineWords();                  // All that the command line takes.
 v1::Resource::Engine EngineOf(const std::string& word);  // ENGINE_UNSPECIFIED for none of these.
 
 // "2026-01-07T10:00:01.250Z (3s ago)"; empty for an unset time.

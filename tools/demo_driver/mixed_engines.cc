@@ -141,7 +141,8 @@ absl::Status Mishaps::BothDieBeforeCommit(const Purchase& purchase) {
   for (const std::unique_ptr<BranchSession>& session : sessions) session->Abandon();
   status = AwaitState(global->gtrid(), v1::Global::STATE_COMMITTED);
   if (status.ok()) status = CheckBoth(purchase, true);
-  if (status.ok()) Say("    Each engine proved it in its own way: MariaDB by the witness row, PostgreSQL by pg_xact_status.");
+  if (status.ok())
+    Say("    Each engine proved it in its own way: MariaDB by the witness row, PostgreSQL by pg_xact_status.");
   return status;
 }
 

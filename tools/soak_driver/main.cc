@@ -65,7 +65,8 @@ constexpr char kUsage[] =
     "tools/soak bank [--engines A,B] [--minutes N] [--workers W] [--seed S]\n"
     "\n"
     "Kills of everything. W worker processes (8) transfer money between a server of engine A and one of engine B\n"
-    "(mariadb,postgresql; also mysql with ASSENT_TEST_MYSQLD) for N minutes (10), while the coordinator, either server\n"
+    "(mariadb,postgresql; also mysql with ASSENT_TEST_MYSQLD) for N minutes (10), while the coordinator, either "
+    "server\n"
     "and any worker are killed with -9 and started again. Then the same is held against each other.\n"
     "\n"
     "Ends with a line `bank: K kills, C committed, V violations`; exits with 1 if V > 0.\n";
@@ -125,7 +126,8 @@ bool ParseEngines(const std::string& value, std::array<v1::Resource::Engine, kBa
   const std::vector<std::string> words = absl::StrSplit(value, ',');
   if (words.size() != engines->size()) return false;
   for (size_t i = 0; i < words.size(); ++i) {
-    if (!v1::Resource::Engine_Parse(absl::StrCat("ENGINE_", absl::AsciiStrToUpper(words[i])), &(*engines)[i])) return false;
+    if (!v1::Resource::Engine_Parse(absl::StrCat("ENGINE_", absl::AsciiStrToUpper(words[i])), &(*engines)[i]))
+      return false;
   }
   return true;
 }
@@ -235,16 +237,17 @@ int Failover(FailoverOptions options) {
 
 int Bank(ChaosOptions options) {
   options.progress = [](const std::string& line) { Say(absl::StrCat("    ", line)); };
-  Say(absl::StrFormat("%d workers, %s, seed %d", options.workers, absl::FormatDuration(options.duration), options.seed));
+  Say(absl::StrFormat("%d workers, %s, seed %d", options.workers, absl::FormatDuration(options.duration),
+                      options.seed));
   const absl::StatusOr<ChaosReport> report = RunChaos(options);
   if (!report.ok()) {
     Say(absl::StrCat("it could not go on: ", ToText(report.status())));
     return 1;
   }
   const BankReport& bank = report->bank;
-  Say(absl::StrFormat("    %d kills of the coordinator, %d of databases, %d of workers; %d rolled back, %d told in doubt",
-                      report->coordinator_kills, report->database_kills, report->worker_kills, bank.rolled_back,
-                      bank.in_doubt));
+  Say(absl::StrFormat(
+      "    %d kills of the coordinator, %d of databases, %d of workers; %d rolled back, %d told in doubt",
+      report->coordinator_kills, report->database_kills, report->worker_kills, bank.rolled_back, bank.in_doubt));
   for (const CheckLine& check : bank.checks) ShowLines(absl::StrCat("VIOLATION: ", check.what), check.violations);
   Say(absl::StrFormat("bank: %d kills, %d committed, %d violations",
                       report->coordinator_kills + report->database_kills + report->worker_kills, bank.committed,
