@@ -151,10 +151,6 @@ bool RestsOnWord(const v1::Branch& branch);
 absl::optional<bool> ProvenCommitted(v1::BranchOutcome outcome);
 // True once nothing more will happen without an operator: COMMITTED, ROLLED_BACK, HEURISTIC, HEURISTIC_CLOSED.
 bool IsSettled(const v1::Global& global);
-// WRONG_SERVER if the session says that it is not on the server of the branch's resource, or on an older timeline of
-// it: what runs there could never be found again.
-absl::Status CheckServer(const v1::Session& session, absl::string_view resource, absl::string_view server,
-                         int64_t timeline);
 // The branches that a kAddBranches event made or found, in the order of the event.
 std::vector<v1::Branch> BranchesOf(const v1::Global& global, const Event& event);
 

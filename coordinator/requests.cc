@@ -8,6 +8,7 @@
 #include "base/errors.h"
 #include "base/timestamp.h"
 #include "base/xid.h"
+#include "resource_manager/session_server.h"
 
 namespace assent {
 namespace {

@@ -93,24 +93,47 @@ absl::Status DoWithout(MariaDbSession* session, bool patient, Cases cases) {
   return absl::OkStatus();
 }
 
+// MySQL's PREPARE may let go of a branch, and a vote says whether it did: that is believed unless the engine shows the
+// branch's session with a prepared transaction. Where no vote has said so, the engine's word is enough for the other
+// way: a session without one does not hold what is prepared, whatever else it runs now.
+void LookWithEngine(const ConnectionsView& connections, bool was_prepared, BranchCase* branch) {
+  if (!branch->facts.session_named || connections.engine.kind != EngineViewResult::Kind::kOk) return;
+  const auto id = static_cast<uint64_t>(branch->task->session->connection_id());
+  const bool has_prepared = connections.engine.view.prepared.count(id) != 0;
+  if (branch->facts.detached && has_prepared) {
+    branch->facts.detached = false;
+    branch->facts.session = SightOfNamed(id, connections);
+    branch->facts.may_kill = false;  // It may be another transaction's, which is just being committed.
+    branch->hint = "its vote said that PREPARE let go of it, and its session has a prepared transaction";
+  } else if (!branch->facts.detached && was_prepared && !has_prepared &&
+             branch->facts.session == SessionSight::kAlive) {
+    branch->facts.session = SessionSight::kGone;
+  }
+}
+
 absl::Status LookAtSessions(MariaDbSession* session, const ServerIdentity& identity, bool patient, Cases cases) {
   std::vector<BranchCase*> open;
   for (BranchCase* branch : cases) {
+    // MariaDB's PREPARE never lets go, whatever a vote says.
+    branch->facts.detached = session->is_mysql() && branch->task->session && branch->task->session->detached();
+    branch->facts.may_kill = branch->task->may_kill;
     if (branch->task->session && !IsOfThisLife(*branch->task->session, identity)) {
       branch->facts.session = SessionSight::kGone;
     }
     // Where PREPARE has let go of a branch, what its session does now is no matter: it may run others.
-    if (branch->facts.detached) {
-      branch->session_covered = true;
-    } else if (branch->facts.session != SessionSight::kGone) {
+    branch->session_covered = branch->session_covered || branch->facts.detached;
+    if (branch->facts.session != SessionSight::kGone && !(branch->facts.detached && !branch->facts.session_named)) {
       open.push_back(branch);
     }
   }
   if (open.empty()) return absl::OkStatus();
-  const bool some_unknown =
-      std::any_of(open.begin(), open.end(), [](const BranchCase* branch) { return !branch->facts.session_named; });
-  std::set<Xid> listed_before;  // For those, the engine is to be asked after the list.
-  if (some_unknown) {
+  // Of a branch that may have left its session, or whose session nobody named, the engine is to be asked after the
+  // list.
+  const bool list_first = std::any_of(open.begin(), open.end(), [session](const BranchCase* branch) {
+    return !branch->facts.session_named || (session->is_mysql() && !branch->facts.detached);
+  });
+  std::set<Xid> listed_before;
+  if (list_first) {
     absl::StatusOr<PreparedList> listed = ReadListed(session);
     if (!listed.ok()) return listed.status();
     listed_before = std::move(listed->ours);
@@ -130,10 +153,13 @@ absl::Status LookAtSessions(MariaDbSession* session, const ServerIdentity& ident
           branch->facts.probe == ProbeResult::kFree && branch->facts.witness == WitnessSight::kUncommitted;
       const bool was_prepared = branch->task->voted_prepared || listed_before.count(branch->task->xid) != 0 || is_ghost;
       branch->session_covered = branch->facts.session_named || was_prepared;
-      branch->facts.session =
-          branch->facts.session_named
-              ? SightOfNamed(static_cast<uint64_t>(branch->task->session->connection_id()), *connections)
-              : SightOfUnnamed(was_prepared, suspects.value_or(Suspects()), *connections, out_of_patience);
+      if (!branch->facts.detached) {
+        branch->facts.session =
+            branch->facts.session_named
+                ? SightOfNamed(static_cast<uint64_t>(branch->task->session->connection_id()), *connections)
+                : SightOfUnnamed(was_prepared, suspects.value_or(Suspects()), *connections, out_of_patience);
+      }
+      if (session->is_mysql()) LookWithEngine(*connections, was_prepared, branch);
     }
     if (connections->engine.kind == EngineViewResult::Kind::kForbidden) return DoWithout(session, patient, open);
     if (out_of_patience ||
@@ -282,6 +308,11 @@ absl::Status LookAt(MariaDbSession* session, const ServerIdentity& identity, boo
   }
   if (absl::Status status = LookAtWitnesses(session, cases); !status.ok()) return status;
   for (BranchCase* branch : cases) {
+    // Whoever is just finishing what PREPARE has let go of does not take that long: a ghost, and so it was held.
+    if (branch->facts.detached && branch->facts.lease_over && !branch->facts.listed &&
+        branch->facts.witness == WitnessSight::kUncommitted) {
+      branch->facts.detached = false;
+    }
     // Once it is rolled back, nothing tells any more whether it had left one. (Before a COMMIT it is put on record.)
     if (branch->facts.listed && branch->facts.witness == WitnessSight::kAbsent &&
         branch->facts.decision == v1::DECISION_ROLLBACK) {

@@ -63,7 +63,10 @@ Verdict Listed(const BranchFacts& facts) {
       return Do(facts.decision == v1::DECISION_COMMIT ? Act::kCommit : Act::kRollback, kPrepared,
                 "it is prepared, and no session holds it");
     case VerbResult::kUnknownXid:
-      if (facts.detached) return Later(kPrepared, "somebody else is just finishing it");
+      if (facts.detached)
+        return Later(
+            kPrepared,
+            "somebody else is just finishing it, or a session holds it though its vote said that PREPARE let go of it");
       if (facts.session == SessionSight::kUnknown && facts.session_named) return Attached(facts);
       if (!facts.lease_over) {
         return Later(v1::BRANCH_OUTCOME_ATTACHED_ELSEWHERE,

@@ -113,9 +113,13 @@ void MariaDbSession::SendXa(XaVerb verb, const Xid& xid, const WitnessTable* wit
     // Outside of its branch the witness would be committed at once: evidence of a commit that never was.
     if (lost()) return Send(Due::kXa, "");
     refusal_outcome_ = XaOutcome::kWrongState;
-    return Refuse(Due::kXa, DbError{0, "",
-                                    absl::StrCat("the branch is not active on this session but ",
-                                                 ToString(IsOwn(xid) ? branch_state_ : BranchState::kNone))});
+    const BranchState state = IsOwn(xid) ? branch_state_ : BranchState::kNone;
+    return Refuse(Due::kXa,
+                  DbError{0, "",
+                          state == BranchState::kActive
+                              ? "the database has ended the branch's transaction, and rolled it back (a deadlock, of "
+                                "which a handler in a procedure has kept the error to itself)"
+                              : absl::StrCat("the branch is not active on this session but ", ToString(state))});
   }
   const std::string literal = XidSqlLiteral(xid);
   std::string sql;

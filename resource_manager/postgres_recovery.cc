@@ -263,16 +263,16 @@ absl::Status PostgresRecovery::FinishPrepared(const std::vector<BranchCase*>& ca
 void PostgresRecovery::Translate(BranchFinding* finding) const {
   std::string* const detail = finding->evidence.mutable_detail();
   // The judge speaks XA's words.
-  *detail =
-      absl::StrReplaceAll(*detail, {{"its witness is committed", "its transaction is committed"},
-                                    {"its witness is not there", "its transaction is aborted"},
-                                    {"without a witness", "without its transaction id (Session.transaction_id)"},
-                                    {"its witness table cannot tell", "the server cannot tell"},
-                                    {"KILL CONNECTION", "pg_terminate_backend"},
-                                    {"XA COMMIT", "COMMIT PREPARED"},
-                                    {"XA ROLLBACK", "ROLLBACK PREPARED"},
-                                    {"XA START to see whether anybody has it", "see whether anybody has its lock"},
-                                    {"SHOW PROCESSLIST", "pg_stat_activity"}});
+  *detail = absl::StrReplaceAll(
+      *detail, {{"its witness is committed", "its transaction is committed"},
+                {"its witness is not there", "its transaction is aborted"},
+                {"without a witness", "without the fate of its transaction id (Session.transaction_id)"},
+                {"its witness table cannot tell", "the server cannot tell"},
+                {"KILL CONNECTION", "pg_terminate_backend"},
+                {"XA COMMIT", "COMMIT PREPARED"},
+                {"XA ROLLBACK", "ROLLBACK PREPARED"},
+                {"XA START to see whether anybody has it", "see whether anybody has its lock"},
+                {"SHOW PROCESSLIST", "pg_stat_activity"}});
 }
 
 absl::StatusOr<absl::optional<GhostCount>> PostgresRecovery::CountGhosts() {

@@ -195,6 +195,26 @@ TEST_F(BranchTest, WithoutTheBranchThatWasRefusedItDoesNotCommit) {
   EXPECT_EQ(Taken(2), 0);
 }
 
+// Begin has made the branches, and does not know the sessions.
+TEST_F(BranchTest, ASessionOnTheWrongServerIsRefusedAndNothingIsLeft) {
+  BeginOptions begin;
+  begin.resources = {kOrders, kPayments};
+  for (const bool mended : {false, true}) {
+    absl::StatusOr<GlobalTransaction> transaction = client_.Begin(begin);
+    ASSERT_TRUE(transaction.ok()) << transaction.status();
+    EXPECT_EQ(ReasonOf(transaction->OpenBranch(kOrders, session(1)).status()), Reason::WRONG_SERVER);
+    EXPECT_EQ(ReasonOf(transaction->OpenBranch(kPayments, session(0)).status()), Reason::WRONG_SERVER);
+    if (mended) {
+      ASSERT_TRUE(MustOpen(&*transaction, kOrders, session(0))->Execute(Take(2)).ok());
+      ASSERT_TRUE(MustOpen(&*transaction, kPayments, session(1))->Execute(Take(3)).ok());
+    }
+    const absl::Status told = transaction->Commit();
+    EXPECT_EQ(told.ok(), mended) << told;
+    EXPECT_EQ(absl::IsAborted(told), !mended) << told;
+    EXPECT_EQ(Taken(2) + Taken(3), mended ? 2 : 0);
+  }
+}
+
 TEST_F(BranchTest, ASessionCarriesOneBranchAtATime) {
   GlobalTransaction transaction = MustBegin(&client_);
   ASSERT_TRUE(MustOpen(&transaction, kOrders, session(0))->Execute(Take(2)).ok());

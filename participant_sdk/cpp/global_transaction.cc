@@ -14,6 +14,7 @@
 #include "base/utf8.h"
 #include "base/xid.h"
 #include "participant_sdk/cpp/two_phase.h"
+#include "resource_manager/session_server.h"
 
 namespace assent {
 namespace {
@@ -98,6 +99,11 @@ absl::StatusOr<Branch*> GlobalTransaction::MakeBranch(absl::string_view resource
     if (!response.ok()) return response.status();
     made = std::move(*response->mutable_branches(0));
   }
+  absl::Status status = CheckServer(session->Describe(), made.resource(), made.server(), made.timeline());
+  if (!status.ok()) {
+    created_.push_back(std::move(made));  // For the right session; or it is voted on, or rolled back, as unused.
+    return status;
+  }
   absl::optional<WitnessTable> witness;
   if (!made.witness_table().empty()) {
     absl::StatusOr<WitnessTable> parsed = WitnessTable::Parse(made.witness_table());
@@ -117,7 +123,10 @@ absl::Status GlobalTransaction::Prepare() { return Decide(/*finalize=*/false, Sc
 
 absl::Status GlobalTransaction::Decide(bool finalize, Scope scope) {
   if (concluded_) return result_;
-  if (!refused_.empty()) return RollBackRefused();
+  if (!refused_.empty()) {
+    return RollBackBecause(absl::StrCat("no branch could be opened on '", refused_.begin()->first,
+                                        "': ", refused_.begin()->second.message()));
+  }
   ended_ = true;
   const std::vector<Branch*> branches = Branches();
   std::vector<v1::Vote> votes = TwoPhase::Prepare(branches);
@@ -133,33 +142,38 @@ absl::Status GlobalTransaction::Decide(bool finalize, Scope scope) {
   const std::vector<Branch*> fresh = TwoPhase::MarkVoted(branches);
   const absl::Time give_up = absl::Now() + client_->options.decision_patience;
   ASSENT_FAULT_POINT(kSdkVoteBefore);
-  if (!finalize) {
-    v1::PreparedRequest request;
-    request.set_gtrid(gtrid_);
-    *request.mutable_votes() = {votes.begin(), votes.end()};
-    request.set_wait(v1::WAIT_DECIDED);
-    return Conclude(VerdictOf(client_->connection.Prepared(request, give_up)), scope);
+  const absl::StatusOr<v1::GlobalStatus> answer = finalize ? SendFinalize(votes, give_up) : SendVotes(votes, give_up);
+  const absl::optional<Reason> reason = ReasonOf(answer.status());
+  if (reason == Reason::BRANCHES_NOT_PREPARED || reason == Reason::WRONG_SERVER) {
+    // Nothing of this call was counted, so what voted in it for the first time may still be rolled back. A vote that an
+    // earlier call may have brought stays out.
+    TwoPhase::UnmarkVoted(fresh);
+    return reason == Reason::WRONG_SERVER ? RollBackBecause(answer.status().message()) : answer.status();
   }
+  return Conclude(VerdictOf(answer), scope);
+}
+
+absl::StatusOr<v1::GlobalStatus> GlobalTransaction::SendVotes(const std::vector<v1::Vote>& votes, absl::Time give_up) {
+  v1::PreparedRequest request;
+  request.set_gtrid(gtrid_);
+  *request.mutable_votes() = {votes.begin(), votes.end()};
+  request.set_wait(v1::WAIT_DECIDED);
+  return client_->connection.Prepared(request, give_up);
+}
+
+absl::StatusOr<v1::GlobalStatus> GlobalTransaction::SendFinalize(const std::vector<v1::Vote>& votes,
+                                                                 absl::Time give_up) {
   v1::FinalizeRequest request;
   request.set_gtrid(gtrid_);
   request.set_decision(v1::DECISION_COMMIT);
   *request.mutable_votes() = {votes.begin(), votes.end()};
   request.set_wait(v1::WAIT_DECIDED);
-  const absl::StatusOr<v1::GlobalStatus> answer = client_->connection.Finalize(request, give_up);
-  if (ReasonOf(answer.status()) == Reason::BRANCHES_NOT_PREPARED) {
-    // Nothing of this call was counted, so what voted in it for the first time may still be rolled back. A vote that an
-    // earlier call may have brought stays out.
-    TwoPhase::UnmarkVoted(fresh);
-    return answer.status();
-  }
-  return Conclude(VerdictOf(answer), scope);
+  return client_->connection.Finalize(request, give_up);
 }
 
-absl::Status GlobalTransaction::RollBackRefused() {
-  const auto& [resource, why] = *refused_.begin();
-  const std::string reason = absl::StrCat("no branch could be opened on '", resource, "': ", why.message());
-  absl::Status status = Rollback(reason);
-  if (!status.ok()) return status;
+absl::Status GlobalTransaction::RollBackBecause(absl::string_view why) {
+  const std::string reason(why);
+  if (absl::Status status = Rollback(reason); !status.ok()) return status;
   result_ = MakeError(Reason::GLOBAL_ROLLED_BACK, absl::StrCat("rolled back: ", reason),
                       {{"gtrid", gtrid_}, {"cause", v1::DecisionCause_Name(v1::DECISION_CAUSE_FINALIZE)}});
   return result_;

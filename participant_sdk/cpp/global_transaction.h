@@ -89,8 +89,10 @@ class GlobalTransaction {
   std::vector<Branch*> Branches() const;
   absl::StatusOr<Branch*> MakeBranch(absl::string_view resource, BranchSession* session);
   absl::Status Decide(bool finalize, Scope scope);
-  // OpenBranch has failed: rolls back and says why.
-  absl::Status RollBackRefused();
+  absl::StatusOr<v1::GlobalStatus> SendVotes(const std::vector<v1::Vote>& votes, absl::Time give_up);
+  absl::StatusOr<v1::GlobalStatus> SendFinalize(const std::vector<v1::Vote>& votes, absl::Time give_up);
+  // What was wanted cannot be committed: rolls back, and says why.
+  absl::Status RollBackBecause(absl::string_view why);
   // Some vote is FAILED: rolls the others back, tells the coordinator, answers the error behind the failed vote.
   absl::Status FailedToPrepare(const std::vector<v1::Vote>& votes);
   // Finishes the branches as decided, reports, and answers the outcome.

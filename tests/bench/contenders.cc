@@ -221,8 +221,8 @@ BenchRig::Costs BenchRig::CostsSoFar(const Counters& counters) const {
 Window BenchRig::Measure(Contender contender, int workers, absl::Duration length) {
   Counters counters(bank_->config().coordinator);
   Costs before;
-  Samples samples = RunWorkers(workers, length, StarterOf(contender, &counters),
-                               [&] { before = CostsSoFar(counters); });
+  Samples samples =
+      RunWorkers(workers, length, StarterOf(contender, &counters), [&] { before = CostsSoFar(counters); });
   CHECK(counters.client.Flush(kFlushPatience));
   const Costs after = CostsSoFar(counters);
   Window window;

@@ -18,7 +18,8 @@
 namespace assent {
 
 enum class Contender {
-  // The same SQL and two-phase verbs over the same number of connections, each phase sent to both servers before an answer
+  // The same SQL and two-phase verbs over the same number of connections, each phase sent to both servers before an
+  // answer
   // is awaited: no coordinator, no record, no witness. Who dies between the phases leaves locks that nobody frees.
   kRaw,
   kOneProcess,      // The C++ SDK; both branches in the process that commits.
@@ -31,14 +32,13 @@ constexpr std::array<Contender, 4> kAllContenders = {Contender::kRaw, Contender:
 std::string NameOf(Contender contender);
 
 struct BenchRigOptions {
-  std::array<v1::Resource::Engine, kBankServers> engines = {v1::Resource::ENGINE_MARIADB,
-                                                            v1::Resource::ENGINE_MARIADB};
+  std::array<v1::Resource::Engine, kBankServers> engines = {v1::Resource::ENGINE_MARIADB, v1::Resource::ENGINE_MARIADB};
   // Added to every forced write of the servers and of assentd.
   absl::Duration slow_disk = absl::ZeroDuration();
 };
 
-// Two servers and assentd on an SQLite store, whose forced writes are counted, and a participant process for each server.
-// Dies if something cannot be started or fails. Thread-compatible.
+// Two servers and assentd on an SQLite store, whose forced writes are counted, and a participant process for each
+// server. Dies if something cannot be started or fails. Thread-compatible.
 class BenchRig {
  public:
   explicit BenchRig(const BenchRigOptions& options);

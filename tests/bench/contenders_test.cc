@@ -32,7 +32,8 @@ TEST(ContendersTest, EachDoesWhatItSays) {
   EXPECT_THAT(one.coordinator_syncs, AllOf(Ge(0.3), Le(1 + kNear))) << "the decision, shared by two at best";
   const Window split = measure(Contender::kSplitProcesses);
   EXPECT_THAT(split.round_trips, DoubleNear(6, kNear));
-  EXPECT_THAT(split.calls, AllOf(Ge(5 - kNear), Le(7 + kNear))) << "CreateGlobal; CreateBranches, Prepared, Completed each";
+  EXPECT_THAT(split.calls, AllOf(Ge(5 - kNear), Le(7 + kNear)))
+      << "CreateGlobal; CreateBranches, Prepared, Completed each";
   const Window local = measure(Contender::kLocal);
   EXPECT_THAT(local.round_trips, DoubleNear(2, kNear));
   EXPECT_LE(local.coordinator_syncs, kHousekeeping);

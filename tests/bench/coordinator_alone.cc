@@ -164,10 +164,7 @@ template <typename MakeCaller>
 double PerSecond(int callers, absl::Duration length, const MakeCaller& make, const std::function<void()>& begun) {
   const Samples samples = RunWorkers(
       callers, length,
-      [&](int) -> std::function<void()> {
-        return [caller = std::shared_ptr(make())] { caller->Transact(); };
-      },
-      begun);
+      [&](int) -> std::function<void()> { return [caller = std::shared_ptr(make())] { caller->Transact(); }; }, begun);
   return static_cast<double>(samples.milliseconds.size()) / samples.seconds;
 }
 

@@ -19,7 +19,8 @@ std::string Key(Contender contender) { return absl::StrReplaceAll(NameOf(contend
 }  // namespace
 
 std::string TableHead() {
-  return "| contender         | workers |   tx/s | of raw | p50 ms | of raw | p99 ms | of raw | p99.9 ms | CPU us/tx: workers "
+  return "| contender         | workers |   tx/s | of raw | p50 ms | of raw | p99 ms | of raw | p99.9 ms | CPU us/tx: "
+         "workers "
          "| assentd | databases | forced writes/tx: assentd | databases | calls/tx | round trips/tx |\n"
          "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n";
 }
@@ -27,7 +28,8 @@ std::string TableHead() {
 std::string TableRow(const Row& row) {
   const Window& w = row.window;
   return absl::StrFormat(
-      "| %-17s | %7d | %6.0f | %6.2f | %6.2f | %6.2f | %6.2f | %6.2f | %8.2f | %18.0f | %7.0f | %9.0f | %25.2f | %9.2f | "
+      "| %-17s | %7d | %6.0f | %6.2f | %6.2f | %6.2f | %6.2f | %6.2f | %8.2f | %18.0f | %7.0f | %9.0f | %25.2f | %9.2f "
+      "| "
       "%8.2f | %14.2f |\n",
       NameOf(row.contender), row.workers, w.per_second, row.ratio_to_raw, w.p50_ms, row.p50_to_raw, w.p99_ms,
       row.p99_to_raw, w.p999_ms, w.worker_cpu_us, w.coordinator_cpu_us, w.database_cpu_us, w.coordinator_syncs,

@@ -16,9 +16,9 @@ namespace assent {
 struct Row {
   Contender contender = Contender::kRaw;
   int workers = 0;
-  Window window;             // Medians.
-  double ratio_to_raw = 0;   // Of throughput: the median of the rounds' ratios.
-  double p50_to_raw = 0;     // Likewise of latencies.
+  Window window;            // Medians.
+  double ratio_to_raw = 0;  // Of throughput: the median of the rounds' ratios.
+  double p50_to_raw = 0;    // Likewise of latencies.
   double p99_to_raw = 0;
 };
 

@@ -40,10 +40,12 @@ double At(const std::vector<double>& sorted, double fraction) {
   return sorted[std::min(sorted.size() - 1, static_cast<size_t>(static_cast<double>(sorted.size()) * fraction))];
 }
 
-constexpr double Window::*kNumbers[] = {
-    &Window::per_second,         &Window::p50_ms,          &Window::p99_ms,            &Window::p999_ms,
-    &Window::worker_cpu_us,      &Window::coordinator_cpu_us, &Window::database_cpu_us, &Window::coordinator_syncs,
-    &Window::database_syncs,     &Window::calls,           &Window::round_trips};
+constexpr double Window::*kNumbers[] = {&Window::per_second,      &Window::p50_ms,
+                                        &Window::p99_ms,          &Window::p999_ms,
+                                        &Window::worker_cpu_us,   &Window::coordinator_cpu_us,
+                                        &Window::database_cpu_us, &Window::coordinator_syncs,
+                                        &Window::database_syncs,  &Window::calls,
+                                        &Window::round_trips};
 
 }  // namespace
 

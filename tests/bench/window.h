@@ -47,8 +47,8 @@ struct Samples {
   std::vector<double> milliseconds;
   double seconds = 0;
 };
-// Threads that do one transaction after the other until `length` is over. `start(i)` runs first in each of them, and makes
-// what does one; when all are ready `begun` is called, and the clock starts.
+// Threads that do one transaction after the other until `length` is over. `start(i)` runs first in each of them, and
+// makes what does one; when all are ready `begun` is called, and the clock starts.
 Samples RunWorkers(int workers, absl::Duration length, const std::function<std::function<void()>(int)>& start,
                    const std::function<void()>& begun);
 
