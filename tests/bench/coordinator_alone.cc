@@ -13,8 +13,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
-#include "assent/v1/coordinator_service.grpc.pb.h"
 #include "tests/bench/echo.grpc.pb.h"
+#include "tests/bench/noop_caller.h"
 #include "tests/bench/window.h"
 #include "tests/fixtures/assentd.h"
 #include "tests/fixtures/coordinator_api.h"
@@ -25,86 +25,15 @@
 namespace assent {
 namespace {
 
-constexpr int kReported = 16;  // Transactions in one Completed, as an SDK under load reports them.
-constexpr char kNowhere[] = "nowhere";
-
-template <typename Call>
-void Must(const Call& call) {
-  grpc::ClientContext context;
-  context.set_wait_for_ready(true);
-  const grpc::Status status = call(&context);
-  CHECK(status.ok()) << status.error_message();
-}
-
-// The bytes of the calls of one transaction: request, response.
-struct Sizes {
-  std::array<size_t, 2> create{}, finalize{}, completed{};
-};
-
-v1::CreateGlobalRequest TwoBranches() {
-  v1::CreateGlobalRequest create;
-  create.add_branches()->set_resource(kNowhere);
-  create.add_branches()->set_resource(kNowhere);
-  return create;
-}
-
-class NoopCaller {
- public:
-  explicit NoopCaller(const std::string& address)
-      : stub_(v1::CoordinatorService::NewStub(grpc::CreateChannel(address, grpc::InsecureChannelCredentials()))) {}
-  ~NoopCaller() { Report(); }
-
-  void Transact() {
-    const v1::CreateGlobalRequest create = TwoBranches();
-    v1::CreateGlobalResponse created;
-    Must([&](grpc::ClientContext* context) { return stub_->CreateGlobal(context, create, &created); });
-    v1::FinalizeRequest finalize;
-    finalize.set_gtrid(created.global().gtrid());
-    finalize.set_decision(v1::DECISION_COMMIT);
-    finalize.set_wait(v1::WAIT_DECIDED);
-    for (const v1::Branch& branch : created.global().branches()) {
-      v1::Vote* const vote = finalize.add_votes();
-      vote->set_bqual(branch.bqual());
-      vote->set_kind(v1::VOTE_KIND_PREPARED);
-      v1::Completion* const completion = completed_.add_completions();
-      completion->set_gtrid(created.global().gtrid());
-      completion->set_bqual(branch.bqual());
-      completion->set_result(v1::Completion::RESULT_COMMITTED);
-    }
-    v1::FinalizeResponse finalized;
-    Must([&](grpc::ClientContext* context) { return stub_->Finalize(context, finalize, &finalized); });
-    sizes_.create = {create.ByteSizeLong(), created.ByteSizeLong()};
-    sizes_.finalize = {finalize.ByteSizeLong(), finalized.ByteSizeLong()};
-    if (++unreported_ == kReported) Report();
-  }
-  // Of the calls made so far.
-  const Sizes& sizes() const { return sizes_; }
-
- private:
-  void Report() {
-    if (completed_.completions().empty()) return;
-    v1::CompletedResponse response;
-    Must([&](grpc::ClientContext* context) { return stub_->Completed(context, completed_, &response); });
-    if (unreported_ == kReported) sizes_.completed = {completed_.ByteSizeLong(), response.ByteSizeLong()};
-    completed_.Clear();
-    unreported_ = 0;
-  }
-
-  std::unique_ptr<v1::CoordinatorService::Stub> stub_;
-  v1::CompletedRequest completed_;
-  int unreported_ = 0;
-  Sizes sizes_;
-};
-
 class EchoCaller {
  public:
-  EchoCaller(const std::string& address, const Sizes& sizes)
+  EchoCaller(const std::string& address, const NoopCaller::Sizes& sizes)
       : stub_(bench::Echo::NewStub(grpc::CreateChannel(address, grpc::InsecureChannelCredentials()))), sizes_(sizes) {}
 
   void Transact() {
     Call(sizes_.create);
     Call(sizes_.finalize);
-    if (++unreported_ % kReported == 0) Call(sizes_.completed);
+    if (++unreported_ % NoopCaller::kReported == 0) Call(sizes_.completed);
   }
 
  private:
@@ -113,11 +42,11 @@ class EchoCaller {
     request.set_payload(std::string(sizes[0], 'x'));
     request.set_response_size(static_cast<int>(sizes[1]));
     bench::EchoResponse response;
-    Must([&](grpc::ClientContext* context) { return stub_->Call(context, request, &response); });
+    MustCall([&](grpc::ClientContext* context) { return stub_->Call(context, request, &response); });
   }
 
   std::unique_ptr<bench::Echo::Stub> stub_;
-  const Sizes sizes_;
+  const NoopCaller::Sizes sizes_;
   int64_t unreported_ = 0;
 };
 
@@ -129,7 +58,7 @@ std::unique_ptr<Assentd> StartAlone(const std::string& store, std::vector<std::s
   options.extra = {"--recovery-patience=1h", "--sweep-interval=1h", "--default-timeout=1h", "--log-level=error"};
   auto instance = Assentd::Start(std::move(options));
   CHECK(instance.ok()) << instance.status();
-  const absl::Status registered = CoordinatorApi((*instance)->address()).RegisterNowhere(kNowhere);
+  const absl::Status registered = CoordinatorApi((*instance)->address()).RegisterNowhere(NoopCaller::kNowhere);
   CHECK(registered.ok()) << registered;
   return *std::move(instance);
 }
@@ -176,10 +105,10 @@ AloneResult MeasureAlone(int callers, int rounds, absl::Duration length) {
   const SyncCounter syncs(folder->path() + "/syncs");
   const std::unique_ptr<Assentd> assentd = StartAlone(folder->path() + "/bench.db", syncs.Environment());
   const EchoServer echo(folder->path());
-  Sizes sizes;
+  NoopCaller::Sizes sizes;
   {
     NoopCaller caller(assentd->address());
-    for (int i = 0; i < kReported; ++i) caller.Transact();
+    for (int i = 0; i < NoopCaller::kReported; ++i) caller.Transact();
     sizes = caller.sizes();
   }
   std::vector<double> noop, echoed, forced;
@@ -202,8 +131,8 @@ double BytesPerOpenTransaction(int transactions) {
   const auto open = [&](int count) {
     for (int i = 0; i < count; ++i) {
       v1::CreateGlobalResponse created;
-      Must([&](grpc::ClientContext* context) {
-        return api.coordinator()->CreateGlobal(context, TwoBranches(), &created);
+      MustCall([&](grpc::ClientContext* context) {
+        return api.coordinator()->CreateGlobal(context, NoopCaller::TwoBranches(), &created);
       });
     }
   };

@@ -6,8 +6,6 @@
 // Each caller makes one two-branch transaction after the other: CreateGlobal with both branches, Finalize(COMMIT) with
 // both votes, which returns when that is decided, and Completed for 16 transactions at a time, as an SDK reports them.
 // The stores take turns within each round, so that the machine's moods meet them alike.
-#include <grpcpp/grpcpp.h>
-
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -20,10 +18,10 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
-#include "assent/v1/coordinator_service.grpc.pb.h"
 #include "base/address.h"
 #include "glog/logging.h"
 #include "mariadb/connection.h"
+#include "tests/bench/noop_caller.h"
 #include "tests/fixtures/assentd.h"
 #include "tests/fixtures/coordinator_api.h"
 #include "tests/fixtures/private_mariadb.h"
@@ -32,8 +30,6 @@
 
 namespace assent {
 namespace {
-
-constexpr int kReported = 16;  // Transactions in one Completed.
 
 // A store, and the coordinators on it.
 struct Contender {
@@ -63,59 +59,16 @@ int64_t WritingStatements(MariaDbConnection* connection) {
 // What one caller does until `stop`: one transaction after the other.
 class Caller {
  public:
-  explicit Caller(const std::string& address)
-      : stub_(v1::CoordinatorService::NewStub(grpc::CreateChannel(address, grpc::InsecureChannelCredentials()))) {}
+  explicit Caller(const std::string& address) : caller_(std::make_unique<NoopCaller>(address)) {}
 
   void Run(const std::atomic<bool>& stop) {
-    while (!stop) Transact();
-    Report();
+    while (!stop) finalize_.push_back(caller_->Transact());
+    caller_.reset();  // Reports the rest.
   }
   const std::vector<absl::Duration>& finalize() const { return finalize_; }
 
  private:
-  void Transact() {
-    v1::CreateGlobalRequest create;
-    create.add_branches()->set_resource("nowhere");
-    create.add_branches()->set_resource("nowhere");
-    v1::CreateGlobalResponse created;
-    Must([&](grpc::ClientContext* context) { return stub_->CreateGlobal(context, create, &created); });
-    v1::FinalizeRequest finalize;
-    finalize.set_gtrid(created.global().gtrid());
-    finalize.set_decision(v1::DECISION_COMMIT);
-    finalize.set_wait(v1::WAIT_DECIDED);
-    for (const v1::Branch& branch : created.global().branches()) {
-      v1::Vote* const vote = finalize.add_votes();
-      vote->set_bqual(branch.bqual());
-      vote->set_kind(v1::VOTE_KIND_PREPARED);
-      v1::Completion* const completion = completed_.add_completions();
-      completion->set_gtrid(created.global().gtrid());
-      completion->set_bqual(branch.bqual());
-      completion->set_result(v1::Completion::RESULT_COMMITTED);
-    }
-    const absl::Time begin = absl::Now();
-    v1::FinalizeResponse finalized;
-    Must([&](grpc::ClientContext* context) { return stub_->Finalize(context, finalize, &finalized); });
-    finalize_.push_back(absl::Now() - begin);
-    if (finalize_.size() % kReported == 0) Report();
-  }
-
-  void Report() {
-    if (completed_.completions().empty()) return;
-    v1::CompletedResponse response;
-    Must([&](grpc::ClientContext* context) { return stub_->Completed(context, completed_, &response); });
-    completed_.Clear();
-  }
-
-  template <typename Call>
-  static void Must(const Call& call) {
-    grpc::ClientContext context;
-    context.set_wait_for_ready(true);
-    const grpc::Status status = call(&context);
-    CHECK(status.ok()) << status.error_message();
-  }
-
-  std::unique_ptr<v1::CoordinatorService::Stub> stub_;
-  v1::CompletedRequest completed_;
+  std::unique_ptr<NoopCaller> caller_;
   std::vector<absl::Duration> finalize_;
 };
 
@@ -154,7 +107,7 @@ void StartInstance(Assentd::Options options, Contender* contender) {
   options.extra = {"--recovery-patience=1h", "--sweep-interval=1h"};
   auto instance = Assentd::Start(std::move(options));
   CHECK(instance.ok()) << instance.status();
-  const absl::Status registered = CoordinatorApi((*instance)->address()).RegisterNowhere("nowhere");
+  const absl::Status registered = CoordinatorApi((*instance)->address()).RegisterNowhere(NoopCaller::kNowhere);
   CHECK(registered.ok()) << registered;
   contender->instances.push_back(*std::move(instance));
 }
