@@ -81,7 +81,7 @@ TEST_F(MariaDbRecoveryTest, ManyAtOnceEachItsOwnWay) {
 // Sessions that live.
 
 TEST_F(MariaDbRecoveryTest, LeavesASessionWithinItsLeaseAlone) {
-  if (admin_->detaches()) GTEST_SKIP() << "the engine shows that the session does not hold its branch";
+  if (Detaches()) GTEST_SKIP() << "the engine shows that the session does not hold its branch";
   for (const v1::Decision decision : {v1::DECISION_COMMIT, v1::DECISION_ROLLBACK}) {
     TestBranch branch = Prepared();
     branch.task.decision = decision;
@@ -95,7 +95,7 @@ TEST_F(MariaDbRecoveryTest, LeavesASessionWithinItsLeaseAlone) {
 }
 
 TEST_F(MariaDbRecoveryTest, KillsASessionPastItsLeaseIfThePolicyLetsIt) {
-  if (admin_->detaches()) GTEST_SKIP() << "the engine shows that the session does not hold its branch";
+  if (Detaches()) GTEST_SKIP() << "the engine shows that the session does not hold its branch";
   TestBranch branch = Prepared();
   branch.task.lease_over = true;
   BranchFinding finding = Finish(branch.task);
