@@ -1,5 +1,5 @@
-// NoopCaller: asks for two-branch transactions as an SDK does, with branches that nobody runs at any database, so that the
-// coordinator and its store are all there is to measure.
+// NoopCaller: asks for two-branch transactions as an SDK does, with branches that nobody runs at any database, so that
+// the coordinator and its store are all there is to measure.
 #ifndef ASSENT_TESTS_BENCH_NOOP_CALLER_H_
 #define ASSENT_TESTS_BENCH_NOOP_CALLER_H_
 
@@ -40,8 +40,8 @@ class NoopCaller {
   ~NoopCaller();
 
   static v1::CreateGlobalRequest TwoBranches();
-  // CreateGlobal with both branches; Finalize(COMMIT) with both votes, which returns when that is decided; and now and then
-  // Completed. How long Finalize took.
+  // CreateGlobal with both branches; Finalize(COMMIT) with both votes, which returns when that is decided; and now and
+  // then Completed. How long Finalize took.
   absl::Duration Transact();
   // Of the latest calls.
   const Sizes& sizes() const { return sizes_; }
