@@ -23,6 +23,13 @@ namespace assent {
 namespace {
 
 using Sessions = std::vector<std::unique_ptr<BranchSession>>;
+// The next one of a worker for a server.
+using Statements = std::function<std::string(size_t)>;
+
+Statements StatementsOf(int worker) {
+  const auto random = std::make_shared<std::mt19937_64>(static_cast<uint64_t>(worker) + 1);
+  return [worker, random](size_t server) { return BenchStatement(server, worker, random.get()); };
+}
 
 constexpr absl::Duration kFlushPatience = absl::Seconds(30);
 
@@ -36,12 +43,12 @@ Sessions ConnectBoth(const BankConfig& config) {
   return sessions;
 }
 
-void RawTransaction(const Sessions& sessions, std::mt19937_64* random) {
+void RawTransaction(const Sessions& sessions, const Statements& statements) {
   const std::string gtrid = NewGtrid("raw", absl::Now());
   std::vector<Xid> xids;
   for (size_t i = 0; i < sessions.size(); ++i) {
     xids.push_back({gtrid, absl::StrCat("b", i)});
-    const StartResult started = sessions[i]->Start(xids.back(), BenchStatement(i, random));
+    const StartResult started = sessions[i]->Start(xids.back(), statements(i));
     CHECK(started.xa.ok() && started.first->ok()) << started.xa.error.message;
   }
   for (size_t i = 0; i < sessions.size(); ++i) sessions[i]->SendPrepare(xids[i], nullptr);
@@ -50,15 +57,16 @@ void RawTransaction(const Sessions& sessions, std::mt19937_64* random) {
   for (const auto& session : sessions) CHECK(session->Receive().ok());
 }
 
-void LocalTransactions(const Sessions& sessions, std::mt19937_64* random) {
-  for (size_t i = 0; i < sessions.size(); ++i) sessions[i]->SendQuery(BenchStatement(i, random));
+void LocalTransactions(const Sessions& sessions, const Statements& statements) {
+  for (size_t i = 0; i < sessions.size(); ++i) sessions[i]->SendQuery(statements(i));
   for (const auto& session : sessions) {
     const QueryResult result = session->ReceiveQuery();
     CHECK(result.ok()) << result.error.message;
   }
 }
 
-void AssentTransaction(const BankConfig& config, Client* client, const Sessions& sessions, std::mt19937_64* random) {
+void AssentTransaction(const BankConfig& config, Client* client, const Sessions& sessions,
+                       const Statements& statements) {
   BeginOptions begin;
   for (const BankServer& server : config.servers) begin.resources.push_back(server.resource);
   absl::StatusOr<GlobalTransaction> transaction = client->Begin(begin);
@@ -66,20 +74,21 @@ void AssentTransaction(const BankConfig& config, Client* client, const Sessions&
   for (size_t i = 0; i < sessions.size(); ++i) {
     const auto branch = transaction->OpenBranch(begin.resources[i], sessions[i].get());
     CHECK(branch.ok()) << branch.status();
-    const absl::Status done = (*branch)->Execute(BenchStatement(i, random)).status();
+    const absl::Status done = (*branch)->Execute(statements(i)).status();
     CHECK(done.ok()) << done;
   }
   const absl::Status committed = transaction->Commit();
   CHECK(committed.ok()) << committed;
 }
 
-void SplitTransaction(Client* client, const std::vector<std::unique_ptr<ParticipantLine>>& lines) {
+void SplitTransaction(Client* client, const std::vector<std::unique_ptr<ParticipantLine>>& lines,
+                      const Statements& statements) {
   BeginOptions begin;
   begin.policy = v1::DECISION_POLICY_WHEN_ALL_PREPARED;
   begin.expected_branches = kBankServers;
   absl::StatusOr<GlobalTransaction> transaction = client->Begin(begin);
   CHECK(transaction.ok()) << transaction.status();
-  for (const auto& line : lines) line->Send(transaction->gtrid());
+  for (size_t i = 0; i < lines.size(); ++i) lines[i]->Send(absl::StrCat(transaction->gtrid(), " ", statements(i)));
   for (const auto& line : lines) {
     const std::string told = line->Receive();
     CHECK_EQ(told, "ok");
@@ -174,25 +183,27 @@ std::string BenchRig::ParticipantSocket(size_t server) const {
 
 std::function<std::function<void()>(int)> BenchRig::StarterOf(Contender contender, Counters* counters) {
   if (contender == Contender::kSplitProcesses) {
-    return [this, counters](int) {
+    return [this, counters](int worker) {
       auto lines = std::make_shared<std::vector<std::unique_ptr<ParticipantLine>>>();
       for (size_t i = 0; i < kBankServers; ++i) {
         lines->push_back(std::make_unique<ParticipantLine>(ParticipantSocket(i)));
         lines->back()->Send(kStats);  // It connects to its server first.
         lines->back()->Receive();
       }
-      return [counters, lines] { SplitTransaction(&counters->client, *lines); };
+      return [counters, lines, statements = StatementsOf(worker)] {
+        SplitTransaction(&counters->client, *lines, statements);
+      };
     };
   }
-  return [this, contender, counters](int i) -> std::function<void()> {
+  return [this, contender, counters](int worker) -> std::function<void()> {
     const Sessions* const sessions = counters->Add(ConnectBoth(bank_->config()));
-    const auto random = std::make_shared<std::mt19937_64>(static_cast<uint64_t>(i) + 1);
+    const Statements statements = StatementsOf(worker);
     switch (contender) {
-      case Contender::kRaw: return [sessions, random] { RawTransaction(*sessions, random.get()); };
-      case Contender::kLocal: return [sessions, random] { LocalTransactions(*sessions, random.get()); };
+      case Contender::kRaw: return [sessions, statements] { RawTransaction(*sessions, statements); };
+      case Contender::kLocal: return [sessions, statements] { LocalTransactions(*sessions, statements); };
       default:
-        return [this, counters, sessions, random] {
-          AssentTransaction(bank_->config(), &counters->client, *sessions, random.get());
+        return [this, counters, sessions, statements] {
+          AssentTransaction(bank_->config(), &counters->client, *sessions, statements);
         };
     }
   };
@@ -219,6 +230,7 @@ BenchRig::Costs BenchRig::CostsSoFar(const Counters& counters) const {
 }
 
 Window BenchRig::Measure(Contender contender, int workers, absl::Duration length) {
+  CHECK_LE(workers, kMaxBenchWorkers);
   Counters counters(bank_->config().coordinator);
   Costs before;
   Samples samples =

@@ -44,7 +44,7 @@ class BenchRig {
   explicit BenchRig(const BenchRigOptions& options);
   ~BenchRig();
 
-  // One of them for some time, and what it costs.
+  // One of them for some time, by up to 64 workers, and what it costs.
   Window Measure(Contender contender, int workers, absl::Duration length);
 
  private:

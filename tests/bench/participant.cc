@@ -9,14 +9,16 @@
 #include <atomic>
 #include <cstring>
 #include <thread>
+#include <utility>
 
 #include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "base/errors.h"
 #include "participant_sdk/cpp/client.h"
 #include "participant_sdk/cpp/global_transaction.h"
 #include "tests/bank/bank.h"
 #include "tests/bench/participant_line.h"
-#include "tests/bench/statement.h"
 
 namespace assent {
 namespace {
@@ -34,18 +36,18 @@ std::string RunBranch(const std::string& gtrid, const BankServer& place, const s
   return committed.ok() ? "ok" : ToText(committed);
 }
 
-void Serve(int fd, const BankServer& place, size_t server, Client* client) {
+void Serve(int fd, const BankServer& place, Client* client) {
   ParticipantLine line(fd);
   const absl::StatusOr<std::unique_ptr<BranchSession>> session = ConnectTo(place);
   CHECK(session.ok()) << session.status();
-  std::mt19937_64 random(static_cast<uint64_t>(fd));
   for (std::string asked = line.Receive(); !asked.empty(); asked = line.Receive()) {
     if (asked == kStats) {
       line.Send(absl::StrCat(client->calls_sent(), " ", g_round_trips.load()));
       continue;
     }
     const int64_t before = (*session)->round_trips();
-    const std::string told = RunBranch(asked, place, BenchStatement(server, &random), client, session->get());
+    const std::pair<std::string, std::string> work = absl::StrSplit(asked, absl::MaxSplits(' ', 1));
+    const std::string told = RunBranch(work.first, place, work.second, client, session->get());
     g_round_trips += (*session)->round_trips() - before;
     line.Send(told);
   }
@@ -70,7 +72,7 @@ int Main(int argc, char** argv) {
   for (;;) {
     const int fd = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
     PCHECK(fd >= 0);
-    std::thread(Serve, fd, config->servers[server], server, &client).detach();
+    std::thread(Serve, fd, config->servers[server], &client).detach();
   }
 }
 

@@ -1,8 +1,8 @@
 // ParticipantLine: how the process that begins a transaction reaches the one that runs a branch, over a Unix socket: a
 // line of text there, a line back. One line is one thread there, with a session of its own.
 //
-//   <gtrid>   runs a branch of it, votes, waits for the decision and finishes:  "ok", or why not
-//   stats     how much the process has sent so far:                             "<calls to assentd> <round trips>"
+//   <gtrid> <statement>   runs a branch of it, votes, waits for the decision and finishes:  "ok", or why not
+//   stats                 how much the process has sent so far:  "<calls to assentd> <round trips>"
 #ifndef ASSENT_TESTS_BENCH_PARTICIPANT_LINE_H_
 #define ASSENT_TESTS_BENCH_PARTICIPANT_LINE_H_
 

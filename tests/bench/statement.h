@@ -10,12 +10,15 @@
 
 namespace assent {
 
-// Many more than workers, so that hardly any two meet.
-constexpr int kBenchAccounts = 4000;
+constexpr int kMaxBenchWorkers = 64;
+constexpr int kRowsOfAWorker = 50;
+constexpr int kBenchAccounts = kMaxBenchWorkers * kRowsOfAWorker * kBankServers;
 
-inline std::string BenchStatement(size_t server, std::mt19937_64* random) {
-  const int account = std::uniform_int_distribution<int>(0, kBenchAccounts / kBankServers - 1)(*random) * kBankServers +
-                      static_cast<int>(server);
+// On a row that is this worker's alone: branches that begin at the same time on two servers could block each other for
+// good, each holding what the other waits for.
+inline std::string BenchStatement(size_t server, int worker, std::mt19937_64* random) {
+  const int row = std::uniform_int_distribution<int>(0, kRowsOfAWorker - 1)(*random) * kMaxBenchWorkers + worker;
+  const int account = row * kBankServers + static_cast<int>(server);
   return absl::StrCat("UPDATE bank.accounts SET balance = balance + 1 WHERE id = ", account);
 }
 
