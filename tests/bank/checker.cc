@@ -5,10 +5,9 @@
 #include <unordered_map>
 #include <utility>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/types/optional.h"
 #include "base/errors.h"
+#include "base/query_result.h"
 #include "resource_manager/database_engine.h"
 #include "tests/fixtures/coordinator_api.h"
 
@@ -69,12 +68,6 @@ class Checker {
   BankReport report_;
 };
 
-// The integer in a column; rows of the bank have no NULLs.
-int64_t Int(const absl::optional<std::string>& value) {
-  int64_t number = 0;
-  return value && absl::SimpleAtoi(*value, &number) ? number : 0;
-}
-
 absl::Status Checker::LoadServer(size_t i) {
   const absl::StatusOr<std::unique_ptr<BranchSession>> session = ConnectTo(config_.servers[i]);
   if (!session.ok()) return session.status();
@@ -87,9 +80,9 @@ absl::Status Checker::LoadServer(size_t i) {
   for (const QueryResult* result : {&accounts, &ledger, &witnesses}) {
     if (!result->ok()) return StatusOf(result->error, absl::StrCat("cannot look at ", config_.servers[i].resource));
   }
-  for (const auto& row : accounts.rows()) state.balances[Int(row[0])] = Int(row[1]);
+  for (const auto& row : accounts.rows()) state.balances[NumberIn(row[0])] = NumberIn(row[1]);
   for (const auto& row : ledger.rows()) {
-    state.ledger[Int(row[0])].push_back({Int(row[1]), Int(row[2]), row[3].value_or("")});
+    state.ledger[NumberIn(row[0])].push_back({NumberIn(row[1]), NumberIn(row[2]), row[3].value_or("")});
   }
   for (const auto& row : witnesses.rows()) state.witnesses.push_back(row[0].value_or(""));
   const absl::StatusOr<std::vector<RecoveredXid>> prepared = (*session)->Recover();
