@@ -60,11 +60,8 @@ constexpr absl::Duration kMaxOrphanAge = absl::Hours(24);
 void ClearOutputFields(v1::Resource* resource) {
   resource->clear_create_time();
   resource->clear_update_time();
-  resource->clear_server();
-  resource->clear_epoch();
-  resource->clear_next_epoch();
-  resource->clear_timeline();
   resource->clear_accept_time();
+  CopyNotes(v1::Resource(), resource);
 }
 
 bool SameServer(const v1::Resource& a, const v1::Resource& b) {
@@ -142,6 +139,13 @@ std::string DifferingField(v1::Resource a, v1::Resource b) {
 }
 
 }  // namespace
+
+void CopyNotes(const v1::Resource& from, v1::Resource* to) {
+  to->set_server(from.server());
+  to->set_timeline(from.timeline());
+  to->set_epoch(from.epoch());
+  to->set_next_epoch(from.next_epoch());
+}
 
 ResourceRegistry::ResourceRegistry(Store* store, Clock* clock) : store_(store), clock_(clock) {}
 
@@ -328,10 +332,7 @@ absl::Status ResourceRegistry::NoteServer(const v1::Resource& resource, const v1
       noted = *it->second;
     }
     if (SameServer(noted, known)) return absl::OkStatus();
-    noted.set_server(known.server());
-    noted.set_timeline(known.timeline());
-    noted.set_epoch(known.epoch());
-    noted.set_next_epoch(known.next_epoch());
+    CopyNotes(known, &noted);
     const absl::StatusOr<bool> replaced = Replace(noted);
     if (!replaced.ok()) return replaced.status();
     if (*replaced) return absl::OkStatus();

@@ -22,6 +22,9 @@ constexpr size_t kMaxResources = 1000;
 
 using ResourcePtr = std::shared_ptr<const v1::Resource>;
 
+// What a server has said of itself, and what Assent has left there: `server`, `timeline`, `epoch`, `next_epoch`.
+void CopyNotes(const v1::Resource& from, v1::Resource* to);
+
 // Thread-safe. Put and Remove block on the store; Find and List never do.
 class ResourceRegistry {
  public:
@@ -48,7 +51,7 @@ class ResourceRegistry {
   // instance was first in this moment; STORE_UNAVAILABLE if others change it all the time.
   // `accepted`: an operator has accepted the server as it is (Resource.accept_time).
   absl::StatusOr<ResourcePtr> Put(bool replace, v1::Resource resource, bool accepted = false);
-  // Notes what the server said of itself (`server`, `timeline`, `epoch` and `next_epoch` of `known`), if the resource
+  // Notes what the server said of itself (CopyNotes of `known`), if the resource
   // is still registered as in `resource` (its update_time). Stored. RESOURCE_NOT_FOUND if it was changed meanwhile.
   absl::Status NoteServer(const v1::Resource& resource, const v1::Resource& known);
   // True if a resource on the server has this epoch, or is about to. May block if the store is shared.

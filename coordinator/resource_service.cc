@@ -30,12 +30,7 @@ absl::Status ResourceServiceImpl::Register(const v1::RegisterResourceRequest& re
   v1::Resource resource = request.resource();
   if (absl::Status status = registry_->Validate(request.replace(), &resource); !status.ok()) return status;
   const absl::StatusOr<ResourcePtr> before = registry_->Find(resource.name());
-  if (before.ok()) {
-    resource.set_server((*before)->server());
-    resource.set_epoch((*before)->epoch());
-    resource.set_next_epoch((*before)->next_epoch());
-    resource.set_timeline((*before)->timeline());
-  }
+  if (before.ok()) CopyNotes(**before, &resource);
   absl::Status claimed;
   absl::StatusOr<std::vector<v1::Finding>> findings =
       Check(resource, [&] { return claimed = Claim(request, &resource); });
@@ -59,10 +54,7 @@ absl::Status ResourceServiceImpl::Register(const v1::RegisterResourceRequest& re
     *response->add_findings() = finding;
   }
   if (IsUnfit(*findings) && request.accept_server()) {
-    resource.clear_server();  // Whatever answers when it can be asked.
-    resource.clear_epoch();
-    resource.clear_next_epoch();
-    resource.clear_timeline();
+    CopyNotes(v1::Resource(), &resource);  // Whatever answers when it can be asked.
   }
   absl::StatusOr<ResourcePtr> registered =
       registry_->Put(request.replace(), std::move(resource), request.accept_server());
