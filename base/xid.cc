@@ -68,6 +68,7 @@ void Random(unsigned char* bytes, size_t size) {
 constexpr char kAlphabet[] = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 constexpr size_t kUlidSize = 26;
 constexpr int kUlidTimeSize = 10;
+constexpr int kBlockDigits = 4;  // kGtridBlockSize of them.
 
 }  // namespace
 
@@ -99,6 +100,18 @@ std::string NewGtrid(absl::string_view cluster, absl::Time now) {
     for (int i = 7; i >= 0; --i, bits >>= 5) ulid[kUlidTimeSize + half * 8 + i] = kAlphabet[bits & 31];
   }
   return absl::StrCat(cluster, "-", ulid);
+}
+
+std::string NewGtridBlock(absl::string_view cluster, absl::Time now) {
+  std::string block = NewGtrid(cluster, now);
+  block.resize(block.size() - kBlockDigits);
+  return block;
+}
+
+std::string GtridOfBlock(absl::string_view block, int index) {
+  std::string gtrid(block);
+  for (int shift = 5 * (kBlockDigits - 1); shift >= 0; shift -= 5) gtrid.push_back(kAlphabet[index >> shift & 31]);
+  return gtrid;
 }
 
 absl::optional<absl::Time> BirthOf(absl::string_view gtrid) {

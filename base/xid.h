@@ -46,7 +46,13 @@ std::string XidSqlLiteral(const Xid& xid);
 // by birth time and the time can be read in XA RECOVER. Thread-safe. Unique by its 80 random bits, also across
 // processes.
 std::string NewGtrid(absl::string_view cluster, absl::Time now);
-// When NewGtrid made it, to the millisecond; nullopt: it did not.
+// What the gtrids of a block begin with: a new gtrid without its last four characters; and one of the block.
+// Thread-safe.
+constexpr int kGtridBlockSize = 1 << 20;
+std::string NewGtridBlock(absl::string_view cluster, absl::Time now);
+// `index` is 0 to kGtridBlockSize - 1. Looks as if NewGtrid had made it.
+std::string GtridOfBlock(absl::string_view block, int index);
+// When NewGtrid, or its block, was made, to the millisecond; nullopt: it was not.
 absl::optional<absl::Time> BirthOf(absl::string_view gtrid);
 // True for gtrids of this cluster, whoever chose the rest.
 bool HasClusterPrefix(absl::string_view gtrid, absl::string_view cluster);

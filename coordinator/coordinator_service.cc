@@ -68,7 +68,8 @@ template <typename Convert, typename Fill>
 grpc::ServerUnaryReactor* CoordinatorServiceImpl::CarryWithResources(grpc::CallbackServerContext* context,
                                                                      Convert convert, Fill fill) {
   absl::StatusOr<Request> request = convert();
-  if (!store_->IsShared() || ReasonOf(request.status()) != Reason::RESOURCE_NOT_FOUND) {
+  const absl::Status& missing = request.ok() ? request->event.problem : request.status();
+  if (!store_->IsShared() || ReasonOf(missing) != Reason::RESOURCE_NOT_FOUND) {
     return Carry(context, std::move(request), std::move(fill));
   }
   auto* call = new UnaryCall;
@@ -81,7 +82,9 @@ grpc::ServerUnaryReactor* CoordinatorServiceImpl::CarryWithResources(grpc::Callb
     }
     Submit(call, *context, *std::move(again), fill);
   });
-  if (!accepted) call->Done(request.status());
+  if (!accepted) {
+    call->Done(MakeError(Reason::OVERLOADED, "too many reads of the store are waiting; repeat the call"));
+  }
   return call;
 }
 
@@ -120,8 +123,30 @@ grpc::ServerUnaryReactor* CoordinatorServiceImpl::Prepared(grpc::CallbackServerC
 grpc::ServerUnaryReactor* CoordinatorServiceImpl::Finalize(grpc::CallbackServerContext* context,
                                                            const v1::FinalizeRequest* request,
                                                            v1::FinalizeResponse* response) {
-  return Carry(context, ToRequest(*request, clock_->Now(), context->peer()),
-               [response](const v1::Global& global) { *response->mutable_status() = StatusOf(global); });
+  return CarryWithResources(
+      context,
+      [this, context, request] { return ToRequest(*request, limits_, registry_, clock_->Now(), context->peer()); },
+      [response](const v1::Global& global) { *response->mutable_status() = StatusOf(global); });
+}
+
+grpc::ServerUnaryReactor* CoordinatorServiceImpl::ReserveGtrids(grpc::CallbackServerContext*,
+                                                                const v1::ReserveGtridsRequest* request,
+                                                                v1::ReserveGtridsResponse* response) {
+  const auto reserve = [this, request, response] {
+    absl::StatusOr<v1::ReserveGtridsResponse> reserved = Reserve(*request, limits_, registry_, clock_->Now());
+    if (reserved.ok()) *response = *std::move(reserved);
+    return reserved.status();
+  };
+  const absl::Status status = reserve();
+  if (store_->IsShared() && ReasonOf(status) == Reason::RESOURCE_NOT_FOUND) {
+    return RunBlocking(executor_, [this, reserve] {
+      const absl::Status refreshed = recovery_->TakeUpResources();
+      return refreshed.ok() ? reserve() : refreshed;
+    });
+  }
+  auto* call = new UnaryCall;
+  call->Done(status);
+  return call;
 }
 
 grpc::ServerUnaryReactor* CoordinatorServiceImpl::Completed(grpc::CallbackServerContext* context,
@@ -138,6 +163,7 @@ grpc::ServerUnaryReactor* CoordinatorServiceImpl::Completed(grpc::CallbackServer
   // All results exist before the first is filled in: from then on each answer touches its own only.
   for (int i = 0; i < count; ++i) response->add_results();
   auto left = std::make_shared<std::atomic<int>>(count);
+  std::vector<Engine::Submission> submissions;
   for (int i = 0; i < count; ++i) {
     auto answer = [call, left, result = response->mutable_results(i)](const absl::Status& status,
                                                                       const GlobalPtr& record) {
@@ -150,11 +176,12 @@ grpc::ServerUnaryReactor* CoordinatorServiceImpl::Completed(grpc::CallbackServer
     };
     absl::StatusOr<Request> converted = ToRequest(request->completions(i), clock_->Now(), context->peer());
     if (converted.ok()) {
-      engine_->Submit(std::move(converted->event), v1::WAIT_NONE, absl::InfiniteFuture(), std::move(answer));
+      submissions.push_back({std::move(converted->event), std::move(answer)});
     } else {
       answer(converted.status(), nullptr);
     }
   }
+  engine_->SubmitAll(std::move(submissions));
   return call;
 }
 

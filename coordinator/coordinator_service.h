@@ -31,6 +31,8 @@ class CoordinatorServiceImpl final : public v1::CoordinatorService::CallbackServ
                                      v1::PreparedResponse* response) override;
   grpc::ServerUnaryReactor* Finalize(grpc::CallbackServerContext* context, const v1::FinalizeRequest* request,
                                      v1::FinalizeResponse* response) override;
+  grpc::ServerUnaryReactor* ReserveGtrids(grpc::CallbackServerContext* context, const v1::ReserveGtridsRequest* request,
+                                          v1::ReserveGtridsResponse* response) override;
   grpc::ServerUnaryReactor* Completed(grpc::CallbackServerContext* context, const v1::CompletedRequest* request,
                                       v1::CompletedResponse* response) override;
   grpc::ServerUnaryReactor* GetGlobal(grpc::CallbackServerContext* context, const v1::GetGlobalRequest* request,

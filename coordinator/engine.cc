@@ -80,30 +80,18 @@ absl::Status Engine::Start() {
 
 // Nothing may be served before this is done: a caller could decide COMMIT where a lost ROLLBACK had been told.
 absl::Status Engine::PresumeAbort(const std::vector<std::string>& undecided) {
-  struct Progress {
-    Mutex mutex;
-    CondVar changed;
-    size_t left;
-    absl::Status first_error;
-  };
-  auto progress = std::make_shared<Progress>();
-  progress->left = undecided.size();
+  std::vector<Event> events;
   for (const std::string& gtrid : undecided) {
     Event event;
     event.kind = EventKind::kPresumeAbort;
     event.gtrid = gtrid;
     event.now = clock_->Now();
-    Submit(std::move(event), v1::WAIT_NONE, absl::InfiniteFuture(),
-           [progress](const absl::Status& status, const GlobalPtr&) {
-             MutexLock lock(&progress->mutex);
-             if (progress->first_error.ok()) progress->first_error = status;
-             --progress->left;
-             progress->changed.NotifyAll();
-           });
+    events.push_back(std::move(event));
   }
-  MutexLock lock(&progress->mutex);
-  while (progress->left > 0) progress->changed.Wait(&progress->mutex);
-  return progress->first_error;
+  for (const absl::StatusOr<GlobalPtr>& answer : SubmitAllAndWait(std::move(events))) {
+    if (!answer.ok()) return answer.status();
+  }
+  return absl::OkStatus();
 }
 
 Engine::CallPtr Engine::Submit(Event event, v1::Wait wait, absl::Time give_up, Reply reply) {
@@ -117,10 +105,31 @@ Engine::CallPtr Engine::Submit(Event event, v1::Wait wait, absl::Time give_up, R
   {
     Shard& shard = ShardOf(call->gtrid);
     MutexLock lock(&shard.mutex);
-    Enqueue(&shard, call, &effects);
+    Enqueue(&shard, {call}, &effects);
   }
   Run(&effects);
   return call;
+}
+
+void Engine::SubmitAll(std::vector<Submission> submissions) {
+  for (size_t begin = 0; begin < submissions.size();) {
+    const std::string gtrid = submissions[begin].event.gtrid;
+    std::vector<CallPtr> calls;
+    for (; begin < submissions.size() && submissions[begin].event.gtrid == gtrid; ++begin) {
+      auto call = std::make_shared<Call>();
+      call->gtrid = gtrid;
+      call->event = std::move(submissions[begin].event);
+      call->reply = std::move(submissions[begin].reply);
+      calls.push_back(std::move(call));
+    }
+    Effects effects;
+    {
+      Shard& shard = ShardOf(gtrid);
+      MutexLock lock(&shard.mutex);
+      Enqueue(&shard, calls, &effects);
+    }
+    Run(&effects);
+  }
 }
 
 void Engine::Read(const std::string& gtrid, Reply reply) {
@@ -135,7 +144,7 @@ void Engine::Read(const std::string& gtrid, Reply reply) {
     if (!options_.shared && it != shard.lives.end() && it->second->busy == Live::Busy::kWriting && it->second->known) {
       effects.answers.push_back({call, absl::OkStatus(), it->second->record});  // What is stored, not what may come.
     } else {
-      Enqueue(&shard, call, &effects);
+      Enqueue(&shard, {call}, &effects);
     }
   }
   Run(&effects);
@@ -181,21 +190,32 @@ absl::StatusOr<GlobalPtr> Engine::SubmitAndWait(Event event) {
   return answer.Wait();
 }
 
+std::vector<absl::StatusOr<GlobalPtr>> Engine::SubmitAllAndWait(std::vector<Event> events) {
+  std::vector<Answer> answers(events.size());
+  std::vector<Submission> submissions;
+  for (size_t i = 0; i < events.size(); ++i) submissions.push_back({std::move(events[i]), answers[i].Reply()});
+  SubmitAll(std::move(submissions));
+  std::vector<absl::StatusOr<GlobalPtr>> records;
+  for (Answer& answer : answers) records.push_back(answer.Wait());
+  return records;
+}
+
 absl::StatusOr<GlobalPtr> Engine::ReadAndWait(const std::string& gtrid) {
   Answer answer;
   Read(gtrid, answer.Reply());
   return answer.Wait();
 }
 
-void Engine::Enqueue(Shard* shard, const CallPtr& call, Effects* effects) {
+Engine::Live* Engine::Admit(Shard* shard, const CallPtr& call, Effects* effects) {
   if (draining_) {
     effects->answers.push_back({call, ShuttingDown(), nullptr});
-    return;
+    return nullptr;
   }
   auto it = shard->lives.find(call->gtrid);
   if (it == shard->lives.end()) {
-    const bool creates = call->event && call->event->kind == EventKind::kCreate;
-    if (creates && open_ >= options_.max_open_globals) {
+    // What brings its decision is about to end, not to begin.
+    const bool opens = call->event && call->event->kind == EventKind::kCreate;
+    if (opens && open_ >= options_.max_open_globals) {
       const std::string limit = absl::StrCat(options_.max_open_globals);
       effects->answers.push_back(
           {call,
@@ -204,21 +224,31 @@ void Engine::Enqueue(Shard* shard, const CallPtr& call, Effects* effects) {
                absl::StrCat(limit, " global transactions are unfinished, which is the limit (--max-open-globals)"),
                {{"limit", limit}}),
            nullptr});
-      return;
+      return nullptr;
     }
     it = shard->lives.emplace(call->gtrid, std::make_unique<Live>(call->gtrid)).first;
     ++open_;
-    if (!creates) BeginRead(it->second.get(), effects);
+    if (!call->creates()) BeginRead(it->second.get(), effects);
   } else {
     call->came_at = it->second->begun;
   }
-  Live* live = it->second.get();
+  Live* const live = it->second.get();
   live->age = age_;
-  if (live->busy == Live::Busy::kSettling) {
-    effects->answers.push_back({call, FateUnknown(), nullptr});
-    return;
+  if (live->busy != Live::Busy::kSettling) return live;
+  effects->answers.push_back({call, FateUnknown(), nullptr});
+  return nullptr;
+}
+
+void Engine::Enqueue(Shard* shard, absl::Span<const CallPtr> calls, Effects* effects) {
+  Live* live = nullptr;
+  for (const CallPtr& call : calls) {
+    Live* const admitted = Admit(shard, call, effects);
+    if (admitted == nullptr) continue;
+    live = admitted;
+    call->came_at = calls.front()->came_at;  // They came together.
+    live->queue.push_back(call);
   }
-  live->queue.push_back(call);
+  if (live == nullptr) return;
   Pump(live, effects);
   MaybeRetire(shard, live, effects);
 }
@@ -236,7 +266,7 @@ bool Engine::IsFresh(const Call& call, const Live& live) const { return !options
 void Engine::Pump(Live* live, Effects* effects) {
   while (live->busy == Live::Busy::kIdle && !live->queue.empty()) {
     const Call& first = *live->queue.front();
-    if (!live->known && !(first.event && first.event->kind == EventKind::kCreate)) {
+    if (!live->known && !first.creates()) {
       BeginRead(live, effects);  // A Create was not stored: nothing is known of this id yet.
       return;
     }
@@ -422,7 +452,7 @@ void Engine::HandleConflict(Live* live, GlobalPtr current, Effects* effects) {
     // The request id belongs to another transaction: whoever creates gets that one, and this one never was.
     live->known = true;
     for (Live::InFlight& each : again) {
-      const bool creates = each.call->event && each.call->event->kind == EventKind::kCreate;
+      const bool creates = each.call->creates();
       const absl::Status answer =
           each.call->event ? Apply(creates ? current.get() : nullptr, *each.call->event).answer : absl::OkStatus();
       effects->answers.push_back({each.call, answer, creates ? current : nullptr});

@@ -20,6 +20,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
+#include "absl/types/span.h"
 #include "assent/v1/coordinator_service.pb.h"
 #include "base/clock.h"
 #include "base/executor.h"
@@ -63,10 +64,19 @@ class Engine {
   // Carries one event through. `wait`: what to wait for, at most until `give_up`; then the answer is OK and says how
   // far it got. The event's gtrid names the transaction.
   CallPtr Submit(Event event, v1::Wait wait, absl::Time give_up, Reply reply);
+  // Carries several events through and waits for nothing but their own writes. Neighbours of one transaction become one
+  // write.
+  struct Submission {
+    Event event;
+    Reply reply;
+  };
+  void SubmitAll(std::vector<Submission> submissions);
   // Reads the record as stored; null if there is none.
   void Read(const std::string& gtrid, Reply reply);
   // The same, and wait for the answer: for threads that may block. Not from a Reply.
   absl::StatusOr<GlobalPtr> SubmitAndWait(Event event);
+  // The answers are in the order of the events.
+  std::vector<absl::StatusOr<GlobalPtr>> SubmitAllAndWait(std::vector<Event> events);
   absl::StatusOr<GlobalPtr> ReadAndWait(const std::string& gtrid);
   // Whoever asked has gone: if the call only waits, it is answered with CANCELLED now. What it did stays done.
   void Cancel(const CallPtr& call);
@@ -101,7 +111,11 @@ class Engine {
 
   Shard& ShardOf(absl::string_view gtrid);
   // Locked parts: they change the shard and collect effects.
-  void Enqueue(Shard* shard, const CallPtr& call, Effects* effects) ABSL_EXCLUSIVE_LOCKS_REQUIRED(shard->mutex);
+  // Calls of one transaction.
+  void Enqueue(Shard* shard, absl::Span<const CallPtr> calls, Effects* effects)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(shard->mutex);
+  // Where the call may queue up; null: it has been answered.
+  Live* Admit(Shard* shard, const CallPtr& call, Effects* effects) ABSL_EXCLUSIVE_LOCKS_REQUIRED(shard->mutex);
   void Pump(Live* live, Effects* effects);
   void BeginRead(Live* live, Effects* effects);
   bool IsFresh(const Call& call, const Live& live) const;

@@ -21,6 +21,7 @@ struct Engine::Call {
   v1::Wait wait = v1::WAIT_NONE;
   absl::Time give_up;
   Reply reply;
+  bool creates() const { return event && Creates(*event); }
   int64_t came_at = 0;                      // Live::begun when it came.
   absl::optional<Timer::Id> give_up_timer;  // Guarded by the shard's mutex.
 };

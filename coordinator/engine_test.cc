@@ -579,5 +579,47 @@ TEST_F(EngineTest, ManyTransactionsFromManyThreads) {
   EXPECT_LT(store_->Stats().forced_groups, kThreads * kEach) << "commits share forced writes";
 }
 
+TEST_F(EngineTest, AWholeTransactionIsOneForcedWrite) {
+  Event whole = Create("g", {"a", "b"});
+  whole.kind = EventKind::kFinalize;
+  whole.creates = true;
+  whole.decision = v1::DECISION_COMMIT;
+  for (const char* bqual : {"a", "b"}) whole.votes.push_back(Vote("g", bqual).votes[0]);
+  const StoreStats before = store_->Stats();
+  for (int repetition = 0; repetition < 2; ++repetition) {
+    const absl::StatusOr<GlobalPtr> record = engine_->SubmitAndWait(whole);
+    ASSERT_TRUE(record.ok()) << record.status();
+    EXPECT_EQ((*record)->state(), v1::Global::STATE_COMMITTING);
+  }
+  EXPECT_EQ(store_->Stats().transitions - before.transitions, 1);
+  EXPECT_EQ(store_->Stats().forced_groups - before.forced_groups, 1);
+}
+
+TEST_F(EngineTest, AWholeTransactionThatComesAfterItsOrphanWasBuriedLoses) {
+  ASSERT_TRUE(engine_->SubmitAndWait(NewEvent(EventKind::kOrphan, "g")).ok());
+  Event whole = Create("g", {});
+  whole.kind = EventKind::kFinalize;
+  whole.creates = true;
+  whole.decision = v1::DECISION_COMMIT;
+  const absl::StatusOr<GlobalPtr> record = engine_->SubmitAndWait(whole);
+  ASSERT_TRUE(record.ok()) << record.status();
+  EXPECT_EQ((*record)->state(), v1::Global::STATE_ROLLED_BACK);
+}
+
+TEST_F(EngineTest, NeighboursOfOneTransactionBecomeOneWrite) {
+  ASSERT_TRUE(engine_->SubmitAndWait(Create("g", {"a", "b"})).ok());
+  ASSERT_TRUE(engine_->SubmitAndWait(Create("h", {"a"})).ok());
+  const StoreStats before = store_->Stats();
+  const auto answers = engine_->SubmitAllAndWait(
+      {Vote("g", "a"), Vote("g", "nobody"), Vote("g", "b"), Vote("h", "a"), Vote("absent", "a")});
+  ASSERT_EQ(answers.size(), 5u);
+  EXPECT_EQ((*answers[0])->revision(), 3) << "both of its votes";
+  EXPECT_EQ(ReasonOf(answers[1].status()), Reason::BRANCH_NOT_FOUND) << "each is answered for itself";
+  EXPECT_EQ((*answers[2])->branches(1).state(), v1::Branch::STATE_PREPARED);
+  EXPECT_EQ((*answers[3])->gtrid(), "h");
+  EXPECT_EQ(ReasonOf(answers[4].status()), Reason::GLOBAL_NOT_FOUND);
+  EXPECT_EQ(store_->Stats().transitions - before.transitions, 2);
+}
+
 }  // namespace
 }  // namespace assent

@@ -84,30 +84,37 @@ absl::Status AppendBranches(const Event& event, absl::string_view request_id, Dr
   return absl::OkStatus();
 }
 
-Step Create(const Event& event) {
-  Draft draft(nullptr, event);
-  Global* global = draft.edit();
+// A new record, ACTIVE, with the event's branches. It was begun at `begun`.
+absl::Status Begin(const Event& event, absl::Time begun, Draft* draft) {
+  Global* global = draft->edit();
   global->set_gtrid(event.gtrid);
   global->set_request_id(event.request_id);
   global->set_state(Global::STATE_ACTIVE);
   global->set_policy(event.policy);
   global->set_expected_branches(event.expected_branches);
   SetDuration(event.timeout, global->mutable_timeout());
-  SetTime(event.now, global->mutable_create_time());
-  SetTime(event.now + event.timeout, global->mutable_expire_time());
-  if (absl::Status status = AppendBranches(event, "", &draft); !status.ok()) return Refuse(std::move(status));
+  SetTime(begun, global->mutable_create_time());
+  SetTime(begun + event.timeout, global->mutable_expire_time());
+  if (absl::Status status = AppendBranches(event, "", draft); !status.ok()) return status;
   global->set_created_with(global->branches_size());
+  return absl::OkStatus();
+}
+
+Step Create(const Event& event) {
+  Draft draft(nullptr, event);
+  if (absl::Status status = Begin(event, event.now, &draft); !status.ok()) return Refuse(std::move(status));
   return draft.Done();
 }
 
+absl::Status GtridInUse(const Global& global) {
+  return MakeError(Reason::GTRID_IN_USE,
+                   absl::StrCat("global transaction '", global.gtrid(), "' exists already (", Name(StateOf(&global)),
+                                ", created ", FormatTime(global.create_time()), "); a gtrid is never used twice"),
+                   {{"gtrid", global.gtrid()}, {"state", std::string(Name(StateOf(&global)))}});
+}
+
 Step RepeatCreate(const Global& global, const Event& event) {
-  if (global.request_id() != event.request_id) {
-    return Refuse(
-        MakeError(Reason::GTRID_IN_USE,
-                  absl::StrCat("global transaction '", global.gtrid(), "' exists already (", Name(StateOf(&global)),
-                               ", created ", FormatTime(global.create_time()), "); a gtrid is never used twice"),
-                  {{"gtrid", global.gtrid()}, {"state", std::string(Name(StateOf(&global)))}}));
-  }
+  if (global.request_id() != event.request_id) return Refuse(GtridInUse(global));
   // Without a request id the gtrid is the caller's own word for "the same call".
   const Reason reason = event.request_id.empty() ? Reason::GTRID_IN_USE : Reason::REQUEST_ID_REUSED;
   absl::string_view field;
@@ -290,6 +297,7 @@ absl::Status NotAllPrepared(const Global& global) {
 }
 
 Step Decide(const Global& global, const Event& event) {
+  if (event.creates) return Refuse(GtridInUse(global));
   Draft draft(&global, event);
   if (absl::Status status = RecordVotes(event.votes, NewPrepared::kCount, &draft); !status.ok())
     return Refuse(std::move(status));
@@ -311,6 +319,67 @@ Step RollBack(const Global& global, const Event& event, v1::DecisionCause cause,
   return draft.Done();
 }
 
+std::string DescribeTimeout(absl::Duration timeout) {
+  return absl::StrCat("undecided after its timeout of ", absl::FormatDuration(timeout));
+}
+
+// Everything in one step. A refusal of what it asks for would not be the last word: an earlier attempt of the same call
+// may still be on its way to the store, through another instance. A decision is.
+Step DecideWhole(const Event& event) {
+  if (!event.creates) return Refuse(GlobalNotFound(event));
+  Draft draft(nullptr, event);
+  if (absl::Status status = Begin(event, event.now - event.age, &draft); !status.ok()) return Refuse(std::move(status));
+  absl::Status problem = RecordVotes(event.votes, NewPrepared::kCount, &draft);
+  if (ReasonOf(problem) == Reason::BRANCH_NOT_FOUND) return Refuse(std::move(problem));
+  problem.Update(event.problem);
+  if (event.decision == v1::DECISION_ROLLBACK) {
+    const Branch* failed = FirstFailed(draft.now());
+    draft.Decide(v1::DECISION_ROLLBACK,
+                 failed != nullptr ? v1::DECISION_CAUSE_BRANCH_FAILED : v1::DECISION_CAUSE_FINALIZE,
+                 event.reason.empty() && failed != nullptr ? DescribeFailure(*failed) : event.reason);
+    return draft.Done();
+  }
+  if (!AllExpectedPrepared(draft.now())) problem.Update(NotAllPrepared(draft.now()));
+  if (!problem.ok()) {
+    draft.Decide(v1::DECISION_ROLLBACK, v1::DECISION_CAUSE_REFUSED, problem.message());
+  } else if (event.age >= event.timeout) {
+    draft.Decide(v1::DECISION_ROLLBACK, v1::DECISION_CAUSE_DEADLINE, DescribeTimeout(event.timeout));
+  } else {
+    draft.Decide(v1::DECISION_COMMIT, v1::DECISION_CAUSE_FINALIZE, event.reason);
+  }
+  return draft.Done();
+}
+
+// Whether the record is what the call brings.
+bool IsWhatItBrings(const Global& global, const Event& event) {
+  if (global.branches_size() != static_cast<int>(event.branches.size())) return false;
+  for (int i = 0; i < global.branches_size(); ++i) {
+    const Branch& branch = global.branches(i);
+    const NewBranch& brought = event.branches[static_cast<size_t>(i)];
+    if (branch.bqual() != brought.bqual || branch.resource() != brought.resource) return false;
+  }
+  return true;
+}
+
+Step CompareDecision(const Global& global, const Event& event) {
+  if (event.creates) {
+    // What was buried has no branches, and no such call can have been answered.
+    const bool buried = global.cause() == v1::DECISION_CAUSE_PRESUMED_ABORT && global.branches().empty();
+    return buried || IsWhatItBrings(global, event) ? Step() : Refuse(GtridInUse(global));
+  }
+  if (event.decision != global.decision()) return Refuse(AlreadyDecided(global));
+  return LateVotes(global, event, NewPrepared::kSkip);
+}
+
+Step Bury(const Event& event) {
+  Draft draft(nullptr, event);
+  if (absl::Status status = Begin(event, event.now, &draft); !status.ok()) return Refuse(std::move(status));
+  draft.Decide(v1::DECISION_ROLLBACK, v1::DECISION_CAUSE_PRESUMED_ABORT,
+               "a branch of it was found prepared, and nobody had created the transaction");
+  draft.Force();
+  return draft.Done();
+}
+
 }  // namespace
 
 Step Apply(const Global* current, const Event& event) {
@@ -323,9 +392,8 @@ Step Apply(const Global* current, const Event& event) {
     case Rule::kCountVotes: return CountVotes(*current, event);
     case Rule::kLateVotes: return LateVotes(*current, event, NewPrepared::kRefuse);
     case Rule::kDecide: return Decide(*current, event);
-    case Rule::kCompareDecision:
-      if (event.decision != current->decision()) return Refuse(AlreadyDecided(*current));
-      return LateVotes(*current, event, NewPrepared::kSkip);
+    case Rule::kDecideWhole: return DecideWhole(event);
+    case Rule::kCompareDecision: return CompareDecision(*current, event);
     case Rule::kEarlyCompletion: return EarlyCompletion(*current, event);
     case Rule::kRecordCompletion: return RecordCompletion(*current, event);
     case Rule::kRecordEvidence: return RecordEvidence(*current, event);
@@ -333,12 +401,11 @@ Step Apply(const Global* current, const Event& event) {
     case Rule::kRefuseResolve: return RefuseResolve(*current, event);
     case Rule::kRollBackIfExpired:
       if (event.now < GetTime(current->expire_time())) return Step();
-      return RollBack(
-          *current, event, v1::DECISION_CAUSE_DEADLINE,
-          absl::StrCat("undecided after its timeout of ", absl::FormatDuration(GetDuration(current->timeout()))));
+      return RollBack(*current, event, v1::DECISION_CAUSE_DEADLINE, DescribeTimeout(GetDuration(current->timeout())));
     case Rule::kPresumeAbort:
       return RollBack(*current, event, v1::DECISION_CAUSE_PRESUMED_ABORT,
                       "undecided when the coordinator started again after its machine went down");
+    case Rule::kBury: return Bury(event);
     case Rule::kIgnore: return Step();
   }
   __builtin_unreachable();

@@ -36,16 +36,18 @@ enum class EventKind {
   kEvidence,
   kResolve,
   kDeadline,
-  kPresumeAbort
+  kPresumeAbort,
+  kOrphan
 };
-constexpr EventKind kAllEvents[] = {EventKind::kCreate,   EventKind::kAddBranches, EventKind::kVote,
-                                    EventKind::kFinalize, EventKind::kComplete,    EventKind::kEvidence,
-                                    EventKind::kResolve,  EventKind::kDeadline,    EventKind::kPresumeAbort};
+constexpr EventKind kAllEvents[] = {
+    EventKind::kCreate,   EventKind::kAddBranches, EventKind::kVote,     EventKind::kFinalize,     EventKind::kComplete,
+    EventKind::kEvidence, EventKind::kResolve,     EventKind::kDeadline, EventKind::kPresumeAbort, EventKind::kOrphan};
 
 // What a state does with an event.
 enum class Rule {
   kCreate,             // Make the record, ACTIVE.
   kNotFound,           // Refuse: GLOBAL_NOT_FOUND.
+  kDecideWhole,        // Make the record with its decision, if the call brings all of it; else GLOBAL_NOT_FOUND.
   kRepeatCreate,       // Same content: the same answer. Else REQUEST_ID_REUSED or GTRID_IN_USE.
   kAddBranches,        // Add them, or answer the same for a repetition.
   kRepeatAddBranches,  // Answer the same for a repetition, else GLOBAL_ROLLED_BACK or GLOBAL_COMMITTED.
@@ -60,6 +62,7 @@ enum class Rule {
   kRefuseResolve,      // Refuse: RESOLUTION_REFUSED. Nothing is in doubt.
   kRollBackIfExpired,  // Decide ROLLBACK if it is past its expire_time.
   kPresumeAbort,       // Decide ROLLBACK: what led here may have been lost.
+  kBury,               // Make the record, ROLLED_BACK and without branches: it can never be decided COMMIT now.
   kIgnore,             // Nothing.
 };
 
@@ -85,17 +88,23 @@ struct Event {
   std::string gtrid;
   // kCreate
   bool brings_gtrid = false;  // The caller chose the gtrid.
+  // kCreate, and kFinalize that creates
   absl::Duration timeout;
   v1::DecisionPolicy policy = v1::DECISION_POLICY_ON_FINALIZE;
   int expected_branches = 0;
   // kCreate, kAddBranches. With kAddBranches it is not empty if any bqual is.
   std::string request_id;
+  // kCreate, kAddBranches, and kFinalize that creates
   std::vector<NewBranch> branches;
   // kVote, kFinalize
   std::vector<v1::Vote> votes;
   // kFinalize
   v1::Decision decision = v1::DECISION_UNSPECIFIED;
   std::string reason;
+  // kFinalize that creates: the call brings the whole transaction, and makes its record if there is none.
+  bool creates = false;
+  absl::Duration age;    // Since its participant began it.
+  absl::Status problem;  // Why it must not be decided COMMIT, whatever the votes say.
   // kComplete, kEvidence, kResolve
   std::string bqual;
   // kComplete
@@ -109,6 +118,11 @@ struct Event {
   v1::Resolution resolution = v1::RESOLUTION_UNSPECIFIED;
   std::string etag;
 };
+
+// True if the event makes the record that is not there.
+inline bool Creates(const Event& event) {
+  return event.kind == EventKind::kCreate || (event.kind == EventKind::kFinalize && event.creates);
+}
 
 // What a stored state asks of the engine. Level-triggered and idempotent: they follow from the state alone, so that a
 // state that was read (at start, after a conflict) asks for the same as one that was just written.

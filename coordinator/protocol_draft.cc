@@ -29,7 +29,8 @@ HistoryEntry::Event HistoryEventOf(EventKind kind) {
     case EventKind::kEvidence: return HistoryEntry::EVENT_RECOVERED;
     case EventKind::kResolve: return HistoryEntry::EVENT_RESOLVED;
     case EventKind::kDeadline:
-    case EventKind::kPresumeAbort: return HistoryEntry::EVENT_DECIDED;
+    case EventKind::kPresumeAbort:
+    case EventKind::kOrphan: return HistoryEntry::EVENT_DECIDED;
   }
   __builtin_unreachable();
 }
@@ -76,7 +77,7 @@ void Draft::Decide(v1::Decision decision, v1::DecisionCause cause, absl::string_
   Note(absl::StrCat(commit ? "COMMIT" : "ROLLBACK", detail.empty() ? "" : ": ", detail));
   if (commit && std::any_of(global->branches().begin(), global->branches().end(),
                             [](const Branch& branch) { return branch.state() == Branch::STATE_PREPARED; })) {
-    durability_ = Durability::kForced;
+    Force();
   }
   Settle();
 }

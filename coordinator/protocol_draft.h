@@ -31,6 +31,9 @@ class Draft {
   // Adds words to the entry in the history.
   void Note(absl::string_view words);
 
+  // The record must not be lost.
+  void Force() { durability_ = Durability::kForced; }
+
   // Takes the decision, which the caller has found to be allowed.
   void Decide(v1::Decision decision, v1::DecisionCause cause, absl::string_view detail);
   // Sets the branch to what is proven: as decided, or HEURISTIC_*.

@@ -45,7 +45,7 @@ Rule RuleFor(State state, EventKind event) {
       break;
     case EventKind::kFinalize:
       switch (state) {
-        case State::kAbsent: return Rule::kNotFound;
+        case State::kAbsent: return Rule::kDecideWhole;
         case State::kActive: return Rule::kDecide;
         case State::kCommitting: return Rule::kCompareDecision;
         case State::kCommitted: return Rule::kCompareDecision;
@@ -115,6 +115,18 @@ Rule RuleFor(State state, EventKind event) {
         case State::kClosed: return Rule::kIgnore;
       }
       break;
+    case EventKind::kOrphan:
+      switch (state) {
+        case State::kAbsent: return Rule::kBury;
+        case State::kActive: return Rule::kIgnore;
+        case State::kCommitting: return Rule::kIgnore;
+        case State::kCommitted: return Rule::kIgnore;
+        case State::kRollingBack: return Rule::kIgnore;
+        case State::kRolledBack: return Rule::kIgnore;
+        case State::kHeuristic: return Rule::kIgnore;
+        case State::kClosed: return Rule::kIgnore;
+      }
+      break;
   }
   __builtin_unreachable();
 }
@@ -144,6 +156,7 @@ absl::string_view Name(EventKind event) {
     case EventKind::kResolve: return "Resolve";
     case EventKind::kDeadline: return "Deadline";
     case EventKind::kPresumeAbort: return "PresumeAbort";
+    case EventKind::kOrphan: return "Orphan";
   }
   __builtin_unreachable();
 }
@@ -152,6 +165,7 @@ absl::string_view Name(Rule rule) {
   switch (rule) {
     case Rule::kCreate: return "create";
     case Rule::kNotFound: return "not found";
+    case Rule::kDecideWhole: return "decide whole";
     case Rule::kRepeatCreate: return "repeat create";
     case Rule::kAddBranches: return "add branches";
     case Rule::kRepeatAddBranches: return "repeat add";
@@ -166,6 +180,7 @@ absl::string_view Name(Rule rule) {
     case Rule::kRefuseResolve: return "refuse resolve";
     case Rule::kRollBackIfExpired: return "roll back if expired";
     case Rule::kPresumeAbort: return "presume abort";
+    case Rule::kBury: return "bury";
     case Rule::kIgnore: return "ignore";
   }
   __builtin_unreachable();
@@ -176,6 +191,10 @@ absl::string_view Describe(Rule rule) {
     case Rule::kCreate: return "Makes the record: ACTIVE, its deadline armed.";
     case Rule::kNotFound:
       return "Refuses with GLOBAL_NOT_FOUND: without a record it has not been decided COMMIT (presumed abort).";
+    case Rule::kDecideWhole:
+      return "If the call brings the whole transaction: makes its record, and decides COMMIT if every branch voted "
+             "PREPARED or READ_ONLY and nothing speaks against it, else ROLLBACK; it is never refused. If it does not: "
+             "GLOBAL_NOT_FOUND.";
     case Rule::kRepeatCreate:
       return "Same content and request id: the same answer. Otherwise REQUEST_ID_REUSED (names the field) or "
              "GTRID_IN_USE.";
@@ -194,10 +213,11 @@ absl::string_view Describe(Rule rule) {
     case Rule::kDecide:
       return "COMMIT if every created (and expected) branch voted PREPARED or READ_ONLY, else BRANCHES_NOT_PREPARED "
              "and nothing changes. "
-             "ROLLBACK always.";
+             "ROLLBACK always. A call that brings the whole transaction: GTRID_IN_USE.";
     case Rule::kCompareDecision:
       return "The decision that stands, asked for again: the same answer. The other one: GLOBAL_ROLLED_BACK or "
-             "GLOBAL_COMMITTED.";
+             "GLOBAL_COMMITTED. A call that brings the whole transaction is answered what stands, or GTRID_IN_USE if "
+             "that is another one.";
     case Rule::kEarlyCompletion:
       return "Rolled back before any decision: decides ROLLBACK. Committed before any decision: refused with "
              "GLOBAL_NOT_DECIDED.";
@@ -217,6 +237,9 @@ absl::string_view Describe(Rule rule) {
     case Rule::kRollBackIfExpired: return "Decides ROLLBACK if now >= expire_time.";
     case Rule::kPresumeAbort:
       return "Decides ROLLBACK: unforced writes that led here may have been lost with the machine.";
+    case Rule::kBury:
+      return "Makes the record, ROLLED_BACK and without branches, forced: a branch was found prepared that nobody has "
+             "created, and from now on no late Finalize can decide COMMIT.";
     case Rule::kIgnore: return "Nothing.";
   }
   __builtin_unreachable();

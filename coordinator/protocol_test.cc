@@ -59,6 +59,17 @@ Event FinalizeTo(v1::Decision decision) {
   return event;
 }
 
+// A Finalize that brings its transaction, all of its branches prepared.
+Event WholeTo(v1::Decision decision, const std::vector<std::string>& bquals) {
+  Event event = CreateWith(bquals);
+  event.kind = EventKind::kFinalize;
+  event.decision = decision;
+  event.creates = true;
+  event.age = absl::Seconds(1);
+  for (const std::string& bqual : bquals) event.votes.push_back(MakeVote(bqual, v1::VOTE_KIND_PREPARED));
+  return event;
+}
+
 Event CompleteAs(const std::string& bqual, v1::Completion::Result result) {
   Event event = NewEvent(EventKind::kComplete);
   event.bqual = bqual;
@@ -161,6 +172,18 @@ std::vector<Event> SampleEvents(EventKind kind) {
         event.votes = {MakeVote("b", kFailed, true)};
         events.push_back(event);
       }
+      for (const auto decision : {v1::DECISION_COMMIT, v1::DECISION_ROLLBACK}) {
+        for (const auto vote : {kPrepared, kReadOnly, kFailed}) {
+          events.push_back(WholeTo(decision, {"a", "b"}));
+          events.back().votes[1] = MakeVote("b", vote);
+        }
+        events.push_back(WholeTo(decision, {"a", "b"}));
+        events.back().votes.pop_back();
+        events.push_back(WholeTo(decision, {"a", "b"}));
+        events.back().problem = MakeError(Reason::RESOURCE_QUARANTINED, "a sample");
+        events.push_back(WholeTo(decision, {"a"}));
+        events.push_back(WholeTo(decision, {}));
+      }
       return events;
     case EventKind::kComplete:
       for (const std::string bqual : {"a", "b", "nobody"}) {
@@ -190,7 +213,8 @@ std::vector<Event> SampleEvents(EventKind kind) {
       events[1].now = kNow + absl::Seconds(60);
       return events;
     }
-    case EventKind::kPresumeAbort: return {NewEvent(kind)};
+    case EventKind::kPresumeAbort:
+    case EventKind::kOrphan: return {NewEvent(kind)};
   }
   return events;
 }
@@ -220,6 +244,8 @@ void CheckLaws(const Global* before, const Event& event, const Step& step) {
     }
     EXPECT_EQ(step.durability == Durability::kForced, any_prepared);
     EXPECT_FALSE(after.expected_branches() > 0 && after.branches_size() != after.expected_branches());
+  } else if (event.kind == EventKind::kOrphan) {
+    EXPECT_EQ(step.durability, Durability::kForced) << "what keeps a late COMMIT out must not be lost";
   } else {
     EXPECT_EQ(step.durability, Durability::kLazy) << "presumed abort: nothing but COMMIT is forced";
   }
@@ -654,6 +680,62 @@ TEST(ProtocolTest, VotesFromAnOlderTimelineAreRefused) {
     vote.votes[0].mutable_session()->set_timeline(timeline);
     EXPECT_TRUE(Apply(record.get(), vote).answer.ok()) << timeline;
   }
+}
+
+TEST(ProtocolTest, AWholeTransactionIsCreatedWithItsDecision) {
+  const Step step = Apply(nullptr, WholeTo(v1::DECISION_COMMIT, {"a", "b"}));
+  ASSERT_TRUE(step.answer.ok()) << step.answer;
+  EXPECT_EQ(step.next->state(), Global::STATE_COMMITTING);
+  EXPECT_EQ(step.durability, Durability::kForced);
+  EXPECT_EQ(step.next->revision(), 1);
+  EXPECT_EQ(step.next->branches(1).state(), Branch::STATE_PREPARED);
+  EXPECT_EQ(step.next->branches(1).witness_table(), "assent.witness");
+  EXPECT_EQ(GetTime(step.next->create_time()), kNow - absl::Seconds(1)) << "when it was begun, not when it came";
+  EXPECT_EQ(step.next->history(0).event(), v1::HistoryEntry::EVENT_DECIDED);
+}
+
+// A refusal would not be the last word: an earlier attempt of the same call may be on its way through another instance.
+TEST(ProtocolTest, AWholeTransactionThatCannotCommitIsDecidedRollback) {
+  const Event good = WholeTo(v1::DECISION_COMMIT, {"a", "b"});
+  std::vector<Event> bad(5, good);
+  bad[0].votes.pop_back();
+  bad[1].votes[0] = MakeVote("a", kFailed);
+  bad[2].problem = MakeError(Reason::RESOURCE_QUARANTINED, "the server is another one");
+  bad[3].branches[0].server = "db1:3306";
+  bad[3].votes[0].mutable_session()->set_server("db2:3306");
+  bad[4].age = bad[4].timeout;
+  for (size_t i = 0; i < bad.size(); ++i) {
+    const Step step = Apply(nullptr, bad[i]);
+    ASSERT_TRUE(step.answer.ok()) << i << step.answer;
+    EXPECT_EQ(step.next->decision(), v1::DECISION_ROLLBACK) << i;
+    EXPECT_EQ(step.next->cause(), i == 4 ? v1::DECISION_CAUSE_DEADLINE : v1::DECISION_CAUSE_REFUSED) << i;
+    EXPECT_FALSE(step.next->cause_detail().empty()) << i;
+    EXPECT_EQ(step.durability, Durability::kLazy) << i;
+    // Its repetition is answered the same, also where it would be granted by now; and the other way round.
+    EXPECT_TRUE(Apply(step.next.get(), good).answer.ok()) << i;
+    EXPECT_EQ(Apply(step.next.get(), good).next, nullptr) << i;
+    const GlobalPtr committed = Apply(nullptr, good).next;
+    EXPECT_TRUE(Apply(committed.get(), bad[i]).answer.ok()) << i;
+    EXPECT_EQ(Apply(committed.get(), bad[i]).next, nullptr) << i;
+  }
+}
+
+TEST(ProtocolTest, AWholeTransactionDoesNotTouchAnotherOne) {
+  const GlobalPtr active = After({CreateWith({"a", "b"}), VoteFor("a", kPrepared), VoteFor("b", kPrepared)});
+  const GlobalPtr committed = Apply(nullptr, WholeTo(v1::DECISION_COMMIT, {"a", "b"})).next;
+  EXPECT_EQ(ReasonOf(Apply(active.get(), WholeTo(v1::DECISION_COMMIT, {"a", "b"})).answer), Reason::GTRID_IN_USE);
+  EXPECT_EQ(ReasonOf(Apply(committed.get(), WholeTo(v1::DECISION_COMMIT, {"a"})).answer), Reason::GTRID_IN_USE);
+  EXPECT_EQ(ReasonOf(Apply(committed.get(), WholeTo(v1::DECISION_COMMIT, {"a", "c"})).answer), Reason::GTRID_IN_USE);
+}
+
+TEST(ProtocolTest, OfAnOrphanAndAWholeTransactionTheFirstWins) {
+  const GlobalPtr buried = Apply(nullptr, NewEvent(EventKind::kOrphan)).next;
+  EXPECT_EQ(buried->state(), Global::STATE_ROLLED_BACK);
+  const Step late = Apply(buried.get(), WholeTo(v1::DECISION_COMMIT, {"a", "b"}));
+  EXPECT_TRUE(late.answer.ok()) << "told what stands: " << late.answer;
+  EXPECT_EQ(late.next, nullptr);
+  const GlobalPtr whole = Apply(nullptr, WholeTo(v1::DECISION_COMMIT, {"a", "b"})).next;
+  EXPECT_EQ(Apply(whole.get(), NewEvent(EventKind::kOrphan)).next, nullptr);
 }
 
 TEST(ProtocolTest, DocumentationShowsThisTable) {

@@ -38,7 +38,8 @@ absl::Status ValidateCount(int count, absl::string_view field) {
 }
 
 // Compares seconds first: an absurd value must not overflow on the way.
-absl::StatusOr<absl::Duration> Timeout(const v1::CreateGlobalRequest& message, const RequestLimits& limits) {
+template <typename Message>
+absl::StatusOr<absl::Duration> Timeout(const Message& message, const RequestLimits& limits) {
   if (!message.has_timeout()) return limits.default_timeout;
   const google::protobuf::Duration& asked = message.timeout();
   const absl::Duration timeout = GetDuration(asked);
@@ -58,8 +59,7 @@ absl::Status ValidateSession(const v1::Session& session, absl::string_view field
   return absl::OkStatus();
 }
 
-absl::Status AddBranches(const google::protobuf::RepeatedPtrField<v1::BranchSpec>& specs, ResourceRegistry* registry,
-                         Request* out) {
+absl::Status ValidateSpecs(const google::protobuf::RepeatedPtrField<v1::BranchSpec>& specs) {
   if (specs.size() > kMaxBranches) {
     return MakeError(Reason::TOO_MANY_BRANCHES, absl::StrCat(specs.size(), " branches; the limit is ", kMaxBranches),
                      {{"branches", absl::StrCat(specs.size())}, {"limit", absl::StrCat(kMaxBranches)}});
@@ -70,24 +70,85 @@ absl::Status AddBranches(const google::protobuf::RepeatedPtrField<v1::BranchSpec
     }
     if (absl::Status status = ValidateSession(spec.session(), "branches.session"); !status.ok()) return status;
   }
-  for (const v1::BranchSpec& spec : specs) {
-    absl::StatusOr<ResourcePtr> resource = registry->FindUsable(spec.resource());
-    if (!resource.ok()) return resource.status();
-    const std::string& server = (*resource)->server();
-    const int64_t timeline = (*resource)->timeline();
-    if (absl::Status status = CheckServer(spec.session(), spec.resource(), server, timeline); !status.ok()) {
-      return status;
-    }
-    NewBranch branch;
-    branch.bqual = spec.bqual();
-    branch.resource = spec.resource();
-    branch.server = server;
-    branch.timeline = timeline;
-    if (spec.has_session()) branch.session = spec.session();
-    if ((*resource)->witness() == v1::WITNESS_ENABLED)
-      branch.witness_table = absl::StrCat((*resource)->witness_schema(), ".witness");
-    out->event.branches.push_back(std::move(branch));
+  return absl::OkStatus();
+}
+
+// What a branch on the resource has to be like.
+v1::BranchTerms TermsOf(const v1::Resource& resource) {
+  v1::BranchTerms terms;
+  terms.set_resource(resource.name());
+  terms.set_server(resource.server());
+  terms.set_timeline(resource.timeline());
+  if (resource.witness() == v1::WITNESS_ENABLED) {
+    terms.set_witness_table(absl::StrCat(resource.witness_schema(), ".witness"));
+  }
+  return terms;
+}
+
+// Adds the branch that was asked for on the terms that count now; or says why there can be none.
+absl::Status AddBranch(const v1::BranchSpec& spec, ResourceRegistry* registry, Request* out) {
+  NewBranch branch;
+  branch.bqual = spec.bqual();
+  branch.resource = spec.resource();
+  branch.witness_table = spec.witness_table();
+  if (spec.has_session()) branch.session = spec.session();
+  absl::StatusOr<ResourcePtr> resource = registry->FindUsable(spec.resource());
+  absl::Status status = resource.status();
+  if (status.ok()) {
+    const v1::BranchTerms terms = TermsOf(**resource);
+    status = CheckServer(spec.session(), spec.resource(), terms.server(), terms.timeline());
+    branch.server = terms.server();
+    branch.timeline = terms.timeline();
+    branch.witness_table = terms.witness_table();
     out->pinned.push_back(*std::move(resource));
+  }
+  out->event.branches.push_back(std::move(branch));
+  return status;
+}
+
+absl::Status AddBranches(const google::protobuf::RepeatedPtrField<v1::BranchSpec>& specs, ResourceRegistry* registry,
+                         Request* out) {
+  if (absl::Status status = ValidateSpecs(specs); !status.ok()) return status;
+  for (const v1::BranchSpec& spec : specs) {
+    if (!spec.witness_table().empty()) return InvalidField("branches.witness_table", "belongs to Finalize.create only");
+    if (absl::Status status = AddBranch(spec, registry, out); !status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+// The whole transaction that a Finalize brings with it. Only what can be refused by looking at the request alone is.
+absl::Status AddWhole(const v1::NewGlobal& whole, const RequestLimits& limits, ResourceRegistry* registry,
+                      Request* out) {
+  Event* const event = &out->event;
+  if (absl::Status status = ValidateSpecs(whole.branches()); !status.ok()) return status;
+  absl::StatusOr<absl::Duration> timeout = Timeout(whole, limits);
+  if (!timeout.ok()) return timeout.status();
+  const absl::optional<absl::Time> birth = BirthOf(event->gtrid);
+  if (!birth || !HasClusterPrefix(event->gtrid, limits.cluster)) {
+    return MakeError(Reason::INVALID_GTRID, "only a gtrid of ReserveGtrids can be created by Finalize",
+                     {{"problem", "not reserved"}});
+  }
+  event->creates = true;
+  event->policy = v1::DECISION_POLICY_ON_FINALIZE;
+  event->timeout = *timeout;
+  event->age = std::max(absl::ZeroDuration(), GetDuration(whole.age()));
+  for (const v1::BranchSpec& spec : whole.branches()) {
+    if (spec.bqual().empty()) return InvalidField("create.branches.bqual", "is required");
+    event->problem.Update(AddBranch(spec, registry, out));
+    NewBranch& added = event->branches.back();
+    if (added.witness_table == spec.witness_table()) continue;
+    event->problem.Update(
+        MakeError(Reason::RESOURCE_UNFIT,
+                  absl::StrCat("the witness table of resource '", spec.resource(), "' is '", added.witness_table,
+                               "' by now, and branch '", spec.bqual(), "' was run with '", spec.witness_table(), "'")));
+    added.witness_table = spec.witness_table();
+  }
+  const absl::Duration distance = event->now > *birth ? event->now - *birth : *birth - event->now;
+  if (distance > limits.gtrid_age) {
+    event->problem.Update(
+        MakeError(Reason::INVALID_GTRID,
+                  absl::StrCat("the gtrid was handed out at ", absl::FormatTime(*birth, absl::UTCTimeZone()),
+                               ", which is too far from now to be sure that it was never decided")));
   }
   return absl::OkStatus();
 }
@@ -182,7 +243,8 @@ absl::StatusOr<Request> ToRequest(const v1::PreparedRequest& message, absl::Time
   return request;
 }
 
-absl::StatusOr<Request> ToRequest(const v1::FinalizeRequest& message, absl::Time now, const std::string& actor) {
+absl::StatusOr<Request> ToRequest(const v1::FinalizeRequest& message, const RequestLimits& limits,
+                                  ResourceRegistry* registry, absl::Time now, const std::string& actor) {
   if (absl::Status status = ValidateGtrid(message.gtrid()); !status.ok()) return status;
   if (message.decision() != v1::DECISION_COMMIT && message.decision() != v1::DECISION_ROLLBACK) {
     return InvalidField("decision", "must be COMMIT or ROLLBACK");
@@ -195,6 +257,9 @@ absl::StatusOr<Request> ToRequest(const v1::FinalizeRequest& message, absl::Time
   request.wait = *wait;
   request.event.decision = message.decision();
   request.event.reason = message.reason();
+  if (message.has_create()) {
+    if (absl::Status status = AddWhole(message.create(), limits, registry, &request); !status.ok()) return status;
+  }
   return request;
 }
 
@@ -226,6 +291,21 @@ absl::StatusOr<Request> ToRequest(const v1::ResolveBranchRequest& message, absl:
   request.event.reason = message.reason();
   request.event.etag = message.etag();
   return request;
+}
+
+absl::StatusOr<v1::ReserveGtridsResponse> Reserve(const v1::ReserveGtridsRequest& message, const RequestLimits& limits,
+                                                  ResourceRegistry* registry, absl::Time now) {
+  if (absl::Status status = ValidateCount(message.resources_size(), "resources"); !status.ok()) return status;
+  v1::ReserveGtridsResponse response;
+  for (const std::string& name : message.resources()) {
+    absl::StatusOr<ResourcePtr> resource = registry->FindUsable(name);
+    if (!resource.ok()) return resource.status();
+    *response.add_terms() = TermsOf(**resource);
+  }
+  response.set_prefix(NewGtridBlock(limits.cluster, now));
+  response.set_count(kGtridBlockSize);
+  SetDuration(kReservationLifetime, response.mutable_lifetime());
+  return response;
 }
 
 absl::StatusOr<int> PageSize(int asked) {

@@ -21,6 +21,9 @@ struct RequestLimits {
   std::string cluster;  // The prefix of generated gtrids.
   absl::Duration default_timeout = absl::Seconds(60);
   absl::Duration max_timeout = absl::Hours(24);
+  // How long after its birth a gtrid may come to be created by Finalize. Records, also those of what was presumed
+  // aborted, must be kept for longer, so that a gtrid without a record has none because it was never decided.
+  absl::Duration gtrid_age = absl::InfiniteDuration();
 };
 
 // An event, and the resources that must not be removed until it is stored.
@@ -36,10 +39,17 @@ absl::StatusOr<Request> ToRequest(const v1::CreateGlobalRequest& message, const 
 absl::StatusOr<Request> ToRequest(const v1::CreateBranchesRequest& message, ResourceRegistry* registry, absl::Time now,
                                   const std::string& actor);
 absl::StatusOr<Request> ToRequest(const v1::PreparedRequest& message, absl::Time now, const std::string& actor);
-absl::StatusOr<Request> ToRequest(const v1::FinalizeRequest& message, absl::Time now, const std::string& actor);
+// With `create`, what it is about is not refused but comes as the event's `problem`.
+absl::StatusOr<Request> ToRequest(const v1::FinalizeRequest& message, const RequestLimits& limits,
+                                  ResourceRegistry* registry, absl::Time now, const std::string& actor);
 absl::StatusOr<Request> ToRequest(const v1::Completion& message, absl::Time now, const std::string& actor);
 // Without the evidence, which comes from a look at the database.
 absl::StatusOr<Request> ToRequest(const v1::ResolveBranchRequest& message, absl::Time now, const std::string& actor);
+
+// How long ids that are handed out may be used for new transactions.
+constexpr absl::Duration kReservationLifetime = absl::Seconds(10);
+absl::StatusOr<v1::ReserveGtridsResponse> Reserve(const v1::ReserveGtridsRequest& message, const RequestLimits& limits,
+                                                  ResourceRegistry* registry, absl::Time now);
 
 // The size of a page that was asked for: 0 means 100, more than 1,000 means 1,000. INVALID_PAGE_SIZE if negative.
 absl::StatusOr<int> PageSize(int asked);

@@ -135,6 +135,7 @@ absl::Status ResourceWorker::FinishStray(const std::vector<RecoveredXid>& prepar
     }
   }
   orphans_seen_ = std::move(orphans);
+  if (!dry_run && !BuryOrphans(&stray)) return absl::OkStatus();
   if (!stray.empty()) ASSENT_FAULT_POINT(kRecoverySweepListed);
   if (absl::Status status = Carry(stray, dry_run, report); !status.ok()) return status;
   if (dry_run) return absl::OkStatus();  // It has seen less than a sweep that acts.
@@ -142,6 +143,33 @@ absl::Status ResourceWorker::FinishStray(const std::vector<RecoveredXid>& prepar
   contradicted_ = std::move(contradictions_);
   contradictions_.clear();
   return absl::OkStatus();
+}
+
+// A Finalize that brings its transaction with it may be on its way: from now on it cannot be decided COMMIT, or it has
+// been and its branch is no orphan.
+bool ResourceWorker::BuryOrphans(std::vector<OpenBranch>* stray) {
+  std::vector<Event> events;
+  for (const OpenBranch& open : *stray) {
+    if (!IsOrphan(open)) continue;
+    Event event;
+    event.kind = EventKind::kOrphan;
+    event.gtrid = open.global->gtrid();
+    event.now = clock_->Now();
+    events.push_back(std::move(event));
+  }
+  const std::vector<absl::StatusOr<GlobalPtr>> records = engine_->SubmitAllAndWait(std::move(events));
+  size_t next = 0;
+  std::vector<OpenBranch> left;
+  for (OpenBranch& open : *stray) {
+    if (IsOrphan(open)) {
+      const absl::StatusOr<GlobalPtr>& record = records[next++];
+      if (!record.ok()) return false;
+      if (IndexOf(*record, open.branch().bqual())) continue;
+    }
+    left.push_back(std::move(open));
+  }
+  *stray = std::move(left);
+  return true;
 }
 
 bool ResourceWorker::SortForeign(const RecoveredXid& xid, v1::ResourceReport* report) {

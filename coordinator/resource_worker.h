@@ -159,6 +159,9 @@ class ResourceWorker {
   absl::Status AddGhosts(const absl::optional<GhostCount>& ghosts, std::vector<RecoveredXid>* prepared);
   // Looks at the xids that nobody is in the middle of: orphans, and branches that came back.
   absl::Status FinishStray(const std::vector<RecoveredXid>& prepared, bool dry_run, v1::ResourceReport* report);
+  // Makes sure that no orphan can be decided COMMIT any more; leaves out those that are none by now. False: the store
+  // cannot be asked.
+  bool BuryOrphans(std::vector<OpenBranch>* stray);
   // False: the store cannot be asked.
   bool SortForeign(const RecoveredXid& xid, v1::ResourceReport* report);
   absl::Status SortRecorded(const OpenBranch& open, std::vector<OpenBranch>* stray, v1::ResourceReport* report);
