@@ -58,6 +58,7 @@ class Branch {
   const BranchSession* session() const { return session_; }
   // Whether it leaves a witness row when it prepares.
   bool has_witness() const { return witness_.has_value(); }
+  std::string witness_table() const { return witness_ ? witness_->name() : ""; }
   // The error that poisoned it; OK if none has.
   const absl::Status& poison() const { return poison_; }
 

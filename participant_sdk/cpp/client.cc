@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
+#include "base/errors.h"
 #include "base/timestamp.h"
 #include "base/xid.h"
 #include "participant_sdk/cpp/global_transaction.h"
@@ -16,7 +17,30 @@ Client::Client(const std::string& addresses, const ClientOptions& options)
 Client::Client(const std::vector<std::string>& addresses, const ClientOptions& options)
     : Client(absl::StrJoin(addresses, ","), options) {}
 
+absl::StatusOr<GlobalTransaction> Client::BeginAlone(const BeginOptions& options) {
+  if (options.policy != v1::DECISION_POLICY_ON_FINALIZE || options.expected_branches != 0) {
+    return MakeError(
+        Reason::INVALID_FIELD,
+        "sole_participant goes with the default policy and expected_branches only: it is the one who decides",
+        {{"field", "sole_participant"}});
+  }
+  if (!options.gtrid.empty() && (!BirthOf(options.gtrid) || !ValidateGtrid(options.gtrid).ok())) {
+    return MakeError(
+        Reason::INVALID_FIELD,
+        "the gtrid of a sole participant must be <cluster>-<ULID>, made now and never used; or leave it empty",
+        {{"field", "gtrid"}});
+  }
+  absl::StatusOr<std::string> gtrid = options.gtrid.empty()
+                                          ? state_->reservation.TakeGtrid(absl::Now() + state_->options.call_patience)
+                                          : options.gtrid;
+  if (!gtrid.ok()) return gtrid.status();
+  GlobalTransaction transaction(state_, *std::move(gtrid), options.policy, /*joined=*/false);
+  transaction.BecomeSole(options.timeout);
+  return transaction;
+}
+
 absl::StatusOr<GlobalTransaction> Client::Begin(const BeginOptions& options) {
+  if (options.sole_participant) return BeginAlone(options);
   v1::CreateGlobalRequest request;
   request.set_gtrid(options.gtrid);
   request.set_request_id(NewRequestId());

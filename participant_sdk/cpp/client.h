@@ -10,6 +10,7 @@
 #include "participant_sdk/cpp/completion_reporter.h"
 #include "participant_sdk/cpp/coordinator_connection.h"
 #include "participant_sdk/cpp/options.h"
+#include "participant_sdk/cpp/reservation.h"
 
 namespace assent {
 
@@ -18,10 +19,11 @@ class GlobalTransaction;
 // What a client and its transactions share.
 struct ClientState {
   ClientState(const std::string& addresses, const ClientOptions& client_options)
-      : options(client_options), connection(addresses, options), reporter(&connection) {}
+      : options(client_options), connection(addresses, options), reservation(&connection), reporter(&connection) {}
 
   const ClientOptions options;
   CoordinatorConnection connection;
+  Reservation reservation;
   CompletionReporter reporter;
 };
 
@@ -48,6 +50,8 @@ class Client {
   const std::string& current_address() const { return state_->connection.current_address(); }
 
  private:
+  absl::StatusOr<GlobalTransaction> BeginAlone(const BeginOptions& options);
+
   std::shared_ptr<ClientState> state_;
 };
 

@@ -191,6 +191,11 @@ absl::StatusOr<v1::GlobalStatus> CoordinatorConnection::Finalize(const v1::Final
   return CallAndWait(&v1::CoordinatorService::Stub::Finalize, request, give_up);
 }
 
+absl::StatusOr<v1::ReserveGtridsResponse> CoordinatorConnection::ReserveGtrids(const v1::ReserveGtridsRequest& request,
+                                                                               absl::Time give_up) {
+  return Call(&v1::CoordinatorService::Stub::ReserveGtrids, request, give_up);
+}
+
 absl::StatusOr<v1::CompletedResponse> CoordinatorConnection::Completed(const v1::CompletedRequest& request,
                                                                        absl::Time give_up) {
   const size_t asked = current_;

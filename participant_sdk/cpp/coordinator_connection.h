@@ -36,6 +36,7 @@ class CoordinatorConnection {
   // Both go on until what request.wait() asks for has come, or `give_up`: then OK with the state that stands.
   absl::StatusOr<v1::GlobalStatus> Prepared(const v1::PreparedRequest& request, absl::Time give_up);
   absl::StatusOr<v1::GlobalStatus> Finalize(const v1::FinalizeRequest& request, absl::Time give_up);
+  absl::StatusOr<v1::ReserveGtridsResponse> ReserveGtrids(const v1::ReserveGtridsRequest& request, absl::Time give_up);
   absl::StatusOr<v1::CompletedResponse> Completed(const v1::CompletedRequest& request, absl::Time give_up);
 
   // Attempts made so far, answered or not; for metrics and benchmarks.

@@ -3,6 +3,7 @@
 #include <glog/logging.h>
 
 #include <algorithm>
+#include <iterator>
 #include <map>
 #include <utility>
 
@@ -11,6 +12,7 @@
 #include "absl/types/optional.h"
 #include "base/errors.h"
 #include "base/fault_point.h"
+#include "base/timestamp.h"
 #include "base/utf8.h"
 #include "base/xid.h"
 #include "participant_sdk/cpp/two_phase.h"
@@ -23,6 +25,8 @@ namespace {
 constexpr absl::Duration kScopePatience = absl::Seconds(5);
 // The coordinator refuses longer ones, and a reason must not be what a rollback fails for.
 constexpr size_t kMaxReasonBytes = 1000;
+// As the coordinator's limit: what it would refuse when it is too late is refused before.
+constexpr size_t kMaxSoleBranches = 1000;
 
 }  // namespace
 
@@ -34,13 +38,18 @@ GlobalTransaction::GlobalTransaction(std::shared_ptr<ClientState> client, std::s
       joined_(joined),
       rollback_patience_(client_->options.call_patience) {}
 
+void GlobalTransaction::BecomeSole(absl::Duration timeout) {
+  sole_ = true;
+  timeout_ = timeout;
+}
+
 GlobalTransaction::~GlobalTransaction() {
   if (client_ == nullptr) return;  // Moved from.
   const std::vector<Branch*> branches = Branches();
   if (!concluded_) {
     // While a vote is out only the decision finishes that branch, and asking for one here could wait for long.
     if (left_) created_.clear();  // Whoever it was left to may have taken them up.
-    if (left_ || (joined_ && branches.empty()) || TwoPhase::AwaitsDecision(branches)) {
+    if (left_ || ((joined_ || sole_) && branches.empty()) || TwoPhase::AwaitsDecision(branches)) {
       Report(RollBackUnvoted());
     } else {
       rollback_patience_ = kScopePatience;
@@ -81,38 +90,59 @@ absl::StatusOr<Branch*> GlobalTransaction::MakeBranch(absl::string_view resource
                      "reused before that one is finished",
                      {{"gtrid", session->branch_xid().gtrid}, {"bqual", session->branch_xid().bqual}});
   }
+  absl::StatusOr<v1::Branch> made = DescribeBranch(resource, *session);
+  if (!made.ok()) return made.status();
+  absl::Status status = CheckServer(session->Describe(), made->resource(), made->server(), made->timeline());
+  if (!status.ok()) {
+    // For the right session; or it is voted on, or rolled back, as unused.
+    if (!sole_) created_.push_back(*std::move(made));
+    return status;
+  }
+  absl::optional<WitnessTable> witness;
+  if (!made->witness_table().empty()) {
+    absl::StatusOr<WitnessTable> parsed = WitnessTable::Parse(made->witness_table());
+    if (!parsed.ok()) return parsed.status();
+    witness = *std::move(parsed);
+  }
+  branches_.push_back(
+      std::make_unique<Branch>(Xid{gtrid_, made->bqual()}, made->resource(), std::move(witness), session));
+  return branches_.back().get();
+}
+
+absl::StatusOr<v1::Branch> GlobalTransaction::DescribeBranch(absl::string_view resource, const BranchSession& session) {
+  const absl::Time give_up = absl::Now() + client_->options.call_patience;
   v1::Branch made;
+  if (sole_) {
+    if (branches_.size() >= kMaxSoleBranches) {
+      return MakeError(Reason::TOO_MANY_BRANCHES,
+                       absl::StrCat("a global transaction has at most ", kMaxSoleBranches, " branches"),
+                       {{"gtrid", gtrid_}, {"limit", absl::StrCat(kMaxSoleBranches)}});
+    }
+    absl::StatusOr<v1::BranchTerms> terms = client_->reservation.TermsOf(resource, give_up);
+    if (!terms.ok()) return terms.status();
+    made.set_bqual(absl::StrCat("b", branches_.size() + 1));
+    made.set_resource(terms->resource());
+    made.set_witness_table(terms->witness_table());
+    made.set_server(terms->server());
+    made.set_timeline(terms->timeline());
+    return made;
+  }
   const auto it = std::find_if(created_.begin(), created_.end(),
                                [resource](const v1::Branch& branch) { return branch.resource() == resource; });
   if (it != created_.end()) {
     made = std::move(*it);
     created_.erase(it);
-  } else {
-    v1::CreateBranchesRequest request;
-    request.set_gtrid(gtrid_);
-    request.set_request_id(NewRequestId());
-    v1::BranchSpec* spec = request.add_branches();
-    spec->set_resource(std::string(resource));
-    *spec->mutable_session() = session->Describe();
-    absl::StatusOr<v1::CreateBranchesResponse> response =
-        client_->connection.CreateBranches(request, absl::Now() + client_->options.call_patience);
-    if (!response.ok()) return response.status();
-    made = std::move(*response->mutable_branches(0));
+    return made;
   }
-  absl::Status status = CheckServer(session->Describe(), made.resource(), made.server(), made.timeline());
-  if (!status.ok()) {
-    created_.push_back(std::move(made));  // For the right session; or it is voted on, or rolled back, as unused.
-    return status;
-  }
-  absl::optional<WitnessTable> witness;
-  if (!made.witness_table().empty()) {
-    absl::StatusOr<WitnessTable> parsed = WitnessTable::Parse(made.witness_table());
-    if (!parsed.ok()) return parsed.status();
-    witness = *std::move(parsed);
-  }
-  branches_.push_back(
-      std::make_unique<Branch>(Xid{gtrid_, made.bqual()}, made.resource(), std::move(witness), session));
-  return branches_.back().get();
+  v1::CreateBranchesRequest request;
+  request.set_gtrid(gtrid_);
+  request.set_request_id(NewRequestId());
+  v1::BranchSpec* spec = request.add_branches();
+  spec->set_resource(std::string(resource));
+  *spec->mutable_session() = session.Describe();
+  absl::StatusOr<v1::CreateBranchesResponse> response = client_->connection.CreateBranches(request, give_up);
+  if (!response.ok()) return response.status();
+  return std::move(*response->mutable_branches(0));
 }
 
 absl::Status GlobalTransaction::Commit() {
@@ -150,6 +180,8 @@ absl::Status GlobalTransaction::Decide(bool finalize, Scope scope) {
     TwoPhase::UnmarkVoted(fresh);
     return reason == Reason::WRONG_SERVER ? RollBackBecause(answer.status().message()) : answer.status();
   }
+  // What it was run on counts no more, perhaps.
+  if (answer.ok() && answer->cause() == v1::DECISION_CAUSE_REFUSED) client_->reservation.Forget();
   return Conclude(VerdictOf(answer), scope);
 }
 
@@ -163,12 +195,42 @@ absl::StatusOr<v1::GlobalStatus> GlobalTransaction::SendVotes(const std::vector<
 
 absl::StatusOr<v1::GlobalStatus> GlobalTransaction::SendFinalize(const std::vector<v1::Vote>& votes,
                                                                  absl::Time give_up) {
+  v1::FinalizeRequest request = FinalizeWith(v1::DECISION_COMMIT);
+  *request.mutable_votes() = {votes.begin(), votes.end()};
+  return client_->connection.Finalize(request, give_up);
+}
+
+v1::FinalizeRequest GlobalTransaction::FinalizeWith(v1::Decision decision) const {
   v1::FinalizeRequest request;
   request.set_gtrid(gtrid_);
-  request.set_decision(v1::DECISION_COMMIT);
-  *request.mutable_votes() = {votes.begin(), votes.end()};
+  request.set_decision(decision);
   request.set_wait(v1::WAIT_DECIDED);
-  return client_->connection.Finalize(request, give_up);
+  if (!sole_) return request;
+  v1::NewGlobal* const create = request.mutable_create();
+  SetDuration(absl::FromChrono(std::chrono::steady_clock::now() - begun_), create->mutable_age());
+  if (timeout_ != absl::ZeroDuration()) SetDuration(timeout_, create->mutable_timeout());
+  for (const std::unique_ptr<Branch>& branch : branches_) {
+    v1::BranchSpec* const spec = create->add_branches();
+    spec->set_bqual(branch->xid().bqual);
+    spec->set_resource(branch->resource());
+    // With COMMIT it comes with the vote.
+    if (decision == v1::DECISION_ROLLBACK) *spec->mutable_session() = branch->session()->Describe();
+    spec->set_witness_table(branch->witness_table());
+  }
+  return request;
+}
+
+absl::StatusOr<v1::GlobalStatus> GlobalTransaction::SendFailed(const std::vector<v1::Vote>& votes, absl::Time give_up) {
+  if (sole_) {
+    v1::FinalizeRequest request = FinalizeWith(v1::DECISION_ROLLBACK);
+    *request.mutable_votes() = {votes.begin(), votes.end()};
+    return client_->connection.Finalize(request, give_up);
+  }
+  v1::PreparedRequest request;
+  request.set_gtrid(gtrid_);
+  *request.mutable_votes() = {votes.begin(), votes.end()};
+  request.set_wait(v1::WAIT_NONE);
+  return client_->connection.Prepared(request, give_up);
 }
 
 absl::Status GlobalTransaction::RollBackBecause(absl::string_view why) {
@@ -182,14 +244,11 @@ absl::Status GlobalTransaction::RollBackBecause(absl::string_view why) {
 absl::Status GlobalTransaction::FailedToPrepare(const std::vector<v1::Vote>& votes) {
   // COMMIT cannot be decided without our votes, so the locks of the others go first.
   std::vector<v1::Completion> completions = RollBackUnvoted();
-  v1::PreparedRequest request;
-  request.set_gtrid(gtrid_);
-  request.set_wait(v1::WAIT_NONE);
-  for (const v1::Vote& vote : votes) {
-    if (vote.kind() == v1::VOTE_KIND_FAILED) *request.add_votes() = vote;
-  }
+  std::vector<v1::Vote> failed;
+  std::copy_if(votes.begin(), votes.end(), std::back_inserter(failed),
+               [](const v1::Vote& vote) { return vote.kind() == v1::VOTE_KIND_FAILED; });
   ASSENT_FAULT_POINT(kSdkFailBefore);
-  const absl::StatusOr<v1::GlobalStatus> told = client_->connection.Prepared(request, absl::Now() + rollback_patience_);
+  const absl::StatusOr<v1::GlobalStatus> told = SendFailed(failed, absl::Now() + rollback_patience_);
   ASSENT_FAULT_POINT(kSdkFailOk);
   if (!told.ok()) {
     // The vote may not have arrived. The proofs behind it say the same, and they are offered until they are taken.
@@ -219,11 +278,8 @@ absl::Status GlobalTransaction::Rollback(absl::string_view reason) {
   if (concluded_) return outcome_ == v1::OUTCOME_ROLLED_BACK ? absl::OkStatus() : result_;
   ended_ = true;
   const std::vector<v1::Completion> completions = RollBackUnvoted();
-  v1::FinalizeRequest request;
-  request.set_gtrid(gtrid_);
-  request.set_decision(v1::DECISION_ROLLBACK);
+  v1::FinalizeRequest request = FinalizeWith(v1::DECISION_ROLLBACK);
   request.set_reason(ToUtf8(reason.empty() ? "rolled back by the application" : reason, kMaxReasonBytes));
-  request.set_wait(v1::WAIT_DECIDED);
   const absl::StatusOr<v1::GlobalStatus> answer =
       client_->connection.Finalize(request, absl::Now() + rollback_patience_);
   const Verdict verdict = VerdictOf(answer);

@@ -13,6 +13,7 @@
 #ifndef ASSENT_PARTICIPANT_SDK_CPP_GLOBAL_TRANSACTION_H_
 #define ASSENT_PARTICIPANT_SDK_CPP_GLOBAL_TRANSACTION_H_
 
+#include <chrono>
 #include <map>
 #include <memory>
 #include <string>
@@ -86,11 +87,17 @@ class GlobalTransaction {
   };
   static Verdict VerdictOf(const absl::StatusOr<v1::GlobalStatus>& answer);
 
+  // Nobody else takes part, and nothing is on record yet.
+  void BecomeSole(absl::Duration timeout);
   std::vector<Branch*> Branches() const;
   absl::StatusOr<Branch*> MakeBranch(absl::string_view resource, BranchSession* session);
+  // What the branch is to be like: made by Begin, or by the coordinator now, or, for a sole participant, here.
+  absl::StatusOr<v1::Branch> DescribeBranch(absl::string_view resource, const BranchSession& session);
+  v1::FinalizeRequest FinalizeWith(v1::Decision decision) const;
   absl::Status Decide(bool finalize, Scope scope);
   absl::StatusOr<v1::GlobalStatus> SendVotes(const std::vector<v1::Vote>& votes, absl::Time give_up);
   absl::StatusOr<v1::GlobalStatus> SendFinalize(const std::vector<v1::Vote>& votes, absl::Time give_up);
+  absl::StatusOr<v1::GlobalStatus> SendFailed(const std::vector<v1::Vote>& votes, absl::Time give_up);
   // What was wanted cannot be committed: rolls back, and says why.
   absl::Status RollBackBecause(absl::string_view why);
   // Some vote is FAILED: rolls the others back, tells the coordinator, answers the error behind the failed vote.
@@ -113,7 +120,10 @@ class GlobalTransaction {
   std::shared_ptr<ClientState> client_;
   std::string gtrid_;
   v1::DecisionPolicy policy_;
-  bool joined_;                      // Begun by another process.
+  bool joined_;        // Begun by another process.
+  bool sole_ = false;  // Finalize creates it.
+  absl::Duration timeout_ = absl::ZeroDuration();
+  std::chrono::steady_clock::time_point begun_ = std::chrono::steady_clock::now();
   std::vector<v1::Branch> created_;  // By Begin, not yet opened.
   std::vector<std::unique_ptr<Branch>> branches_;
   std::map<std::string, absl::Status> refused_;  // The resources whose last OpenBranch failed.

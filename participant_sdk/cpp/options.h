@@ -27,6 +27,13 @@ struct ClientOptions {
 };
 
 struct BeginOptions {
+  // Nobody else takes part: every branch is opened by this object. Begin and OpenBranch then ask nobody and Commit
+  // makes one call, which creates the transaction with its decision. Until then the coordinator knows nothing of it:
+  // another process cannot join it (GLOBAL_NOT_FOUND), it is not listed, and if this process dies with a branch
+  // prepared, recovery rolls that back when it has seen it for the resource's orphan age, not at the timeout. Not
+  // together with `policy` or `expected_branches`, and with a `gtrid` only if that is `<cluster>-<ULID>`, made now:
+  // INVALID_FIELD.
+  bool sole_participant = false;
   // From Begin to ROLLBACK if undecided; zero: the coordinator's default.
   absl::Duration timeout = absl::ZeroDuration();
   // The caller's own id; empty: the coordinator makes one.
@@ -34,7 +41,7 @@ struct BeginOptions {
   // ON_FINALIZE: Commit decides. WHEN_ALL_PREPARED: the last of `expected_branches` votes does.
   v1::DecisionPolicy policy = v1::DECISION_POLICY_ON_FINALIZE;
   int expected_branches = 0;
-  // Resources to create a branch on in the same round trip; OpenBranch then costs none.
+  // Resources to create a branch on in the same round trip; OpenBranch then costs none. A sole participant needs none.
   std::vector<std::string> resources;
 };
 

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "base/errors.h"
 #include "base/query_result.h"
 #include "resource_manager/database_engine.h"
@@ -13,6 +14,9 @@
 
 namespace assent {
 namespace {
+
+constexpr absl::Duration kOrphanPatience = absl::Minutes(1);
+constexpr absl::Duration kOrphanPoll = absl::Milliseconds(100);
 
 struct LedgerRow {
   int64_t account = 0;
@@ -32,6 +36,8 @@ class Checker {
  public:
   Checker(const BankConfig& config, const std::vector<JournalEntry>& journal) : config_(config), journal_(journal) {}
 
+  // Waits until nothing is prepared, or some time has passed: a sole participant that was killed has left no record.
+  absl::Status AwaitOrphans();
   absl::Status Load();
   BankReport Run(const CheckOptions& options);
 
@@ -88,6 +94,21 @@ absl::Status Checker::LoadServer(size_t i) {
   const absl::StatusOr<std::vector<RecoveredXid>> prepared = (*session)->Recover();
   if (!prepared.ok()) return prepared.status();
   for (const RecoveredXid& xid : *prepared) state.prepared.push_back(xid.gtrid);
+  return absl::OkStatus();
+}
+
+absl::Status Checker::AwaitOrphans() {
+  for (const absl::Time give_up = absl::Now() + kOrphanPatience; absl::Now() < give_up; absl::SleepFor(kOrphanPoll)) {
+    size_t prepared = 0;
+    for (const BankServer& server : config_.servers) {
+      const absl::StatusOr<std::unique_ptr<BranchSession>> session = ConnectTo(server);
+      if (!session.ok()) return session.status();
+      const absl::StatusOr<std::vector<RecoveredXid>> xids = (*session)->Recover();
+      if (!xids.ok()) return xids.status();
+      prepared += xids->size();
+    }
+    if (prepared == 0) break;
+  }
   return absl::OkStatus();
 }
 
@@ -255,6 +276,7 @@ BankReport Checker::Run(const CheckOptions& options) {
 absl::StatusOr<BankReport> CheckBank(const BankConfig& config, const std::vector<JournalEntry>& journal,
                                      const CheckOptions& options) {
   Checker checker(config, journal);
+  if (absl::Status status = checker.AwaitOrphans(); !status.ok()) return status;
   if (absl::Status status = checker.Load(); !status.ok()) return status;
   return checker.Run(options);
 }

@@ -44,7 +44,7 @@ struct CheckOptions {
 //   - each transfer has its ledger row on both servers, adding up to zero and of one gtrid, or on neither;
 //   - told COMMITTED: on both; told ROLLED_BACK: on neither; in doubt or told nothing: as above;
 //   - no caller was left in doubt, unless that is allowed;
-//   - nothing is prepared on either server (XA RECOVER);
+//   - nothing is prepared on either server (XA RECOVER), once recovery has had a minute for what is on no record;
 //   - the coordinator says COMMITTED of exactly those whose rows are there, and nothing is unfinished;
 //   - no witness row is there without a decision to COMMIT.
 // `journal`: the entries of all callers. An error means that something could not be looked at.

@@ -68,11 +68,11 @@ void LocalTransactions(const Sessions& sessions, const Statements& statements) {
 void AssentTransaction(const BankConfig& config, Client* client, const Sessions& sessions,
                        const Statements& statements) {
   BeginOptions begin;
-  for (const BankServer& server : config.servers) begin.resources.push_back(server.resource);
+  begin.sole_participant = true;
   absl::StatusOr<GlobalTransaction> transaction = client->Begin(begin);
   CHECK(transaction.ok()) << transaction.status();
   for (size_t i = 0; i < sessions.size(); ++i) {
-    const auto branch = transaction->OpenBranch(begin.resources[i], sessions[i].get());
+    const auto branch = transaction->OpenBranch(config.servers[i].resource, sessions[i].get());
     CHECK(branch.ok()) << branch.status();
     const absl::Status done = (*branch)->Execute(statements(i)).status();
     CHECK(done.ok()) << done;

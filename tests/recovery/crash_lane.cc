@@ -13,6 +13,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "base/errors.h"
 #include "base/xid.h"
 #include "resource_manager/database_engine.h"
 #include "tests/fixtures/process.h"
@@ -21,6 +22,8 @@ namespace assent {
 namespace {
 
 constexpr absl::Duration kLease = absl::Seconds(1);
+// Longer than a cell holds a participant that is prepared and goes on.
+constexpr absl::Duration kOrphanAge = absl::Seconds(3);
 // How long a sleeper sleeps at least.
 constexpr absl::Duration kSleep = absl::Seconds(2);
 constexpr absl::Duration kRestartDelay = absl::Milliseconds(200);
@@ -50,6 +53,7 @@ absl::StatusOr<std::unique_ptr<CrashLane>> CrashLane::Start(bool binary_log) {
   RecoveryRig::Options options;
   if (binary_log) options.database_options.mariadb = {"--log-bin"};
   options.lease = kLease;
+  options.orphan_age = kOrphanAge;
   options.coordinator.program = "tests/recovery/assentd_with_fault_points";
   options.coordinator.extra = {"--sweep-interval=200ms"};
   absl::StatusOr<std::unique_ptr<RecoveryRig>> rig = RecoveryRig::Start(std::move(options));
@@ -202,6 +206,10 @@ absl::Status CrashLane::AwaitEnd(Cell* cell) {
     if (cell->row.flow == Flow::kOrphan) return !IsPrepared(0, cell->gtrid);
     const absl::StatusOr<v1::GetGlobalResponse> now = rig_->api().GetGlobal(cell->gtrid);
     if (now.ok()) last = *now;
+    const bool idle = cell->participant == 0 || cell->disaster == Disaster::kSuspendParticipant;
+    if (IsAlone(cell->row.flow) && idle && ReasonOf(now.status()) == Reason::GLOBAL_NOT_FOUND) {
+      return !IsPrepared(0, cell->gtrid) && !IsPrepared(1, cell->gtrid);  // Never to be on record; or not yet.
+    }
     return last.outcome() == v1::OUTCOME_COMMITTED || last.outcome() == v1::OUTCOME_ROLLED_BACK ||
            last.global().state() == v1::Global::STATE_HEURISTIC;
   };
@@ -229,7 +237,9 @@ absl::Status CrashLane::Judge(const Cell& cell, CellResult* result) {
   if (rows[0] != rows[1]) return absl::InternalError(absl::StrCat("rows: ", rows[0], " and ", rows[1]));
   const Ending ending = rows[0] == 1 ? Ending::kCommitted : Ending::kRolledBack;
   result->ending = ending;
-  if (cell.row.flow != Flow::kOrphan) {
+  const bool has_record = rig_->api().GetGlobal(cell.gtrid).ok();
+  const bool may_have_none = IsAlone(cell.row.flow) && ending == Ending::kRolledBack;
+  if (cell.row.flow != Flow::kOrphan && (has_record || !may_have_none)) {
     if (absl::Status status = JudgeRecord(rig_->Global(cell.gtrid), ending); !status.ok()) return status;
   }
   const std::string told = ReadFile(cell.result);

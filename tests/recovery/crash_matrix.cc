@@ -52,6 +52,22 @@ constexpr Row kRows[] = {
     {P::kSdkAbortSent, 2, Flow::kAbort, kRuns, "RRRRR"},
     {P::kSdkAbortOk, 1, Flow::kAbort, kRuns, "RRRRR"},
     {P::kSdkAbortOk, 2, Flow::kAbort, kRuns, "RRRRR"},
+    {P::kSdkStartOk, 2, Flow::kCommitAlone, kRuns, "RCRRC"},
+    {P::kSdkPrepareBefore, 1, Flow::kCommitAlone, kRuns, "RCRRC"},
+    {P::kSdkPrepareSent, 1, Flow::kCommitAlone, kRuns, "RC?RR"},
+    {P::kSdkPrepareSent, 2, Flow::kCommitAlone, kRuns, "RC??R"},
+    {P::kSdkPrepareOk, 1, Flow::kCommitAlone, kRuns, "RCC?R"},
+    {P::kSdkPrepareOk, 2, Flow::kCommitAlone, kRuns, "RCCCR"},
+    {P::kSdkVoteBefore, 1, Flow::kCommitAlone, kRuns, "RCCCR"},
+    {P::kSdkFinishBefore, 1, Flow::kCommitAlone, kRuns, "CCCCC"},
+    {P::kSdkFinishSent, 2, Flow::kCommitAlone, kRuns, "CCCCC"},
+    {P::kSdkFinishOk, 1, Flow::kCommitAlone, kRuns, "CCCCC"},
+    {P::kSdkReportBefore, 1, Flow::kCommitAlone, kRuns, "CCCCC"},
+    {P::kSdkAbortOk, 1, Flow::kFailAlone, kRuns, "RRRRR"},
+    {P::kSdkFailBefore, 1, Flow::kFailAlone, kRuns, "RRRRR"},
+    {P::kSdkFailOk, 1, Flow::kFailAlone, kRuns, "RRRRR"},
+    {P::kSdkAbortSent, 1, Flow::kAbortAlone, kRuns, "RRRRR"},
+    {P::kSdkAbortOk, 2, Flow::kAbortAlone, kRuns, "RRRRR"},
 
     {P::kCoordinatorCreateBefore, 1, Flow::kCommit, kRuns, "RCRRR"},
     {P::kCoordinatorCreateStored, 1, Flow::kCommit, kRuns, "RCRRR"},
@@ -67,6 +83,11 @@ constexpr Row kRows[] = {
     {P::kCoordinatorDecisionStored, 1, Flow::kVoteThenRollBack, kRuns, "RRRRR"},
     {P::kCoordinatorDecisionBefore, 1, Flow::kFail, kRuns, "RRRRR"},
     {P::kCoordinatorDecisionStored, 1, Flow::kFail, kRuns, "RRRRR"},
+    {P::kCoordinatorDecisionBefore, 1, Flow::kCommitAlone, kRuns, "CCCCC"},
+    {P::kCoordinatorDecisionStored, 1, Flow::kCommitAlone, kRuns, "CCCCC"},
+    {P::kCoordinatorDecisionBefore, 1, Flow::kFailAlone, kRuns, "RRRRR"},
+    {P::kCoordinatorDecisionStored, 1, Flow::kAbortAlone, kRuns, "RRRRR"},
+    {P::kCoordinatorCompletionStored, 1, Flow::kCommitAlone, kRuns, "CCCCC"},
     {P::kCoordinatorCompletionBefore, 1, Flow::kCommit, kRuns, "CCCCC"},
     {P::kCoordinatorCompletionStored, 1, Flow::kCommit, kRuns, "CCCCC"},
     {P::kCoordinatorCompletionBefore, 1, Flow::kVoteThenRollBack, kRuns, "RRRRR"},
@@ -75,6 +96,8 @@ constexpr Row kRows[] = {
     {P::kStoreGroupCommitted, 1, Flow::kCommit, kRuns, "RCRRR"},
     {P::kStoreForcedBefore, 1, Flow::kCommit, kRuns, "CCCCC"},
     {P::kStoreForcedCommitted, 1, Flow::kCommit, kRuns, "CCCCC"},
+    {P::kStoreForcedBefore, 1, Flow::kCommitAlone, kRuns, "CCCCC"},
+    {P::kStoreForcedCommitted, 1, Flow::kCommitAlone, kRuns, "CCCCC"},
 
     {P::kRecoveryTaken, 1, Flow::kCommit, kDied, "-CCC-"},
     {P::kRecoveryTaken, 1, Flow::kVoteThenRollBack, kDied, "-RRR-"},
@@ -83,6 +106,7 @@ constexpr Row kRows[] = {
     {P::kRecoveryActBefore, 1, Flow::kCommit, kDied, "-CCC-"},
     {P::kRecoveryActBefore, 1, Flow::kVoteThenRollBack, kDied, "-RRR-"},
     {P::kRecoveryActOk, 1, Flow::kCommit, kDied, "-CCC-"},
+    {P::kRecoveryActOk, 1, Flow::kCommitAlone, kDied, "-CCC-"},
     {P::kRecoveryActOk, 1, Flow::kVoteThenRollBack, kDied, "-RRR-"},
     {P::kCoordinatorEvidenceBefore, 1, Flow::kCommit, kDied, "-CCC-"},
     {P::kCoordinatorEvidenceBefore, 1, Flow::kVoteThenRollBack, kDied, "-RRR-"},
@@ -105,6 +129,9 @@ constexpr FlowName kFlowNames[] = {{Flow::kCommit, "commit"},
                                    {Flow::kVoteThenRollBack, "vote-then-roll-back"},
                                    {Flow::kFail, "fail"},
                                    {Flow::kAbort, "abort"},
+                                   {Flow::kCommitAlone, "commit-alone"},
+                                   {Flow::kFailAlone, "fail-alone"},
+                                   {Flow::kAbortAlone, "abort-alone"},
                                    {Flow::kOrphan, "orphan"}};
 
 absl::string_view Name(Scene scene) {
@@ -145,7 +172,9 @@ answer of a server that is going down is luck; what it has read counts). **–**
 struck, or it is asleep already.
 
 Flows: `commit`: one process begins, works, commits. `vote-then-commit` and `vote-then-roll-back`: a worker votes and waits, the
-initiator decides later. `fail`: as `commit`, but the second branch's SQL fails. `abort`: the application rolls back before it votes. `orphan`: a prepared branch of which no record exists.
+initiator decides later. `fail`: as `commit`, but the second branch's SQL fails. `abort`: the application rolls back before it votes. `commit-alone`,
+`fail-alone`, `abort-alone`: the same by a sole participant, of whose transaction nothing is on record before the decision; what it leaves
+prepared is rolled back as an orphan, and where it was never prepared no record is made at all. `orphan`: a prepared branch of which no record exists.
 
 | point | where | flow | the participant | participant | coordinator | database | connections | asleep |
 |---|---|---|---|---|---|---|---|---|
@@ -170,6 +199,8 @@ absl::string_view Name(Flow flow) {
   }
   return "?";
 }
+
+bool IsAlone(Flow flow) { return flow == Flow::kCommitAlone || flow == Flow::kFailAlone || flow == Flow::kAbortAlone; }
 
 absl::optional<Flow> FlowOf(absl::string_view name) {
   for (const FlowName& each : kFlowNames) {

@@ -33,9 +33,14 @@ enum class Flow {
   kVoteThenRollBack,  // The same, but the initiator rolls back.
   kFail,              // As kCommit, but the second branch's SQL fails, so that it votes FAILED.
   kAbort,             // The application rolls back before any vote.
+  kCommitAlone,       // As kCommit, by a sole participant: nothing is on record before the decision.
+  kFailAlone,         // Likewise.
+  kAbortAlone,        // Likewise.
   kOrphan,            // No participant: a branch is prepared on a database that no record knows of.
 };
 absl::string_view Name(Flow flow);
+// True if the transaction is on record only once it is decided.
+bool IsAlone(Flow flow);
 absl::optional<Flow> FlowOf(absl::string_view name);
 
 // Where the participant is when a point of the coordinator is reached.

@@ -45,7 +45,7 @@ absl::Status Work(const Arguments& arguments, GlobalTransaction* transaction) {
         (*branch)->Execute(absl::StrCat("INSERT INTO app.t VALUES ('", xid.gtrid, "', '", xid.bqual, "')")).status();
     if (!inserted.ok()) return inserted;
     // A duplicate key, which the application does not mind: Commit must.
-    if (arguments.flow == Flow::kFail && i == 1) {
+    if ((arguments.flow == Flow::kFail || arguments.flow == Flow::kFailAlone) && i == 1) {
       (*branch)->Execute("INSERT INTO app.t SELECT * FROM app.t WHERE gtrid = '" + xid.gtrid + "'").IgnoreError();
     }
   }
@@ -101,14 +101,18 @@ std::string Run(const Arguments& arguments) {
   BeginOptions begin;
   begin.gtrid = arguments.gtrid;
   begin.timeout = arguments.timeout;
+  begin.sole_participant = IsAlone(arguments.flow);
   absl::StatusOr<GlobalTransaction> transaction = client.Begin(begin);
   if (!transaction.ok()) return absl::StrCat("UNKNOWN ", ToText(transaction.status()));
   std::vector<absl::Status> told;
   bool wants_commit = true;
   switch (arguments.flow) {
     case Flow::kCommit:
-    case Flow::kFail: told = {CommitFlow(arguments, &*transaction)}; break;
+    case Flow::kFail:
+    case Flow::kCommitAlone:
+    case Flow::kFailAlone: told = {CommitFlow(arguments, &*transaction)}; break;
     case Flow::kAbort:
+    case Flow::kAbortAlone:
       told = {AbortFlow(arguments, &*transaction)};
       wants_commit = false;
       break;
