@@ -365,7 +365,10 @@ Step CompareDecision(const Global& global, const Event& event) {
   if (event.creates) {
     // What was buried has no branches, and no such call can have been answered.
     const bool buried = global.cause() == v1::DECISION_CAUSE_PRESUMED_ABORT && global.branches().empty();
-    return buried || IsWhatItBrings(global, event) ? Step() : Refuse(GtridInUse(global));
+    if (!buried && !IsWhatItBrings(global, event)) return Refuse(GtridInUse(global));
+    // A COMMIT that could not be granted was answered with the ROLLBACK that was decided instead, and so is its
+    // repetition.
+    if (event.decision == v1::DECISION_COMMIT || global.decision() == v1::DECISION_ROLLBACK) return Step();
   }
   if (event.decision != global.decision()) return Refuse(AlreadyDecided(global));
   return LateVotes(global, event, NewPrepared::kSkip);

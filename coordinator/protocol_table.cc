@@ -216,7 +216,7 @@ absl::string_view Describe(Rule rule) {
              "ROLLBACK always. A call that brings the whole transaction: GTRID_IN_USE.";
     case Rule::kCompareDecision:
       return "The decision that stands, asked for again: the same answer. The other one: GLOBAL_ROLLED_BACK or "
-             "GLOBAL_COMMITTED. A call that brings the whole transaction is answered what stands, or GTRID_IN_USE if "
+             "GLOBAL_COMMITTED. A COMMIT that brings the whole transaction is answered what stands; GTRID_IN_USE if "
              "that is another one.";
     case Rule::kEarlyCompletion:
       return "Rolled back before any decision: decides ROLLBACK. Committed before any decision: refused with "

@@ -728,6 +728,13 @@ TEST(ProtocolTest, AWholeTransactionDoesNotTouchAnotherOne) {
   EXPECT_EQ(ReasonOf(Apply(committed.get(), WholeTo(v1::DECISION_COMMIT, {"a", "c"})).answer), Reason::GTRID_IN_USE);
 }
 
+// Who asked for ROLLBACK must not read OK as "rolled back".
+TEST(ProtocolTest, AWholeRollbackOfWhatWasCommittedIsRefused) {
+  const GlobalPtr committed = Apply(nullptr, WholeTo(v1::DECISION_COMMIT, {"a", "b"})).next;
+  EXPECT_EQ(ReasonOf(Apply(committed.get(), WholeTo(v1::DECISION_ROLLBACK, {"a", "b"})).answer),
+            Reason::GLOBAL_COMMITTED);
+}
+
 TEST(ProtocolTest, OfAnOrphanAndAWholeTransactionTheFirstWins) {
   const GlobalPtr buried = Apply(nullptr, NewEvent(EventKind::kOrphan)).next;
   EXPECT_EQ(buried->state(), Global::STATE_ROLLED_BACK);

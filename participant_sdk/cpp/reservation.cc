@@ -11,9 +11,7 @@
 
 namespace assent {
 
-bool Reservation::IsValid() const {
-  return next_ < count_ && owner_ == getpid() && absl::Now() < until_;
-}
+bool Reservation::IsValid() const { return next_ < count_ && owner_ == getpid() && absl::Now() < until_; }
 
 absl::Status Reservation::Renew(absl::string_view resource, absl::Time give_up) {
   v1::ReserveGtridsRequest request;

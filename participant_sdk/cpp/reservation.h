@@ -1,5 +1,5 @@
-// Reservation: ids for transactions that are begun without asking the coordinator, and the terms on which their branches
-// run (ReserveGtrids). Both are good for some seconds; then the next who needs them asks again.
+// Reservation: ids for transactions that are begun without asking the coordinator, and the terms on which their
+// branches run (ReserveGtrids). Both are good for some seconds; then the next who needs them asks again.
 #ifndef ASSENT_PARTICIPANT_SDK_CPP_RESERVATION_H_
 #define ASSENT_PARTICIPANT_SDK_CPP_RESERVATION_H_
 
