@@ -1,6 +1,5 @@
 #include "coordinator/coordinator_service.h"
 
-#include <atomic>
 #include <memory>
 #include <utility>
 
@@ -10,6 +9,7 @@
 #include "base/grpc_status.h"
 #include "base/timestamp.h"
 #include "base/xid.h"
+#include "coordinator/participant_stream.h"
 #include "coordinator/presence.h"
 #include "coordinator/unary_call.h"
 
@@ -32,157 +32,61 @@ CoordinatorServiceImpl::CoordinatorServiceImpl(Engine* engine, Store* store, Res
                                                Clock* clock, RequestLimits limits)
     : engine_(engine),
       store_(store),
-      registry_(registry),
       recovery_(recovery),
       executor_(executor),
       resource_executor_(resource_executor),
       clock_(clock),
-      limits_(std::move(limits)) {}
+      calls_(engine, store->IsShared(), registry, recovery, executor, clock, std::move(limits)) {}
 
-template <typename Fill>
-grpc::ServerUnaryReactor* CoordinatorServiceImpl::Carry(grpc::CallbackServerContext* context,
-                                                        absl::StatusOr<Request> request, Fill fill) {
+template <typename Request, typename Response>
+grpc::ServerUnaryReactor* CoordinatorServiceImpl::Unary(grpc::CallbackServerContext* context, const Request* request,
+                                                        Response* response) {
   auto* call = new UnaryCall;
-  if (!request.ok()) {
-    call->Done(request.status());
-    return call;
-  }
-  Engine::CallPtr handle = Submit(call, *context, *std::move(request), std::move(fill));
-  call->OnGone([this, handle] { engine_->Cancel(handle); });
-  return call;
-}
-
-template <typename Fill>
-Engine::CallPtr CoordinatorServiceImpl::Submit(UnaryCall* call, const grpc::CallbackServerContext& context,
-                                               Request request, Fill fill) {
-  const absl::Time give_up = GiveUpTime(context, request.event.now);
-  return engine_->Submit(std::move(request.event), request.wait, give_up,
-                         [call, fill = std::move(fill), pinned = std::move(request.pinned)](const absl::Status& status,
-                                                                                            const GlobalPtr& record) {
-                           if (status.ok()) fill(*record);
-                           call->Done(status);
-                         });
-}
-
-template <typename Convert, typename Fill>
-grpc::ServerUnaryReactor* CoordinatorServiceImpl::CarryWithResources(grpc::CallbackServerContext* context,
-                                                                     Convert convert, Fill fill) {
-  absl::StatusOr<Request> request = convert();
-  const absl::Status& missing = request.ok() ? request->event.problem : request.status();
-  if (!store_->IsShared() || ReasonOf(missing) != Reason::RESOURCE_NOT_FOUND) {
-    return Carry(context, std::move(request), std::move(fill));
-  }
-  auto* call = new UnaryCall;
-  const bool accepted = executor_->Run([this, call, context, convert, fill] {
-    absl::Status status = recovery_->TakeUpResources();
-    absl::StatusOr<Request> again = status.ok() ? convert() : absl::StatusOr<Request>(status);
-    if (!again.ok()) {
-      call->Done(again.status());
-      return;
-    }
-    Submit(call, *context, *std::move(again), fill);
-  });
-  if (!accepted) {
-    call->Done(MakeError(Reason::OVERLOADED, "too many reads of the store are waiting; repeat the call"));
-  }
+  Engine::CallPtr handle = calls_.Run({context->peer(), Patience(*context)}, *request, response,
+                                      [call](const absl::Status& status) { call->Done(status); });
+  if (handle != nullptr) call->OnGone([this, handle] { calls_.Cancel(handle); });
   return call;
 }
 
 grpc::ServerUnaryReactor* CoordinatorServiceImpl::CreateGlobal(grpc::CallbackServerContext* context,
                                                                const v1::CreateGlobalRequest* request,
                                                                v1::CreateGlobalResponse* response) {
-  return CarryWithResources(
-      context,
-      [this, context, request] { return ToRequest(*request, limits_, registry_, clock_->Now(), context->peer()); },
-      [response](const v1::Global& global) { *response->mutable_global() = global; });
+  return Unary(context, request, response);
 }
 
 grpc::ServerUnaryReactor* CoordinatorServiceImpl::CreateBranches(grpc::CallbackServerContext* context,
                                                                  const v1::CreateBranchesRequest* request,
                                                                  v1::CreateBranchesResponse* response) {
-  auto event = std::make_shared<Event>();
-  return CarryWithResources(
-      context,
-      [this, context, request, event] {
-        absl::StatusOr<Request> converted = ToRequest(*request, registry_, clock_->Now(), context->peer());
-        if (converted.ok()) *event = converted->event;
-        return converted;
-      },
-      [response, event](const v1::Global& global) {
-        for (v1::Branch& branch : BranchesOf(global, *event)) *response->add_branches() = std::move(branch);
-      });
+  return Unary(context, request, response);
 }
 
 grpc::ServerUnaryReactor* CoordinatorServiceImpl::Prepared(grpc::CallbackServerContext* context,
                                                            const v1::PreparedRequest* request,
                                                            v1::PreparedResponse* response) {
-  return Carry(context, ToRequest(*request, clock_->Now(), context->peer()),
-               [response](const v1::Global& global) { *response->mutable_status() = StatusOf(global); });
+  return Unary(context, request, response);
 }
 
 grpc::ServerUnaryReactor* CoordinatorServiceImpl::Finalize(grpc::CallbackServerContext* context,
                                                            const v1::FinalizeRequest* request,
                                                            v1::FinalizeResponse* response) {
-  return CarryWithResources(
-      context,
-      [this, context, request] { return ToRequest(*request, limits_, registry_, clock_->Now(), context->peer()); },
-      [response](const v1::Global& global) { *response->mutable_status() = StatusOf(global); });
+  return Unary(context, request, response);
 }
 
-grpc::ServerUnaryReactor* CoordinatorServiceImpl::ReserveGtrids(grpc::CallbackServerContext*,
+grpc::ServerUnaryReactor* CoordinatorServiceImpl::ReserveGtrids(grpc::CallbackServerContext* context,
                                                                 const v1::ReserveGtridsRequest* request,
                                                                 v1::ReserveGtridsResponse* response) {
-  const auto reserve = [this, request, response] {
-    absl::StatusOr<v1::ReserveGtridsResponse> reserved = Reserve(*request, limits_, registry_, clock_->Now());
-    if (reserved.ok()) *response = *std::move(reserved);
-    return reserved.status();
-  };
-  const absl::Status status = reserve();
-  if (store_->IsShared() && ReasonOf(status) == Reason::RESOURCE_NOT_FOUND) {
-    return RunBlocking(executor_, [this, reserve] {
-      const absl::Status refreshed = recovery_->TakeUpResources();
-      return refreshed.ok() ? reserve() : refreshed;
-    });
-  }
-  auto* call = new UnaryCall;
-  call->Done(status);
-  return call;
+  return Unary(context, request, response);
 }
 
 grpc::ServerUnaryReactor* CoordinatorServiceImpl::Completed(grpc::CallbackServerContext* context,
                                                             const v1::CompletedRequest* request,
                                                             v1::CompletedResponse* response) {
-  auto* call = new UnaryCall;
-  const int count = request->completions_size();
-  if (count == 0 || count > kMaxItemsPerCall) {
-    call->Done(MakeError(count == 0 ? Reason::INVALID_FIELD : Reason::TOO_MANY_ITEMS,
-                         absl::StrCat("completions must hold 1 to ", kMaxItemsPerCall, " items, not ", count),
-                         {{"field", "completions"}, {"limit", absl::StrCat(kMaxItemsPerCall)}}));
-    return call;
-  }
-  // All results exist before the first is filled in: from then on each answer touches its own only.
-  for (int i = 0; i < count; ++i) response->add_results();
-  auto left = std::make_shared<std::atomic<int>>(count);
-  std::vector<Engine::Submission> submissions;
-  for (int i = 0; i < count; ++i) {
-    auto answer = [call, left, result = response->mutable_results(i)](const absl::Status& status,
-                                                                      const GlobalPtr& record) {
-      if (status.ok()) {
-        *result->mutable_status() = StatusOf(*record);
-      } else {
-        *result->mutable_error() = ToRpcStatus(status);
-      }
-      if (left->fetch_sub(1) == 1) call->Done(absl::OkStatus());
-    };
-    absl::StatusOr<Request> converted = ToRequest(request->completions(i), clock_->Now(), context->peer());
-    if (converted.ok()) {
-      submissions.push_back({std::move(converted->event), std::move(answer)});
-    } else {
-      answer(converted.status(), nullptr);
-    }
-  }
-  engine_->SubmitAll(std::move(submissions));
-  return call;
+  return Unary(context, request, response);
+}
+
+grpc::ServerBidiReactor<v1::ConverseRequest, v1::ConverseResponse>* CoordinatorServiceImpl::Converse(
+    grpc::CallbackServerContext* context) {
+  return new ParticipantStream(&calls_, context->peer());
 }
 
 grpc::ServerUnaryReactor* CoordinatorServiceImpl::GetGlobal(grpc::CallbackServerContext*,

@@ -1,5 +1,5 @@
-// CoordinatorServiceImpl: the gRPC front of the engine and of recovery. Each RPC validates (requests.h), submits one
-// event and answers; or asks recovery.
+// CoordinatorServiceImpl: the gRPC front of the engine and of recovery: unary calls and the stream of participants
+// (participant_calls.h), and the calls of operators, which ask recovery.
 #ifndef ASSENT_COORDINATOR_COORDINATOR_SERVICE_H_
 #define ASSENT_COORDINATOR_COORDINATOR_SERVICE_H_
 
@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/executor.h"
 #include "coordinator/engine.h"
+#include "coordinator/participant_calls.h"
 #include "coordinator/recovery.h"
 #include "coordinator/requests.h"
 #include "coordinator/resource_registry.h"
@@ -35,6 +36,8 @@ class CoordinatorServiceImpl final : public v1::CoordinatorService::CallbackServ
                                           v1::ReserveGtridsResponse* response) override;
   grpc::ServerUnaryReactor* Completed(grpc::CallbackServerContext* context, const v1::CompletedRequest* request,
                                       v1::CompletedResponse* response) override;
+  grpc::ServerBidiReactor<v1::ConverseRequest, v1::ConverseResponse>* Converse(
+      grpc::CallbackServerContext* context) override;
   grpc::ServerUnaryReactor* GetGlobal(grpc::CallbackServerContext* context, const v1::GetGlobalRequest* request,
                                       v1::GetGlobalResponse* response) override;
   grpc::ServerUnaryReactor* ListGlobals(grpc::CallbackServerContext* context, const v1::ListGlobalsRequest* request,
@@ -51,27 +54,20 @@ class CoordinatorServiceImpl final : public v1::CoordinatorService::CallbackServ
                                           v1::ListInstancesResponse* response) override;
 
  private:
-  // Submits the request and finishes the call with `fill(record, event)` or the error.
-  template <typename Fill>
-  grpc::ServerUnaryReactor* Carry(grpc::CallbackServerContext* context, absl::StatusOr<Request> request, Fill fill);
-  template <typename Fill>
-  Engine::CallPtr Submit(UnaryCall* call, const grpc::CallbackServerContext& context, Request request, Fill fill);
-  // The same for what names resources: one that is not known here may have been registered at another instance just
-  // now.
-  template <typename Convert, typename Fill>
-  grpc::ServerUnaryReactor* CarryWithResources(grpc::CallbackServerContext* context, Convert convert, Fill fill);
+  // A participant's call.
+  template <typename Request, typename Response>
+  grpc::ServerUnaryReactor* Unary(grpc::CallbackServerContext* context, const Request* request, Response* response);
   // The record; GLOBAL_NOT_FOUND. Blocks.
   absl::StatusOr<GlobalPtr> Lookup(const std::string& gtrid);
   absl::Status Resolve(Request resolve, bool validate_only, v1::ResolveBranchResponse* response);
 
   Engine* const engine_;
   Store* const store_;
-  ResourceRegistry* const registry_;
   Recovery* const recovery_;
   Executor* const executor_;
   Executor* const resource_executor_;
   Clock* const clock_;
-  const RequestLimits limits_;
+  ParticipantCalls calls_;
 };
 
 }  // namespace assent

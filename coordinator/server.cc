@@ -157,7 +157,7 @@ class CoordinatorServer::Impl {
       // gRPC would wait for connections, and an idle client may take seconds to notice; one that watches the health
       // never goes. What counts is that every call has its answer.
       const absl::Time give_up = absl::Now() + grace;
-      while (UnaryCall::InFlight() > 0 && absl::Now() < give_up) absl::SleepFor(kDrainPoll);
+      while (CallsInFlight::Count() > 0 && absl::Now() < give_up) absl::SleepFor(kDrainPoll);
       server_->Shutdown(absl::ToChronoTime(std::min(give_up, absl::Now() + kFarewell)));
       server_->Wait();
       server_.reset();

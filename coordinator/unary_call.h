@@ -4,7 +4,6 @@
 
 #include <grpcpp/grpcpp.h>
 
-#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <functional>
@@ -18,15 +17,22 @@
 
 namespace assent {
 
+// The calls of this process, unary or on a stream, whose answer is not sent yet.
+class CallsInFlight {
+ public:
+  static void Add(int calls) { count_ += calls; }
+  static int Count() { return count_; }
+
+ private:
+  static inline std::atomic<int> count_{0};
+};
+
 // Deletes itself when gRPC is done with it. Finish once; gRPC keeps the object until the handler has returned, so what
 // is set up in the handler is in place before OnCancel can run.
 class UnaryCall : public grpc::ServerUnaryReactor {
  public:
-  UnaryCall() { ++in_flight_; }
-  ~UnaryCall() override { --in_flight_; }
-
-  // The calls of this process whose answer is not sent yet.
-  static int InFlight() { return in_flight_; }
+  UnaryCall() { CallsInFlight::Add(1); }
+  ~UnaryCall() override { CallsInFlight::Add(-1); }
 
   void Done(const absl::Status& status) { Finish(ToGrpcStatus(status)); }
   // What to do when the caller goes away before the answer. The call must still be finished.
@@ -38,19 +44,14 @@ class UnaryCall : public grpc::ServerUnaryReactor {
     if (on_gone_) on_gone_();
   }
 
-  static inline std::atomic<int> in_flight_{0};
   std::function<void()> on_gone_;
 };
 
-// When a waiting call has to answer: a little before the caller's deadline, and never later than the server's own
-// limit.
-inline absl::Time GiveUpTime(const grpc::CallbackServerContext& context, absl::Time now) {
-  constexpr absl::Duration kMaxWait = absl::Seconds(60);
-  constexpr absl::Duration kMargin = absl::Milliseconds(50);
+// How long the caller waits for its answer.
+inline absl::Duration Patience(const grpc::CallbackServerContext& context) {
   const auto deadline = context.deadline();
-  if (deadline == std::chrono::system_clock::time_point::max()) return now + kMaxWait;
-  const absl::Duration left = absl::FromChrono(deadline) - absl::Now();
-  return now + std::min(kMaxWait, std::max(left - kMargin, left / 2));
+  if (deadline == std::chrono::system_clock::time_point::max()) return absl::InfiniteDuration();
+  return absl::FromChrono(deadline) - absl::Now();
 }
 
 // Runs what blocks on the executor: `fn() -> absl::Status` fills the response.

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/deferred.h"
 #include "base/errors.h"
 
 namespace assent {
@@ -172,6 +173,7 @@ void WriteQueue::TellLoop() {
 }
 
 void WriteQueue::Tell(std::vector<Told> told) {
+  DeferScope scope;  // What is told together may be passed on together.
   for (Told& one : told) {
     one.done(std::move(one.result));
     one.done = nullptr;  // What it holds on to is released with no lock held, and as early as can be.

@@ -53,6 +53,21 @@ bool IsAway(const absl::Status& status) {
   return absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status) || absl::IsCancelled(status);
 }
 
+// Between a call and its place on the stream.
+#define ASSENT_STREAM_CALL(Name, field)                                                                    \
+  void Put(const v1::Name##Request& request, v1::StreamCall* call) { *call->mutable_##field() = request; } \
+  bool Take(v1::StreamAnswer* answer, v1::Name##Response* response) {                                      \
+    if (answer->has_##field()) response->Swap(answer->mutable_##field());                                  \
+    return answer->has_##field();                                                                          \
+  }
+ASSENT_STREAM_CALL(CreateGlobal, create_global)
+ASSENT_STREAM_CALL(CreateBranches, create_branches)
+ASSENT_STREAM_CALL(Prepared, prepared)
+ASSENT_STREAM_CALL(Finalize, finalize)
+ASSENT_STREAM_CALL(Completed, completed)
+ASSENT_STREAM_CALL(ReserveGtrids, reserve_gtrids)
+#undef ASSENT_STREAM_CALL
+
 bool IsWaitOver(v1::Wait wait, const v1::GlobalStatus& status) {
   switch (wait) {
     case v1::WAIT_NONE: return true;
@@ -69,6 +84,8 @@ struct CoordinatorConnection::Instance {
   std::string address;
   std::shared_ptr<grpc::Channel> channel;
   std::unique_ptr<v1::CoordinatorService::Stub> stub;
+  std::unique_ptr<CallStream> stream;
+  std::atomic<bool> has_stream{true};  // False: it was not offered, so calls go one by one.
 };
 
 CoordinatorConnection::CoordinatorConnection(const std::string& addresses, const ClientOptions& options) {
@@ -87,6 +104,12 @@ CoordinatorConnection::CoordinatorConnection(const std::string& addresses, const
     instance->channel = grpc::CreateCustomChannel(address, credentials, arguments);
     instance->stub = v1::CoordinatorService::NewStub(instance->channel);
     instances_.push_back(std::move(instance));
+  }
+  for (const auto& instance : instances_) {
+    // Waiting not only saves repetitions: gRPC brings a connection up while a call waits for it. Between calls that
+    // fail at once nobody drives it but a timer of five seconds. But only a call that does not wait can go elsewhere.
+    instance->stream = std::make_unique<CallStream>(instance->stub.get(), /*wait_for_ready=*/IsAlone());
+    instance->has_stream = options.call_stream;
   }
   current_ = std::random_device()() % instances_.size();
 }
@@ -117,26 +140,44 @@ void CoordinatorConnection::Pause(Instance* next, absl::Duration pause) {
 }
 
 template <typename Request, typename Response>
+absl::Status CoordinatorConnection::Attempt(Instance* instance, Method<Request, Response> method,
+                                            const Request& request, absl::Time deadline, bool wait_for_ready,
+                                            Response* response) {
+  ++attempts_;
+  if (instance->has_stream && wait_for_ready == IsAlone() && request.ByteSizeLong() < CallStream::kMaxCallBytes) {
+    auto call = std::make_unique<v1::StreamCall>();
+    Put(request, call.get());
+    absl::StatusOr<v1::StreamAnswer> answer = instance->stream->Call(std::move(call), deadline);
+    if (answer.ok()) {
+      if (answer->has_error()) return FromRpcStatus(answer->error());
+      if (Take(&*answer, response)) return absl::OkStatus();
+      return absl::InternalError("the coordinator answered another call than was made");
+    }
+    if (!absl::IsUnimplemented(answer.status())) return answer.status();
+    instance->has_stream = false;
+  }
+  grpc::ClientContext context;
+  context.set_wait_for_ready(wait_for_ready);
+  context.set_deadline(absl::ToChronoTime(deadline));
+  return FromGrpcStatus((instance->stub.get()->*method)(&context, request, response));
+}
+
+template <typename Request, typename Response>
 absl::StatusOr<Response> CoordinatorConnection::Call(Method<Request, Response> method, const Request& request,
                                                      absl::Time give_up) {
-  const bool alone = instances_.size() == 1;
+  const bool alone = IsAlone();
   const int64_t count = static_cast<int64_t>(instances_.size());
   absl::Duration pause = kFirstPause;
   bool last_look = false;
   for (int64_t attempt = 1;; ++attempt) {
     const size_t current = current_;
-    grpc::ClientContext context;
-    // Not only saves repetitions: gRPC brings a connection up while a call waits for it. Between calls that fail at
-    // once nobody drives it but a timer of five seconds. But only a call that does not wait is told why there is none,
-    // and can go elsewhere.
-    context.set_wait_for_ready(alone && !last_look);
     const absl::Time now = absl::Now();
     const absl::Duration most = alone ? kAttempt : kAttemptOfSeveral;
-    context.set_deadline(absl::ToChronoTime(last_look ? now + kLastLook : std::min(give_up, now + most)));
+    const absl::Time deadline = last_look ? now + kLastLook : std::min(give_up, now + most);
     Response response;
-    ++attempts_;
+    // Only a call that does not wait is told why there is no connection.
     const absl::Status status =
-        FromGrpcStatus((instances_[current]->stub.get()->*method)(&context, request, &response));
+        Attempt(instances_[current].get(), method, request, deadline, alone && !last_look, &response);
     if (status.ok()) return response;
     if (!MayRepeat(status)) return status;
     if (IsAway(status)) LeaveInstance(current);

@@ -1,6 +1,8 @@
 // CoordinatorConnection: calls to the coordinator, repeated while it is away. Every call of the API is idempotent, so a
 // repetition is always safe, at whichever instance of the coordinator: they share what they know.
 //
+// The calls to an instance share one stream (call_stream.h), unless it offers none.
+//
 // It stays with one instance as long as that answers, and goes on to the next when it does not, or says UNAVAILABLE.
 #ifndef ASSENT_PARTICIPANT_SDK_CPP_COORDINATOR_CONNECTION_H_
 #define ASSENT_PARTICIPANT_SDK_CPP_COORDINATOR_CONNECTION_H_
@@ -15,6 +17,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "assent/v1/coordinator_service.grpc.pb.h"
+#include "participant_sdk/cpp/call_stream.h"
 #include "participant_sdk/cpp/options.h"
 
 namespace assent {
@@ -54,6 +57,12 @@ class CoordinatorConnection {
   template <typename Request, typename Response>
   absl::StatusOr<v1::GlobalStatus> CallAndWait(Method<Request, Response> method, const Request& request,
                                                absl::Time give_up);
+
+  // One attempt at one instance: on its stream, or, where there is none, as a unary call.
+  template <typename Request, typename Response>
+  absl::Status Attempt(Instance* instance, Method<Request, Response> method, const Request& request,
+                       absl::Time deadline, bool wait_for_ready, Response* response);
+  bool IsAlone() const { return instances_.size() == 1; }
 
   // From now on calls go to the next one, unless they have left this one already.
   void LeaveInstance(size_t instance);

@@ -24,6 +24,10 @@ struct ClientOptions {
   // How long to ask for a decision once branches are prepared. They hold their locks meanwhile; afterwards they are in
   // doubt.
   absl::Duration decision_patience = absl::Minutes(5);
+  // All calls share one stream to the coordinator, which is several times cheaper. False: each is a unary call, for
+  // what is between here and the coordinator and balances or counts calls. Where no stream is offered that happens by
+  // itself.
+  bool call_stream = true;
 };
 
 struct BeginOptions {
