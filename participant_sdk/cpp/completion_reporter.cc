@@ -12,6 +12,7 @@
 namespace assent {
 
 constexpr absl::Duration CompletionReporter::kFlushPatience;
+constexpr absl::Duration CompletionReporter::kLinger;
 
 namespace {
 
@@ -37,20 +38,24 @@ CompletionReporter::~CompletionReporter() {
   thread_.join();
 }
 
-void CompletionReporter::Report(const std::vector<v1::Completion>& completions) {
+void CompletionReporter::Report(const std::vector<v1::Completion>& completions, bool awaited) {
   if (completions.empty()) return;
   {
     MutexLock lock(&mutex_);
     while (waiting_.size() >= kMaxWaiting) changed_.Wait(&mutex_);
+    const bool first = waiting_.empty();
     waiting_.insert(waiting_.end(), completions.begin(), completions.end());
     reported_ += completions.size();
+    if (awaited) awaited_ = reported_;
+    if (!first && !awaited && waiting_.size() < kMaxBatch) return;  // Those that are there take it along.
   }
   changed_.NotifyAll();
 }
 
 bool CompletionReporter::Flush(absl::Time give_up) {
   MutexLock lock(&mutex_);
-  const uint64_t goal = reported_;
+  const uint64_t goal = awaited_ = reported_;
+  changed_.NotifyAll();
   while (answered_ < goal) {
     if (!changed_.WaitUntil(&mutex_, absl::ToChronoTime(give_up)) && absl::Now() >= give_up) return answered_ >= goal;
   }
@@ -83,11 +88,19 @@ std::vector<v1::Completion> CompletionReporter::Offer(const v1::CompletedRequest
   return again;
 }
 
+void CompletionReporter::Linger() {
+  const absl::Time until = absl::Now() + kLinger;
+  while (awaited_ <= answered_ && waiting_.size() < kMaxBatch && !stopping_ && absl::Now() < until) {
+    changed_.WaitUntil(&mutex_, absl::ToChronoTime(until));
+  }
+}
+
 void CompletionReporter::Run() {
   mutex_.Lock();
   for (;;) {
     while (waiting_.empty() && !stopping_) changed_.Wait(&mutex_);
     if (stopping_) break;
+    Linger();
     v1::CompletedRequest batch;
     for (size_t i = 0; i < kMaxBatch && i < waiting_.size(); ++i) *batch.add_completions() = waiting_[i];
     mutex_.Unlock();

@@ -26,15 +26,19 @@ class CompletionReporter {
   // Flushes for up to kFlushPatience.
   ~CompletionReporter();
 
-  // The completions of one transaction travel together.
-  void Report(const std::vector<v1::Completion>& completions);
+  // The completions of one transaction travel together. `awaited`: somebody may wait for what they prove (another
+  // participant's Commit, an operator); else they wait kLinger for others to travel with.
+  void Report(const std::vector<v1::Completion>& completions, bool awaited);
   // Waits until everything reported so far has been answered, or `give_up`; then false.
   bool Flush(absl::Time give_up);
 
  private:
   static constexpr absl::Duration kFlushPatience = absl::Seconds(5);
+  static constexpr absl::Duration kLinger = absl::Milliseconds(5);
 
   void Run();
+  // Until more has come to travel along, or it must not wait any longer.
+  void Linger() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Sends a batch; answers what has to be offered again.
   std::vector<v1::Completion> Offer(const v1::CompletedRequest& batch);
 
@@ -44,6 +48,7 @@ class CompletionReporter {
   std::deque<v1::Completion> waiting_ ABSL_GUARDED_BY(mutex_);
   uint64_t reported_ ABSL_GUARDED_BY(mutex_) = 0;  // Ever passed to Report.
   uint64_t answered_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t awaited_ ABSL_GUARDED_BY(mutex_) = 0;  // Up to this one they must not linger.
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread thread_;
 };

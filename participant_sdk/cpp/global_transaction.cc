@@ -421,7 +421,7 @@ v1::Completion GlobalTransaction::RolledBack(const std::string& bqual) const {
 }
 
 void GlobalTransaction::Report(const std::vector<v1::Completion>& completions) {
-  client_->reporter.Report(completions);
+  client_->reporter.Report(completions, /*awaited=*/!sole_);
 }
 
 }  // namespace assent

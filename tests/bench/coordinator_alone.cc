@@ -25,13 +25,23 @@
 namespace assent {
 namespace {
 
+constexpr absl::Duration kFlushPatience = absl::Seconds(30);
+
+// Dies of an error.
+template <typename Call>
+void MustCall(const Call& call) {
+  grpc::ClientContext context;
+  context.set_wait_for_ready(true);
+  const grpc::Status status = call(&context);
+  CHECK(status.ok()) << status.error_message();
+}
+
 class EchoCaller {
  public:
   EchoCaller(const std::string& address, const NoopCaller::Sizes& sizes)
       : stub_(bench::Echo::NewStub(grpc::CreateChannel(address, grpc::InsecureChannelCredentials()))), sizes_(sizes) {}
 
   void Transact() {
-    Call(sizes_.create);
     Call(sizes_.finalize);
     if (++unreported_ % NoopCaller::kReported == 0) Call(sizes_.completed);
   }
@@ -105,17 +115,14 @@ AloneResult MeasureAlone(int callers, int rounds, absl::Duration length) {
   const SyncCounter syncs(folder->path() + "/syncs");
   const std::unique_ptr<Assentd> assentd = StartAlone(folder->path() + "/bench.db", syncs.Environment());
   const EchoServer echo(folder->path());
-  NoopCaller::Sizes sizes;
-  {
-    NoopCaller caller(assentd->address());
-    for (int i = 0; i < NoopCaller::kReported; ++i) caller.Transact();
-    sizes = caller.sizes();
-  }
+  ClientState client(assentd->address(), {});
+  const NoopCaller::Sizes sizes = NoopCaller::Measure(&client);
   std::vector<double> noop, echoed, forced;
   for (int round = 0; round < rounds; ++round) {
     int64_t before = 0;
-    const auto make = [&] { return std::make_unique<NoopCaller>(assentd->address()); };
+    const auto make = [&] { return std::make_unique<NoopCaller>(&client); };
     noop.push_back(PerSecond(callers, length, make, [&] { before = syncs.Count(); }));
+    CHECK(client.reporter.Flush(absl::Now() + kFlushPatience));
     forced.push_back(static_cast<double>(syncs.Count() - before) / (noop.back() * absl::ToDoubleSeconds(length)));
     const auto make_echo = [&] { return std::make_unique<EchoCaller>(echo.address(), sizes); };
     echoed.push_back(PerSecond(callers, length, make_echo, [] {}));
@@ -130,9 +137,11 @@ double BytesPerOpenTransaction(int transactions) {
   CoordinatorApi api(assentd->address());
   const auto open = [&](int count) {
     for (int i = 0; i < count; ++i) {
+      v1::CreateGlobalRequest create;
+      for (int branch = 0; branch < 2; ++branch) create.add_branches()->set_resource(NoopCaller::kNowhere);
       v1::CreateGlobalResponse created;
       MustCall([&](grpc::ClientContext* context) {
-        return api.coordinator()->CreateGlobal(context, NoopCaller::TwoBranches(), &created);
+        return api.coordinator()->CreateGlobal(context, create, &created);
       });
     }
   };

@@ -59,16 +59,15 @@ int64_t WritingStatements(MariaDbConnection* connection) {
 // What one caller does until `stop`: one transaction after the other.
 class Caller {
  public:
-  explicit Caller(const std::string& address) : caller_(std::make_unique<NoopCaller>(address)) {}
+  explicit Caller(ClientState* client) : caller_(client) {}
 
   void Run(const std::atomic<bool>& stop) {
-    while (!stop) finalize_.push_back(caller_->Transact());
-    caller_.reset();  // Reports the rest.
+    while (!stop) finalize_.push_back(caller_.Transact());
   }
   const std::vector<absl::Duration>& finalize() const { return finalize_; }
 
  private:
-  std::unique_ptr<NoopCaller> caller_;
+  NoopCaller caller_;
   std::vector<absl::Duration> finalize_;
 };
 
@@ -76,12 +75,15 @@ Window Measure(const Contender& contender, int callers, absl::Duration length) {
   const int64_t syncs_before = contender.syncs->Count();
   const int64_t writes_before = contender.statements == nullptr ? 0 : WritingStatements(contender.statements.get());
   std::atomic<bool> stop{false};
+  std::vector<std::unique_ptr<ClientState>> clients;
+  for (const auto& instance : contender.instances) {
+    clients.push_back(std::make_unique<ClientState>(instance->address(), ClientOptions()));
+  }
   std::vector<std::unique_ptr<Caller>> all;
   std::vector<std::thread> threads;
   const absl::Time begin = absl::Now();
   for (int i = 0; i < callers; ++i) {
-    const auto& instance = contender.instances[static_cast<size_t>(i) % contender.instances.size()];
-    all.push_back(std::make_unique<Caller>(instance->address()));
+    all.push_back(std::make_unique<Caller>(clients[static_cast<size_t>(i) % clients.size()].get()));
     threads.emplace_back([caller = all.back().get(), &stop] { caller->Run(stop); });
   }
   absl::SleepFor(length);
