@@ -70,9 +70,7 @@ Engine::CallPtr ParticipantCalls::Run(const Caller& caller, const v1::CreateGlob
                                       v1::CreateGlobalResponse* response, Done done) {
   return CarryWithResources(
       caller,
-      [this, &request](const Caller& from) {
-        return ToRequest(request, limits_, registry_, clock_->Now(), from.peer);
-      },
+      [this, &request](const Caller& from) { return ToRequest(request, limits_, registry_, clock_->Now(), from.peer); },
       [response](const v1::Global& global) { *response->mutable_global() = global; }, std::move(done));
 }
 
@@ -103,9 +101,7 @@ Engine::CallPtr ParticipantCalls::Run(const Caller& caller, const v1::FinalizeRe
                                       v1::FinalizeResponse* response, Done done) {
   return CarryWithResources(
       caller,
-      [this, &request](const Caller& from) {
-        return ToRequest(request, limits_, registry_, clock_->Now(), from.peer);
-      },
+      [this, &request](const Caller& from) { return ToRequest(request, limits_, registry_, clock_->Now(), from.peer); },
       [response](const v1::Global& global) { *response->mutable_status() = StatusOf(global); }, std::move(done));
 }
 

@@ -1,5 +1,5 @@
-// ParticipantCalls: what participants call, whichever way the call came: as a unary RPC or on a stream. Each call validates
-// (requests.h), submits its events and answers.
+// ParticipantCalls: what participants call, whichever way the call came: as a unary RPC or on a stream. Each call
+// validates (requests.h), submits its events and answers.
 #ifndef ASSENT_COORDINATOR_PARTICIPANT_CALLS_H_
 #define ASSENT_COORDINATOR_PARTICIPANT_CALLS_H_
 
@@ -27,7 +27,7 @@ namespace assent {
 class ParticipantCalls {
  public:
   struct Caller {
-    std::string peer;        // Who it is, for the record.
+    std::string peer;         // Who it is, for the record.
     absl::Duration patience;  // How long it waits, as it says.
   };
   using Done = std::function<void(const absl::Status&)>;

@@ -100,7 +100,8 @@ Engine::CallPtr ParticipantStream::Dispatch(const ExchangePtr& exchange) {
       return calls_->Run(caller, call.reserve_gtrids(), answer->mutable_reserve_gtrids(), std::move(done));
     case v1::StreamCall::REQUEST_NOT_SET: break;
   }
-  done(MakeError(Reason::INVALID_FIELD, "a call on the stream names no request, or one that this coordinator does not know",
+  done(MakeError(Reason::INVALID_FIELD,
+                 "a call on the stream names no request, or one that this coordinator does not know",
                  {{"field", "request"}}));
   return nullptr;
 }

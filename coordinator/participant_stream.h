@@ -53,8 +53,8 @@ class ParticipantStream : public grpc::ServerBidiReactor<v1::ConverseRequest, v1
   std::deque<std::unique_ptr<v1::StreamAnswer>> answers_ ABSL_GUARDED_BY(mutex_);
   bool flush_due_ ABSL_GUARDED_BY(mutex_) = false;
   bool write_in_flight_ ABSL_GUARDED_BY(mutex_) = false;
-  bool read_all_ ABSL_GUARDED_BY(mutex_) = false;   // No more calls will come.
-  bool gone_ ABSL_GUARDED_BY(mutex_) = false;       // Nobody reads the answers any more.
+  bool read_all_ ABSL_GUARDED_BY(mutex_) = false;  // No more calls will come.
+  bool gone_ ABSL_GUARDED_BY(mutex_) = false;      // Nobody reads the answers any more.
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;
 };
 

@@ -108,7 +108,8 @@ absl::StatusOr<v1::StreamAnswer> CallStream::Call(std::unique_ptr<v1::StreamCall
       mine.done = true;
       mine.status = absl::DeadlineExceededError("no answer came in time");
       pending_.erase(id);
-      const auto unsent = std::find_if(unsent_.begin(), unsent_.end(), [id](const auto& one) { return one->id() == id; });
+      const auto unsent =
+          std::find_if(unsent_.begin(), unsent_.end(), [id](const auto& one) { return one->id() == id; });
       if (unsent != unsent_.end()) unsent_.erase(unsent);
     }
   }
@@ -157,9 +158,7 @@ void CallStream::OnEvent(const std::shared_ptr<Wire>& wire, void* tag, bool ok) 
   --wire->operations;
   bool read = false;
   switch (static_cast<Operation>(reinterpret_cast<intptr_t>(tag))) {
-    case Operation::kStart:
-      wire->started = read = ok;
-      break;
+    case Operation::kStart: wire->started = read = ok; break;
     case Operation::kWrite: wire->write_in_flight = false; break;
     case Operation::kRead:
       if (ok) Deliver(&wire->reading);

@@ -1,8 +1,8 @@
 // CallStream: the calls of this process to one coordinator on one stream (CoordinatorService.Converse). Calls that are
 // made while others are being sent travel together.
 //
-// No thread of its own: of the callers that wait for their answers one reads for all of them, and hands that on when its
-// own answer has come. So a caller that is alone is woken by nobody but the network.
+// No thread of its own: of the callers that wait for their answers one reads for all of them, and hands that on when
+// its own answer has come. So a caller that is alone is woken by nobody but the network.
 #ifndef ASSENT_PARTICIPANT_SDK_CPP_CALL_STREAM_H_
 #define ASSENT_PARTICIPANT_SDK_CPP_CALL_STREAM_H_
 
@@ -32,9 +32,9 @@ class CallStream {
   ~CallStream();
 
   // Sends the call, whose id and patience are set here, and waits. OK: the answer, which may hold an error of the
-  // coordinator's. UNAVAILABLE: the stream broke, or there is none; DEADLINE_EXCEEDED: no answer came in time; after both
-  // it is not known whether the call had its effect. UNIMPLEMENTED: this coordinator, or what is in between, has no
-  // stream. Others, as the transport says: UNAUTHENTICATED, PERMISSION_DENIED.
+  // coordinator's. UNAVAILABLE: the stream broke, or there is none; DEADLINE_EXCEEDED: no answer came in time; after
+  // both it is not known whether the call had its effect. UNIMPLEMENTED: this coordinator, or what is in between, has
+  // no stream. Others, as the transport says: UNAUTHENTICATED, PERMISSION_DENIED.
   absl::StatusOr<v1::StreamAnswer> Call(std::unique_ptr<v1::StreamCall> call, absl::Time deadline);
 
  private:

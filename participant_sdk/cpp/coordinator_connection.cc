@@ -22,6 +22,8 @@ constexpr absl::Duration kAttempt = absl::Seconds(20);
 constexpr absl::Duration kAttemptOfSeveral = absl::Seconds(2);
 // After the last attempt, to learn why nobody answers.
 constexpr absl::Duration kLastLook = absl::Milliseconds(100);
+// A waiting call answers that long before its deadline.
+constexpr absl::Duration kWorthAsking = absl::Milliseconds(60);
 constexpr absl::Duration kFirstPause = absl::Milliseconds(10);
 constexpr absl::Duration kMaxPause = absl::Seconds(1);
 
@@ -205,7 +207,10 @@ absl::StatusOr<v1::GlobalStatus> CoordinatorConnection::CallAndWait(Method<Reque
   for (;;) {
     absl::StatusOr<Response> response = Call(method, request, give_up);
     if (!response.ok()) return response.status();
-    if (IsWaitOver(request.wait(), response->status()) || absl::Now() >= give_up) return response->status();
+    // A call that has so little time left would learn no more than this one.
+    if (IsWaitOver(request.wait(), response->status()) || absl::Now() + kWorthAsking >= give_up) {
+      return response->status();
+    }
   }
 }
 

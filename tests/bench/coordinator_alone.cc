@@ -140,9 +140,8 @@ double BytesPerOpenTransaction(int transactions) {
       v1::CreateGlobalRequest create;
       for (int branch = 0; branch < 2; ++branch) create.add_branches()->set_resource(NoopCaller::kNowhere);
       v1::CreateGlobalResponse created;
-      MustCall([&](grpc::ClientContext* context) {
-        return api.coordinator()->CreateGlobal(context, create, &created);
-      });
+      MustCall(
+          [&](grpc::ClientContext* context) { return api.coordinator()->CreateGlobal(context, create, &created); });
     }
   };
   open(transactions / 10);  // What is there once, is there.
