@@ -69,7 +69,8 @@ TEST_F(CoordinatorConnectionTest, ABrokenStreamIsMadeAnewAndItsCallsRepeated) {
   for (int caller = 0; caller < 8; ++caller) {
     callers.emplace_back([&, caller] {
       for (int i = 0; !stop; ++i) {
-        const auto created = connection.CreateGlobal(Named(absl::StrCat("test-b", caller, ".", i)), absl::Now() + kPatience);
+        const auto created =
+            connection.CreateGlobal(Named(absl::StrCat("test-b", caller, ".", i)), absl::Now() + kPatience);
         ++(created.ok() ? done : failed);
       }
     });
