@@ -37,7 +37,8 @@ type Branch struct {
 	session   session
 	pool      *sql.DB // The application's view of the connection.
 	conn      *sql.Conn
-	open      map[any]func() // What the application has not closed: rows and statements.
+	rows      map[*branchRows]bool // What the application has not closed.
+	stmts     map[*branchStmt]bool
 	stage     stage
 	writes    bool     // A statement has certainly written.
 	poison    *Error   // The error that made it unable to commit.
@@ -48,7 +49,7 @@ type Branch struct {
 
 func newBranch(tx *Global, made *v1.Branch, witness witnessTable, db *sql.DB, l *link, kind engine, facts any) (*Branch, error) {
 	b := &Branch{tx: tx, branch: xid{tx.gtrid, made.GetBqual()}, resource: made.GetResource(), witness: witness, db: db,
-		open: map[any]func(){}}
+		rows: map[*branchRows]bool{}, stmts: map[*branchStmt]bool{}}
 	b.attach(l, kind, facts)
 	b.pool = sql.OpenDB(branchConnector{b})
 	var err error
@@ -146,9 +147,13 @@ func (b *Branch) letGo() {
 
 // closeOpen closes what the application has not: it would use the connection after the branch. With b.mu held.
 func (b *Branch) closeOpen() {
-	for thing, closeIt := range b.open {
-		delete(b.open, thing)
-		closeIt()
+	for rows := range b.rows { // First: the connection is busy with them.
+		delete(b.rows, rows)
+		_ = rows.end()
+	}
+	for stmt := range b.stmts {
+		delete(b.stmts, stmt)
+		_ = stmt.Stmt.Close()
 	}
 }
 

@@ -186,7 +186,7 @@ func (c *branchConn) QueryContext(ctx context.Context, query string, args []driv
 // track wraps rows. With branch.mu held.
 func (c *branchConn) track(ctx context.Context, rows driver.Rows, undo func(bool)) driver.Rows {
 	wrapped := &branchRows{Rows: rows, branch: c.branch, ctx: ctx, undo: undo}
-	c.branch.open[wrapped] = func() { _ = wrapped.end() }
+	c.branch.rows[wrapped] = true
 	return wrapped
 }
 
@@ -217,7 +217,7 @@ func (c *branchConn) PrepareContext(ctx context.Context, query string) (driver.S
 		return nil, b.failed(ctx, b.link.note(readError(err)))
 	}
 	wrapped := &branchStmt{Stmt: stmt, conn: c}
-	b.open[wrapped] = func() { _ = stmt.Close() }
+	b.stmts[wrapped] = true
 	return wrapped, nil
 }
 
@@ -232,10 +232,10 @@ func (s *branchStmt) Close() error {
 	b := s.conn.branch
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if _, open := b.open[s]; !open {
+	if !b.stmts[s] {
 		return nil
 	}
-	delete(b.open, s)
+	delete(b.stmts, s)
 	return s.Stmt.Close()
 }
 
@@ -330,10 +330,10 @@ func (r *branchRows) note(err error) error {
 func (r *branchRows) Close() error {
 	r.branch.mu.Lock()
 	defer r.branch.mu.Unlock()
-	if _, open := r.branch.open[r]; !open {
+	if !r.branch.rows[r] {
 		return nil
 	}
-	delete(r.branch.open, r)
+	delete(r.branch.rows, r)
 	return r.end()
 }
 
