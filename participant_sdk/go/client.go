@@ -78,6 +78,9 @@ func (c *Client) beginAlone(ctx context.Context, chosen *beginOptions) (*Global,
 			"sole_participant goes with the default policy and expected_branches only: it is the one who decides",
 			map[string]string{"field": "sole_participant"})
 	}
+	if chosen.timeout != 0 && chosen.timeout < time.Millisecond { // At Commit it would be too late to refuse it.
+		return nil, newError(InvalidTimeout, "the timeout must be at least 1ms", map[string]string{"field": "timeout"})
+	}
 	gtrid := chosen.gtrid
 	if gtrid != "" {
 		if _, ok := birthOf(gtrid); !ok || idProblem(gtrid) != "" {

@@ -167,18 +167,19 @@ func (c *Client) connect(ctx context.Context, db *sql.DB) (*link, engine, any, *
 	return l, kind, facts, nil
 }
 
-// takeAnother connection, if nothing could be started on this one: it came out of the pool with a transaction.
+// takeAnother connection, if nothing could be started on this one: it came out of the pool with a transaction. (It may be
+// the same one, whose transaction has been ended meanwhile.)
 func (b *Branch) takeAnother(ctx context.Context) *Error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.stage != stageIdle || b.unstarted == nil {
 		return nil
 	}
+	b.link.unpin(false) // First: the pool may have no more.
 	l, kind, facts, failed := b.tx.client.connect(ctx, b.db)
 	if failed != nil {
 		return failed
 	}
-	b.link.unpin(false)
 	b.attach(l, kind, facts)
 	b.unstarted = nil
 	return nil

@@ -404,6 +404,8 @@ func TestWhatBeginAndJoinRefuse(t *testing.T) {
 	}
 	_, err = r.client.Begin(ctx, assent.WithTimeout(-time.Second))
 	expectReason(t, err, assent.InvalidTimeout)
+	_, err = r.client.Begin(ctx, assent.WithTimeout(time.Nanosecond), assent.WithSoleParticipant())
+	expectReason(t, err, assent.InvalidTimeout)
 	tx, err := r.client.Begin(ctx)
 	must(t, err)
 	_, err = tx.OpenBranch(ctx, "nobody", r.dbs[0])
