@@ -30,3 +30,29 @@ func Traceparent(ctx context.Context) string {
 	traceparent, _ := ctx.Value(traceparentKey{}).(string)
 	return traceparent
 }
+
+// TakePart is what a service does with a call that carries a transaction: it joins it, runs handle with it in the context,
+// and votes. Nil: the votes count; the branches are finished in the background once it is decided. If handle answers an
+// error or panics, the transaction is rolled back and that error is answered.
+func (c *Client) TakePart(ctx context.Context, gtrid string, handle func(ctx context.Context) error) error {
+	tx, err := c.Join(gtrid)
+	if err != nil {
+		return err
+	}
+	defer tx.Close() // A panic's FAILED vote; nothing after Vote.
+	if err := handle(NewContext(ctx, tx)); err != nil {
+		_ = tx.Rollback(ctx, "the handler failed: "+err.Error())
+		return err
+	}
+	if tx.hasPart() {
+		return tx.Vote(ctx)
+	}
+	return nil
+}
+
+// hasPart tells whether anything was done in it here, or tried.
+func (tx *Global) hasPart() bool {
+	tx.mu.Lock()
+	defer tx.mu.Unlock()
+	return len(tx.branches) > 0 || len(tx.refused) > 0 || len(tx.created) > 0
+}
