@@ -1,0 +1,273 @@
+package assent
+
+import (
+	"context"
+	"math/rand"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/credentials/insecure"
+
+	v1 "assent.example/assent/assentv1"
+)
+
+const (
+	// One attempt of a call; a waiting call answers well before it (the server's limit for one wait is 60 s).
+	attemptTimeout = 20 * time.Second
+	// The same if there is somebody else to ask: an instance that hangs is left after so long.
+	attemptOfSeveralTimeout = 2 * time.Second
+	// After the last attempt, to learn why nobody answers.
+	lastLookTimeout = 100 * time.Millisecond
+	firstPause      = 10 * time.Millisecond
+	maxPause        = time.Second
+)
+
+// instance is one process of the coordinator.
+type instance struct {
+	address string
+	channel *grpc.ClientConn
+	stub    v1.CoordinatorServiceClient
+}
+
+// coordinator makes calls to the coordinator and repeats them while it is away. Every call of the API is idempotent, so a
+// repetition is always safe, at whichever instance: they share what they know. It stays with one as long as that answers.
+//
+// Safe for concurrent use. Errors are *Error: the coordinator's own, or COORDINATOR_UNREACHABLE once giveUp has passed
+// without an answer, or the context has ended; then it is not known whether the call had its effect.
+type coordinator struct {
+	instances []*instance // At least one.
+	current   int64
+	attempts  int64
+}
+
+func newCoordinator(addresses string, options *clientOptions) (*coordinator, error) {
+	credentials := options.credentials
+	if credentials == nil {
+		credentials = insecure.NewCredentials()
+	}
+	c := &coordinator{}
+	for _, address := range distinct(addresses) {
+		target := address
+		if !strings.HasPrefix(address, "unix:") && !strings.Contains(address, "://") {
+			target = "passthrough:///" + address // The dialer resolves names itself, also when they have changed.
+		}
+		channel, err := grpc.NewClient(target, grpc.WithTransportCredentials(credentials),
+			grpc.WithDisableRetry(), grpc.WithDisableServiceConfig(), grpc.WithIdleTimeout(0),
+			// A restarting coordinator is away for a second: look for it often.
+			grpc.WithConnectParams(grpc.ConnectParams{
+				Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
+				MinConnectTimeout: time.Second,
+			}))
+		if err != nil {
+			c.close()
+			return nil, newError(InvalidField, "the coordinator's address cannot be used: "+err.Error(),
+				map[string]string{"field": "addresses"}).because(err)
+		}
+		c.instances = append(c.instances, &instance{address, channel, v1.NewCoordinatorServiceClient(channel)})
+	}
+	c.current = rand.Int63n(int64(len(c.instances))) // So that clients spread.
+	return c, nil
+}
+
+// distinct reads the addresses without blanks and doubles; what is left of nothing is an address that cannot be reached,
+// and the first call says so.
+func distinct(addresses string) []string {
+	var out []string
+	known := map[string]bool{}
+	for _, address := range strings.Split(addresses, ",") {
+		if address = strings.TrimSpace(address); address != "" && !known[address] {
+			known[address] = true
+			out = append(out, address)
+		}
+	}
+	if out == nil {
+		out = []string{""}
+	}
+	return out
+}
+
+func (c *coordinator) close() {
+	for _, one := range c.instances {
+		_ = one.channel.Close()
+	}
+}
+
+func (c *coordinator) allAddresses() string {
+	addresses := make([]string, len(c.instances))
+	for i, one := range c.instances {
+		addresses[i] = one.address
+	}
+	return strings.Join(addresses, ",")
+}
+
+func (c *coordinator) currentAddress() string {
+	return c.instances[atomic.LoadInt64(&c.current)].address
+}
+
+// leave makes calls go to the next instance, unless they have left this one already.
+func (c *coordinator) leave(index int64) {
+	atomic.CompareAndSwapInt64(&c.current, index, (index+1)%int64(len(c.instances)))
+}
+
+// jitter is between half the pause and all of it, so that callers do not come back together.
+func jitter(pause time.Duration) time.Duration {
+	return pause/2 + time.Duration(rand.Int63n(int64(pause/2)+1))
+}
+
+// pause sleeps, less if the connection to the instance comes up; false if the context ends.
+func pause(ctx context.Context, next *instance, wait time.Duration, watch bool) bool {
+	limited, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	if watch {
+		next.channel.Connect()
+		for state := next.channel.GetState(); state != connectivity.Ready; state = next.channel.GetState() {
+			if !next.channel.WaitForStateChange(limited, state) {
+				break
+			}
+			if next.channel.GetState() == connectivity.Ready {
+				return true
+			}
+			next.channel.Connect()
+		}
+	}
+	<-limited.Done()
+	return ctx.Err() == nil
+}
+
+// callOf makes one call, as often as needed. attempt calls the stub.
+func callOf[Response any](ctx context.Context, c *coordinator, giveUp time.Time,
+	attempt func(context.Context, v1.CoordinatorServiceClient, ...grpc.CallOption) (Response, error)) (Response, *Error) {
+	var none Response
+	count := int64(len(c.instances))
+	alone, lastLook, wait := count == 1, false, firstPause
+	for tries := int64(1); ; tries++ {
+		index := atomic.LoadInt64(&c.current)
+		most := attemptOfSeveralTimeout
+		if alone {
+			most = attemptTimeout
+		}
+		deadline := time.Now().Add(most)
+		if lastLook {
+			deadline = time.Now().Add(lastLookTimeout)
+		} else if giveUp.Before(deadline) {
+			deadline = giveUp
+		}
+		limited, cancel := context.WithDeadline(ctx, deadline)
+		atomic.AddInt64(&c.attempts, 1)
+		// A call that waits for the connection saves repetitions; but only one that does not is told why there is none,
+		// and can go elsewhere.
+		response, err := attempt(limited, c.instances[index].stub, grpc.WaitForReady(alone && !lastLook))
+		cancel()
+		failed := errorOf(err)
+		if failed == nil {
+			return response, nil
+		}
+		if ctx.Err() != nil && mayRepeat(failed) {
+			return none, c.unreachable("the call was given up by its context: "+ctx.Err().Error(), ctx.Err())
+		}
+		if !mayRepeat(failed) {
+			return none, failed
+		}
+		if isAway(failed) {
+			c.leave(index)
+		}
+		sleep := time.Duration(0)
+		if tries >= count { // The others are asked at once.
+			sleep = jitter(wait)
+		}
+		if !time.Now().Add(sleep).Before(giveUp) {
+			if alone && failed.Code == codes.DeadlineExceeded && !lastLook {
+				lastLook = true
+				continue
+			}
+			return none, c.unreachable("it does not answer: "+failed.Message, failed)
+		}
+		if sleep == 0 {
+			continue
+		}
+		if !pause(ctx, c.instances[atomic.LoadInt64(&c.current)], sleep, !alone) {
+			return none, c.unreachable("the call was given up by its context: "+ctx.Err().Error(), ctx.Err())
+		}
+		if wait *= 2; wait > maxPause/time.Duration(count) {
+			wait = maxPause / time.Duration(count)
+		}
+	}
+}
+
+func (c *coordinator) unreachable(why string, cause error) *Error {
+	return newError(CoordinatorUnreachable,
+		"the coordinator at "+c.allAddresses()+": "+why+"; whether the call had its effect is not known",
+		map[string]string{"address": c.allAddresses(), "last_error": why}).because(cause)
+}
+
+// isWaitOver tells whether a status has what a wait asked for.
+func isWaitOver(wait v1.Wait, status *v1.GlobalStatus) bool {
+	switch wait {
+	case v1.Wait_WAIT_NONE:
+		return true
+	case v1.Wait_WAIT_APPLIED:
+		return status.GetOutcome() == v1.Outcome_OUTCOME_COMMITTED || status.GetOutcome() == v1.Outcome_OUTCOME_ROLLED_BACK ||
+			status.GetState() == v1.Global_STATE_HEURISTIC || status.GetState() == v1.Global_STATE_HEURISTIC_CLOSED
+	}
+	return status.GetDecision() != v1.Decision_DECISION_UNSPECIFIED
+}
+
+func (c *coordinator) createGlobal(ctx context.Context, request *v1.CreateGlobalRequest, giveUp time.Time) (*v1.Global, *Error) {
+	response, err := callOf(ctx, c, giveUp, func(ctx context.Context, stub v1.CoordinatorServiceClient, o ...grpc.CallOption) (*v1.CreateGlobalResponse, error) {
+		return stub.CreateGlobal(ctx, request, o...)
+	})
+	return response.GetGlobal(), err
+}
+
+func (c *coordinator) createBranches(ctx context.Context, request *v1.CreateBranchesRequest, giveUp time.Time) (*v1.CreateBranchesResponse, *Error) {
+	return callOf(ctx, c, giveUp, func(ctx context.Context, stub v1.CoordinatorServiceClient, o ...grpc.CallOption) (*v1.CreateBranchesResponse, error) {
+		return stub.CreateBranches(ctx, request, o...)
+	})
+}
+
+func (c *coordinator) reserveGtrids(ctx context.Context, request *v1.ReserveGtridsRequest, giveUp time.Time) (*v1.ReserveGtridsResponse, *Error) {
+	return callOf(ctx, c, giveUp, func(ctx context.Context, stub v1.CoordinatorServiceClient, o ...grpc.CallOption) (*v1.ReserveGtridsResponse, error) {
+		return stub.ReserveGtrids(ctx, request, o...)
+	})
+}
+
+// prepared and finalize go on until what request.Wait asks for has come, or giveUp: then the status that stands.
+func (c *coordinator) prepared(ctx context.Context, request *v1.PreparedRequest, giveUp time.Time) (*v1.GlobalStatus, *Error) {
+	for {
+		response, err := callOf(ctx, c, giveUp, func(ctx context.Context, stub v1.CoordinatorServiceClient, o ...grpc.CallOption) (*v1.PreparedResponse, error) {
+			return stub.Prepared(ctx, request, o...)
+		})
+		if err != nil || isWaitOver(request.Wait, response.GetStatus()) || !time.Now().Before(giveUp) {
+			return response.GetStatus(), err
+		}
+	}
+}
+
+func (c *coordinator) finalize(ctx context.Context, request *v1.FinalizeRequest, giveUp time.Time) (*v1.GlobalStatus, *Error) {
+	for {
+		response, err := callOf(ctx, c, giveUp, func(ctx context.Context, stub v1.CoordinatorServiceClient, o ...grpc.CallOption) (*v1.FinalizeResponse, error) {
+			return stub.Finalize(ctx, request, o...)
+		})
+		if err != nil || isWaitOver(request.Wait, response.GetStatus()) || !time.Now().Before(giveUp) {
+			return response.GetStatus(), err
+		}
+	}
+}
+
+func (c *coordinator) completed(ctx context.Context, request *v1.CompletedRequest, giveUp time.Time) (*v1.CompletedResponse, *Error) {
+	asked := atomic.LoadInt64(&c.current)
+	response, err := callOf(ctx, c, giveUp, func(ctx context.Context, stub v1.CoordinatorServiceClient, o ...grpc.CallOption) (*v1.CompletedResponse, error) {
+		return stub.Completed(ctx, request, o...)
+	})
+	// An instance that has lost its store says so of each.
+	if err == nil && len(response.GetResults()) > 0 && response.Results[0].GetError() != nil &&
+		isAway(errorOfRPC(response.Results[0].Error)) {
+		c.leave(asked)
+	}
+	return response, err
+}
