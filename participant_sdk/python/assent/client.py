@@ -236,8 +236,8 @@ class Transaction:
 class Branch:
     """One database's part of a global transaction, over a connection of the application's. One thread at a time.
 
-    As a context manager: nothing happens at the end of the block (its transaction ends it), but an exception that leaves
-    the block poisons the branch, so that it cannot commit.
+    As a context manager: nothing happens at the end of the block (its transaction ends it), but an exception that
+    leaves the block poisons the branch, so that it cannot commit.
     """
 
     def __init__(self, core: BranchCore, runner: Runner, connection: Any) -> None:
@@ -302,12 +302,7 @@ class Branch:
 
     def fail(self, why: BaseException) -> None:
         """Poison the branch: the transaction cannot commit any more."""
-        if self._core.poison is None:
-            self._core.poison = (
-                why if isinstance(why, AssentError) else DatabaseFailed(f"the branch was left by {type(why).__name__}")
-            )
-            if self._core.poison is not why:
-                self._core.poison.__cause__ = why
+        self._core.fail(why)
 
     def _take(self) -> None:
         if not self._lock.acquire(blocking=False):

@@ -344,7 +344,8 @@ def from_rpc_status(status: status_pb2.Status) -> AssentError:
 def from_rpc_error(error: grpc.RpcError) -> AssentError:
     """Return what a failed call says, with the reason and metadata if the coordinator gave them."""
     code = Code(error.code().value[0])
-    for key, value in error.trailing_metadata() or ():
+    trailing: Any = error.trailing_metadata() or ()
+    for key, value in trailing:
         if key == "grpc-status-details-bin":
             status = status_pb2.Status()
             try:

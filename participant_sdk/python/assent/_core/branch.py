@@ -11,7 +11,7 @@ from assent._core.outcome import DbError, Outcome, Verb, XaResult, statement_err
 from assent._core.postgres import PostgresSession
 from assent._core.session import Session, State, WitnessTable
 from assent._core.sql import may_only_read
-from assent.errors import AssentError, BranchEnded, BranchPoisoned, SessionHoldsBranch
+from assent.errors import AssentError, BranchEnded, BranchPoisoned, DatabaseFailed, SessionHoldsBranch
 from assent.v1 import coordinator_service_pb2 as pb
 from assent.xid import Xid
 
@@ -137,6 +137,14 @@ class BranchCore:
         if not (goes_on and (error.code in codes or error.sqlstate in states)):
             self.poison = failed
         return failed
+
+    def fail(self, why: BaseException) -> None:
+        """Poison it for a reason of the application's. The coordinator stores no more of it than its kind."""
+        if self.poison is None and isinstance(why, AssentError):
+            self.poison = why
+        elif self.poison is None:
+            self.poison = DatabaseFailed(f"the branch was left by {type(why).__name__}")
+            self.poison.__cause__ = why
 
     def interrupted(self, why: BaseException) -> None:
         """A statement was given up half-way (Ctrl-C, cancellation): the connection is out of step, and is closed."""
