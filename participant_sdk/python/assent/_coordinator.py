@@ -79,9 +79,9 @@ class CoordinatorConnection:
 
     def _leave_if_away(self, instance: int, response: Any) -> None:
         """An instance that has lost its store says so of each completion."""
-        if isinstance(response, pb.CompletedResponse) and response.results and response.results[0].HasField("error"):
-            if is_away(from_rpc_status(response.results[0].error)):
-                self.instances.leave(instance)
+        first = response.results[0] if isinstance(response, pb.CompletedResponse) and response.results else None
+        if first is not None and first.HasField("error") and is_away(from_rpc_status(first.error)):
+            self.instances.leave(instance)
 
     def close(self) -> None:
         """Close the channels."""

@@ -85,9 +85,8 @@ class CompletionReporter:
                 if self._stopping:
                     return
                 linger = not self._hurry and len(self._queue) < MAX_BATCH
-            if linger:
-                time.sleep(LINGER)
-            with changed:
+                if linger:
+                    changed.wait(LINGER)
                 batch = self._queue.batch()
             answer: pb.CompletedResponse | AssentError
             try:

@@ -36,7 +36,7 @@ from assent._core.transaction import TransactionCore
 from assent._drivers import registry
 from assent.client import _first_row, _given, is_database_error
 from assent.errors import AssentError, DatabaseFailed, SessionHoldsBranch, from_rpc_error
-from assent.hooks import HookList
+from assent.hooks import all_of
 from assent.options import BeginOptions, ClientOptions, DecisionPolicy, TransactionOutcome
 from assent.v1 import coordinator_service_pb2 as pb
 from assent.xid import Xid, check_gtrid
@@ -64,7 +64,7 @@ class AsyncClient:
     def __init__(self, addresses: str | Sequence[str], options: ClientOptions | None = None) -> None:
         self.options = options or ClientOptions()
         self._instances = Instances(addresses if isinstance(addresses, str) else ",".join(addresses))
-        self._hooks = HookList(list(self.options.hooks))
+        self._hooks = all_of(self.options.hooks)
         self._reservation = Reservation()
         self._renewing = asyncio.Lock()
         self._channels: dict[int, Any] = {}

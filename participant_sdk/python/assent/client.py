@@ -31,7 +31,7 @@ from assent._drivers import registry
 from assent._reporter import CompletionReporter
 from assent._runner import Runner
 from assent.errors import AssentError, DatabaseFailed, SessionHoldsBranch
-from assent.hooks import HookList
+from assent.hooks import all_of
 from assent.options import BeginOptions, ClientOptions, DecisionPolicy, TransactionOutcome
 from assent.v1 import coordinator_service_pb2 as pb
 from assent.xid import Xid, check_gtrid
@@ -49,7 +49,7 @@ class Client:
     def __init__(self, addresses: str | Sequence[str], options: ClientOptions | None = None) -> None:
         self.options = options or ClientOptions()
         text = addresses if isinstance(addresses, str) else ",".join(addresses)
-        self._hooks = HookList(list(self.options.hooks))
+        self._hooks = all_of(self.options.hooks)
         self._connection = CoordinatorConnection(text, self.options.credentials)
         self._reservation = Reservation()
         self._reporter = CompletionReporter(self._connection.call)

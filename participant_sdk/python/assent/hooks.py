@@ -7,7 +7,7 @@ thread (or its event loop): they must be quick, must not wait, and cannot change
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 logger = logging.getLogger("assent")
@@ -38,6 +38,11 @@ class Hooks:
         """It has ended for this process: COMMITTED, ROLLED_BACK or IN_DOUBT, so long after its begin."""
 
 
+def all_of(hooks: Sequence[Hooks]) -> Hooks:
+    """Return what calls all of them."""
+    return HookList(list(hooks)) if hooks else Hooks()
+
+
 class HookList(Hooks):
     """Calls several, and keeps their exceptions from the transaction."""
 
@@ -55,10 +60,4 @@ class HookList(Hooks):
         """Turn every `on_…` into a call of all."""
         if not name.startswith("on_"):
             return super().__getattribute__(name)
-        if not self._hooks:
-            return _nothing
         return lambda *args: self._each(lambda hooks: getattr(hooks, name)(*args))
-
-
-def _nothing(*_: object) -> None:
-    pass

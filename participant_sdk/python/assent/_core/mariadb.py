@@ -7,6 +7,8 @@ look like reads and the server's own counters of row changes have not moved sinc
 
 from __future__ import annotations
 
+import itertools
+import os
 import random
 
 from assent._core.effects import Answer, Core, Wire
@@ -42,7 +44,16 @@ _CHANGES_SQL = (
 )
 _DEADLOCK = 1213
 _OUT_OF_RANGE = 1690  # What the guard fails with; see session_guard.cc for why this one.
-_marks = random.SystemRandom()
+# Distinct for every branch of this process; far from those of others, which may share a proxy with it.
+_marks = itertools.count(random.SystemRandom().getrandbits(62))
+
+
+def _new_marks() -> None:
+    global _marks
+    _marks = itertools.count(random.SystemRandom().getrandbits(62))
+
+
+os.register_at_fork(after_in_child=_new_marks)
 
 
 def _text(cell: object) -> str:
@@ -103,7 +114,7 @@ class MariaDbSession(Session):
     def start_statements(self, xid: Xid, reads: bool) -> list[str]:
         """The mark that the guard looks for, and XA START."""
         self.xid = xid if self._state is State.NONE or self.is_detached else self.xid
-        self._mark = _marks.getrandbits(62) + 1
+        self._mark = next(_marks)
         self._counts_reads = reads
         statements = [f"SET @assent_branch={self._mark}", f"XA START {xid_sql_literal(xid)}"]
         if reads:

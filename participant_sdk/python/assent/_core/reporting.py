@@ -18,7 +18,7 @@ ATTEMPT = 2.0
 """Seconds that a batch is offered before newer ones join it in the next attempt."""
 PAUSE = 0.05
 """Between a refusal that asks for a repetition and that."""
-LINGER = 0.005
+LINGER = 0.02
 """After the first report, for others to join it: it is nobody's wait, and saves calls."""
 FLUSH_PATIENCE = 5.0
 

@@ -1,4 +1,4 @@
-"""Session: a connection of the application's, and the branch that it runs, in words that are the same for every engine."""
+"""Session: a connection of the application's and the branch that it runs, in the same words for every engine."""
 
 from __future__ import annotations
 

@@ -378,7 +378,8 @@ class TransactionCore:
         for completion in completions:
             if completion.result != pb.Completion.RESULT_COMMITTED:
                 raise self._in_doubt(
-                    f"decided COMMIT, but branch '{completion.bqual}' was found rolled back: somebody finished it by hand"
+                    f"decided COMMIT, but branch '{completion.bqual}' was found rolled back: "
+                    "somebody finished it by hand"
                 )
         if not two_phase.all_finished(self.branches):
             raise self._not_finished("COMMIT")
@@ -423,9 +424,9 @@ class TransactionCore:
             else ""
         )
         return self._in_doubt(
-            f"decided {decided}, but the connection of branch '{reset.xid.bqual}' on '{reset.resource}' was reset while "
-            "it held the branch, which a pool must never do; it is closed, and the coordinator goes on with the branch"
-            + outside
+            f"decided {decided}, but the connection of branch '{reset.xid.bqual}' on '{reset.resource}' was reset "
+            "while it held the branch, which a pool must never do; it is closed, and the coordinator goes on with the "
+            "branch" + outside
         )
 
     def _in_doubt(self, what: str, cause: BaseException | None = None) -> OutcomeInDoubt:

@@ -9,6 +9,8 @@ from typing import Any
 from assent._core.effects import Answer
 from assent._drivers.mysql_common import IN_TRANSACTION, MySqlWire
 
+_OK_BYTES = 7  # The shortest OK packet.
+_MORE_RESULTS = 8  # SERVER_MORE_RESULTS_EXISTS.
 _MULTI_STATEMENTS = 1 << 16  # The capability CLIENT_MULTI_STATEMENTS.
 
 
@@ -221,13 +223,30 @@ class PyMySqlWire(MySqlWire):
         assert packet.is_eof_packet() or packet.is_ok_packet()
 
     def _read_results(self, answer: Answer) -> None:
+        """The driver's own reader, but for the plain OK packets that nearly all answers are."""
         connection = self.connection
         connection._next_seq_id = 1
-        connection._read_query_result()
-        while True:
-            result = connection._result
-            rows = result.rows
-            answer.rows.append(rows[0] if rows else None)
-            if not result.has_next:
-                break
+        connection._result = None
+        more = True
+        while more:
+            ahead = connection._rfile.peek(4)
+            if (
+                len(ahead) >= 4 + ahead[0]
+                and ahead[0] >= _OK_BYTES
+                and not ahead[1]
+                and ahead[2:5] == b"\0" + bytes((connection._next_seq_id, 0))
+                and ahead[5] < 251
+                and ahead[6] < 251
+            ):
+                # affected rows and insert id of one byte each, then the server's status.
+                connection._rfile.read(4 + ahead[0])
+                connection._next_seq_id = (connection._next_seq_id + 1) % 256
+                status = ahead[7] | ahead[8] << 8
+                connection.server_status = status
+                answer.rows.append(None)
+                more = bool(status & _MORE_RESULTS)
+                continue
             connection._read_query_result()
+            result = connection._result
+            answer.rows.append(result.rows[0] if result.rows else None)
+            more = result.has_next

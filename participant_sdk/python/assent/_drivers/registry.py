@@ -67,9 +67,9 @@ def session_of(connection: Any, asynchronous: bool) -> tuple[Session, bool]:
     connection = unwrap(connection)
     with _lock:
         session = _sessions.get(connection)
-        if session is not None and not session.lost:
-            if session.wire.identity() == session.identity or session.state is not State.NONE:
-                return session, False
+        usable = session is not None and not session.lost
+        if session and usable and (session.wire.identity() == session.identity or session.state is not State.NONE):
+            return session, False
         wire = _wire_of(connection, asynchronous)
         session = PostgresSession(wire) if wire.engine == "postgresql" else MariaDbSession(wire)
         _sessions[connection] = session
