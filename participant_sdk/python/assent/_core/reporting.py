@@ -1,0 +1,71 @@
+"""What becomes of reported completions, without I/O: completion_reporter.cc."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Sequence
+
+from assent.errors import AssentError, from_rpc_status, is_retryable
+from assent.v1 import coordinator_service_pb2 as pb
+
+logger = logging.getLogger("assent")
+
+MAX_BATCH = 1000
+MAX_WAITING = 100_000
+"""Reports that may wait while the coordinator is away; reporting blocks beyond it."""
+ATTEMPT = 2.0
+"""Seconds that a batch is offered before newer ones join it in the next attempt."""
+PAUSE = 0.05
+"""Between a refusal that asks for a repetition and that."""
+LINGER = 0.02
+"""After the first report, for others to join it: it is nobody's wait, and saves calls."""
+FLUSH_PATIENCE = 5.0
+
+
+class ReportQueue:
+    """The completions that wait, in order. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[pb.Completion] = deque()
+        self.reported = 0
+        self.answered = 0
+
+    def __len__(self) -> int:
+        """Return how many wait."""
+        return len(self._waiting)
+
+    def add(self, completions: Sequence[pb.Completion]) -> None:
+        """Append; those of one transaction travel together."""
+        self._waiting.extend(completions)
+        self.reported += len(completions)
+
+    def batch(self) -> pb.CompletedRequest:
+        """Return what to offer next; it stays until `take`."""
+        return pb.CompletedRequest(completions=list(self._waiting)[:MAX_BATCH])
+
+    def take(self, batch: pb.CompletedRequest, answer: pb.CompletedResponse | AssentError) -> bool:
+        """Take the answer; True if something must be offered again after a pause."""
+        if isinstance(answer, AssentError):
+            logger.warning("%d completions not reported yet: %s", len(batch.completions), answer)
+            return True
+        again = []
+        for completion, result in zip(batch.completions, answer.results, strict=False):
+            if not result.HasField("error"):
+                continue
+            error = from_rpc_status(result.error)
+            if is_retryable(error):  # The coordinator is going down, or its store is away: its word is "repeat".
+                again.append(completion)
+                continue
+            logger.error(
+                "gtrid=%s bqual=%s completion %s refused: %s",
+                completion.gtrid,
+                completion.bqual,
+                pb.Completion.Result.Name(completion.result),
+                error,
+            )
+        for _ in batch.completions:
+            self._waiting.popleft()
+        self._waiting.extendleft(reversed(again))
+        self.answered += len(batch.completions) - len(again)
+        return bool(again)

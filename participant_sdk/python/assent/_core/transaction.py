@@ -1,0 +1,469 @@
+"""TransactionCore: a global transaction as one process sees it (participant_sdk/cpp/global_transaction.cc)."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import NamedTuple
+
+from assent._core import two_phase
+from assent._core.branch import BranchCore
+from assent._core.effects import Call, Core, Report
+from assent._core.reservation import Reservation, terms_of
+from assent._core.session import Session, State, WitnessTable, wrong_server
+from assent.errors import (
+    Aborted,
+    AssentError,
+    BranchEnded,
+    OutcomeInDoubt,
+    Reason,
+    SessionHoldsBranch,
+    TransactionRolledBack,
+    make_error,
+)
+from assent.hooks import Hooks
+from assent.options import ClientOptions, TransactionOutcome
+from assent.v1 import coordinator_service_pb2 as pb
+from assent.v1 import global_pb2 as gpb
+from assent.xid import Xid, new_request_id
+
+logger = logging.getLogger("assent")
+
+# The end of a scope does not wait for long: what it could not tell the coordinator ends by its deadline.
+SCOPE_PATIENCE = 5.0
+_MAX_REASON_BYTES = 1000
+_MAX_SOLE_BRANCHES = 1000
+_COMMIT = gpb.DECISION_COMMIT
+_ROLLBACK = gpb.DECISION_ROLLBACK
+
+
+class Verdict(NamedTuple):
+    """What the coordinator's answer to a vote or a Finalize says about the decision."""
+
+    decision: gpb.Decision
+    """UNSPECIFIED: not known."""
+    why: AssentError | None = None
+    """For ROLLBACK: the error that says why. For UNSPECIFIED: why it is not known."""
+    branches: int = 0
+    """Of the whole transaction; 0: not known."""
+
+
+def verdict_of(answer: gpb.GlobalStatus | AssentError) -> Verdict:
+    """Pure."""
+    if isinstance(answer, AssentError):
+        if answer.reason is Reason.GLOBAL_COMMITTED:
+            return Verdict(_COMMIT, answer)
+        if answer.reason is Reason.GLOBAL_ROLLED_BACK:
+            return Verdict(_ROLLBACK, answer)
+        if answer.reason is Reason.GLOBAL_NOT_FOUND:  # Presumed abort: without a record nothing was decided COMMIT.
+            return Verdict(_ROLLBACK, TransactionRolledBack(answer.message, metadata=answer.metadata))
+        return Verdict(gpb.DECISION_UNSPECIFIED, answer)
+    if answer.decision == _ROLLBACK:
+        cause = gpb.DecisionCause.Name(answer.cause)
+        why: AssentError = TransactionRolledBack(
+            f"global transaction '{answer.gtrid}' was rolled back: {answer.cause_detail or cause}",
+            metadata={"gtrid": answer.gtrid, "cause": cause, "detail": answer.cause_detail},
+        )
+        return Verdict(_ROLLBACK, why, answer.branches)
+    if answer.decision == gpb.DECISION_UNSPECIFIED:
+        why = OutcomeInDoubt("no decision came in time", metadata={"gtrid": answer.gtrid})
+        return Verdict(answer.decision, why, answer.branches)
+    return Verdict(answer.decision, None, answer.branches)
+
+
+class TransactionCore:
+    """The state of a transaction and its generators. One user at a time."""
+
+    def __init__(
+        self,
+        options: ClientOptions,
+        hooks: Hooks,
+        reservation: Reservation,
+        gtrid: str,
+        *,
+        policy: int = gpb.DECISION_POLICY_UNSPECIFIED,
+        joined: bool = False,
+        sole: bool = False,
+        timeout: float = 0.0,
+        created: list[gpb.Branch] | None = None,
+    ) -> None:
+        self.gtrid = gtrid
+        self.joined = joined
+        self.outcome = TransactionOutcome.UNSPECIFIED
+        self.branches: list[BranchCore] = []
+        self.concluded = False
+        self._options = options
+        self._hooks = hooks
+        self._reservation = reservation
+        self._policy = policy
+        self._sole = sole
+        self._timeout = timeout
+        self._begun = time.monotonic()
+        self._created = created or []
+        self._refused: dict[str, AssentError] = {}
+        self._ended = False
+        self._left = False
+        self._rollback_patience = options.call_patience
+        self._result: AssentError | None = None
+        if not joined:
+            hooks.on_global_created(gtrid, sole)
+
+    # -- branches
+
+    def open_branch(self, resource: str, session: Session) -> Core[BranchCore]:
+        """Make a branch; see Transaction.branch."""
+        if self._ended:
+            raise BranchEnded(
+                f"global transaction '{self.gtrid}' has ended here; begin a new one", metadata={"gtrid": self.gtrid}
+            )
+        try:
+            branch = yield from self._make_branch(resource, session)
+        except AssentError as error:
+            self._refused[resource] = error
+            raise
+        self._refused.pop(resource, None)
+        self.branches.append(branch)
+        self._hooks.on_branch_created(self.gtrid, branch.xid.bqual, resource)
+        return branch
+
+    def _make_branch(self, resource: str, session: Session) -> Core[BranchCore]:
+        if session.state is not State.NONE or any(branch.session is session for branch in self.branches):
+            raise SessionHoldsBranch(
+                "the session carries a branch already: a session runs one branch at a time, and must not be reused "
+                "before that one is finished",
+                metadata={"gtrid": session.xid.gtrid, "bqual": session.xid.bqual},
+            )
+        made = yield from self._describe_branch(resource, session)
+        if error := wrong_server(session.describe(), made.resource, made.server, made.timeline):
+            # For the right session; or it is voted on, or rolled back, as unused.
+            if not self._sole:
+                self._created.append(made)
+            raise error
+        witness = WitnessTable.parse(made.witness_table) if made.witness_table else None
+        return BranchCore(Xid(self.gtrid, made.bqual), made.resource, witness, session)
+
+    def _describe_branch(self, resource: str, session: Session) -> Core[gpb.Branch]:
+        patience = self._options.call_patience
+        if self._sole:
+            if len(self.branches) >= _MAX_SOLE_BRANCHES:
+                raise make_error(
+                    Reason.TOO_MANY_BRANCHES,
+                    f"a global transaction has at most {_MAX_SOLE_BRANCHES} branches",
+                    {"gtrid": self.gtrid, "limit": str(_MAX_SOLE_BRANCHES)},
+                )
+            terms = yield from terms_of(self._reservation, resource, patience)
+            return gpb.Branch(
+                bqual=f"b{len(self.branches) + 1}",
+                resource=terms.resource,
+                witness_table=terms.witness_table,
+                server=terms.server,
+                timeline=terms.timeline,
+            )
+        for index, made in enumerate(self._created):
+            if made.resource == resource:
+                return self._created.pop(index)
+        request = pb.CreateBranchesRequest(gtrid=self.gtrid, request_id=new_request_id())
+        request.branches.add(resource=resource, session=session.describe())
+        response: pb.CreateBranchesResponse = yield Call("CreateBranches", request, patience)
+        return response.branches[0]
+
+    # -- the ends
+
+    def commit(self) -> Core[None]:
+        """See Transaction.commit."""
+        finalize = self._policy != gpb.DECISION_POLICY_WHEN_ALL_PREPARED
+        yield from self._decide(finalize=finalize, all_branches=True)
+
+    def prepare(self) -> Core[None]:
+        """See Transaction.prepare."""
+        yield from self._decide(finalize=False, all_branches=False)
+
+    def leave(self) -> None:
+        """See Transaction.leave."""
+        self._left = True
+
+    @property
+    def is_left(self) -> bool:
+        """Tell whether the end of the scope leaves it as it is."""
+        return self._left
+
+    def _decide(self, finalize: bool, all_branches: bool) -> Core[None]:
+        if self.concluded:
+            if self._result:
+                raise self._result
+            return
+        self._check_owner()
+        for resource, error in self._refused.items():
+            yield from self._roll_back_because(f"no branch could be opened on '{resource}': {error.message}", error)
+        self._ended = True
+        fresh_votes = [branch for branch in self.branches if branch.vote is None]
+        votes = yield from two_phase.prepare(self.branches)
+        for branch in fresh_votes:
+            if branch.vote:
+                kind = gpb.VoteKind.Name(branch.vote.kind).removeprefix("VOTE_KIND_")
+                self._hooks.on_branch_prepared(self.gtrid, branch.xid.bqual, kind)
+        # What nobody opened has done nothing.
+        votes += [pb.Vote(bqual=unused.bqual, kind=gpb.VOTE_KIND_READ_ONLY) for unused in self._created]
+        if any(vote.kind == gpb.VOTE_KIND_FAILED for vote in votes):
+            yield from self._failed_to_prepare(votes)
+        fresh = two_phase.mark_voted(self.branches)
+        self._hooks.on_voted(self.gtrid)
+        patience = self._options.decision_patience
+        answer: gpb.GlobalStatus | AssentError
+        try:
+            if finalize:
+                request = self._finalize_with(_COMMIT)
+                request.votes.extend(votes)
+                answer = (yield Call("Finalize", request, patience, waits=True)).status
+            else:
+                vote = pb.PreparedRequest(gtrid=self.gtrid, votes=votes, wait=pb.WAIT_DECIDED)
+                answer = (yield Call("Prepared", vote, patience, waits=True)).status
+        except AssentError as error:
+            answer = error
+        if isinstance(answer, AssentError) and answer.reason in (Reason.BRANCHES_NOT_PREPARED, Reason.WRONG_SERVER):
+            # Nothing of this call was counted, so what voted in it for the first time may still be rolled back. A vote
+            # that an earlier call may have brought stays out.
+            for branch in fresh:
+                branch.voted = False
+            if answer.reason is Reason.WRONG_SERVER:
+                yield from self._roll_back_because(answer.message, answer)
+            raise answer
+        # What it was run on counts no more, perhaps.
+        if not isinstance(answer, AssentError) and answer.cause == gpb.DECISION_CAUSE_REFUSED:
+            self._reservation.forget()
+        yield from self._conclude(verdict_of(answer), all_branches)
+        if self._result:
+            raise self._result
+
+    def _finalize_with(self, decision: gpb.Decision) -> pb.FinalizeRequest:
+        request = pb.FinalizeRequest(gtrid=self.gtrid, decision=decision, wait=pb.WAIT_DECIDED)
+        if not self._sole:
+            return request
+        create = request.create
+        create.age.FromMicroseconds(int((time.monotonic() - self._begun) * 1e6))
+        if self._timeout:
+            create.timeout.FromMicroseconds(int(self._timeout * 1e6))
+        for branch in self.branches:
+            spec = create.branches.add(bqual=branch.xid.bqual, resource=branch.resource)
+            if decision == _ROLLBACK:  # With COMMIT it comes with the vote.
+                spec.session.CopyFrom(branch.session.describe())
+            if branch.witness:
+                spec.witness_table = branch.witness.name
+        return request
+
+    def _roll_back_because(self, why: str, cause: AssentError) -> Core[None]:
+        """What was wanted cannot be committed: roll back, and raise why."""
+        yield from self.rollback(why)
+        metadata = {"gtrid": self.gtrid, "cause": gpb.DecisionCause.Name(gpb.DECISION_CAUSE_FINALIZE)}
+        self._result = make_error(Reason.GLOBAL_ROLLED_BACK, f"rolled back: {why}", metadata, cause)
+        raise self._result
+
+    def _failed_to_prepare(self, votes: list[pb.Vote]) -> Core[None]:
+        """Some vote is FAILED: roll the others back, tell the coordinator, raise the error behind the failed vote."""
+        # COMMIT cannot be decided without our votes, so the locks of the others go first.
+        completions = yield from self._roll_back_unvoted()
+        failed = [vote for vote in votes if vote.kind == gpb.VOTE_KIND_FAILED]
+        try:
+            if self._sole:
+                finalize = self._finalize_with(_ROLLBACK)
+                finalize.votes.extend(failed)
+                yield Call("Finalize", finalize, self._rollback_patience, waits=True)
+            else:
+                request = pb.PreparedRequest(gtrid=self.gtrid, votes=failed, wait=pb.WAIT_NONE)
+                yield Call("Prepared", request, self._rollback_patience)
+        except AssentError as error:
+            # The vote may not have arrived. The proofs behind it say the same, and they are offered until taken.
+            logger.warning("gtrid=%s FAILED vote not confirmed: %s", self.gtrid, error)
+            completions += [self._rolled_back(vote.bqual) for vote in votes if vote.rolled_back]
+        yield from self._report(completions)
+        poison = next(branch.poison for branch in self.branches if branch.poison)
+        # Whatever the database's error was: the transaction is rolled back, and may be tried again as a whole.
+        if isinstance(poison, Aborted):
+            self._result = poison
+        else:
+            self._result = make_error(
+                Reason.GLOBAL_ROLLED_BACK, f"rolled back: {poison.message}", poison.metadata, poison
+            )
+        finished = two_phase.all_finished(self.branches)
+        self._end(TransactionOutcome.ROLLED_BACK if finished else TransactionOutcome.IN_DOUBT)
+        reset = self._reset_branch()
+        if reset and reset.session.ran_outside:  # Doing it all again would do that part twice.
+            self._result = self._not_finished("ROLLBACK")
+        raise self._result
+
+    def rollback(self, reason: str = "") -> Core[None]:
+        """See Transaction.rollback."""
+        if self.concluded:
+            if self.outcome is TransactionOutcome.ROLLED_BACK or self._result is None:
+                return
+            raise self._result
+        self._check_owner()
+        self._ended = True
+        completions = yield from self._roll_back_unvoted()
+        request = self._finalize_with(_ROLLBACK)
+        request.reason = two_phase.cut(reason or "rolled back by the application", _MAX_REASON_BYTES)
+        try:
+            answer: gpb.GlobalStatus | AssentError = (
+                yield Call("Finalize", request, self._rollback_patience, waits=True)
+            ).status
+        except AssentError as error:
+            answer = error
+        verdict = verdict_of(answer)
+        yield from self._report(completions)  # Also if nobody answered: they say the same.
+        if verdict.decision == gpb.DECISION_UNSPECIFIED:
+            assert verdict.why is not None
+            raise verdict.why  # May be called again.
+        yield from self._conclude(verdict, all_branches=False)
+        if verdict.decision == _COMMIT:
+            raise verdict.why or make_error(
+                Reason.GLOBAL_COMMITTED, f"global transaction '{self.gtrid}' has been committed", {"gtrid": self.gtrid}
+            )
+        if isinstance(self._result, OutcomeInDoubt):
+            raise self._result
+
+    def close(self) -> Core[None]:
+        """End of scope: without a decision it rolls back, and nothing that is prepared stays on a connection."""
+        if not self._is_owner():
+            return  # A forked process: all of it is its parent's.
+        try:
+            if not self.concluded:
+                if self._left:
+                    self._created = []  # Whoever it was left to may have taken them up.
+                nothing_here = (self.joined or self._sole) and not self.branches
+                if self._left or nothing_here or two_phase.awaits_decision(self.branches):
+                    # While a vote is out only the decision finishes that branch, and asking for one could take long.
+                    yield from self._report((yield from self._roll_back_unvoted()))
+                else:
+                    self._rollback_patience = SCOPE_PATIENCE
+                    try:
+                        yield from self.rollback("left its scope without a decision")
+                    except AssentError as error:
+                        logger.warning("gtrid=%s rollback at the end of scope: %s", self.gtrid, error)
+        finally:
+            two_phase.abandon(self.branches)
+
+    def abandon(self) -> None:
+        """The last resort, without I/O: close what is not finished, and leave it to the coordinator."""
+        if self._is_owner():
+            two_phase.abandon(self.branches)
+
+    # -- conclusions
+
+    def _conclude(self, verdict: Verdict, all_branches: bool) -> Core[None]:
+        if verdict.decision == gpb.DECISION_UNSPECIFIED:
+            assert verdict.why is not None
+            self.outcome = TransactionOutcome.IN_DOUBT  # Not concluded: it may be asked for again.
+            raise self._in_doubt(verdict.why.message, verdict.why)
+        self._hooks.on_decided(self.gtrid, gpb.Decision.Name(verdict.decision).removeprefix("DECISION_"))
+        completions = yield from two_phase.finish(self.branches, verdict.decision, self._options.decision_patience)
+        yield from self._report(completions)
+        outcome = TransactionOutcome.IN_DOUBT
+        try:
+            if verdict.decision == _COMMIT:
+                yield from self._conclude_commit(completions, verdict.branches, all_branches)
+                outcome = TransactionOutcome.COMMITTED
+                self._result = None
+            elif two_phase.all_finished(self.branches):
+                if two_phase.any_elsewhere(self.branches):
+                    yield from self._await_applied("ROLLBACK", gpb.OUTCOME_ROLLED_BACK)
+                outcome = TransactionOutcome.ROLLED_BACK
+                self._result = verdict.why
+            else:
+                raise self._not_finished("ROLLBACK")
+        except OutcomeInDoubt as error:
+            self._result = error
+        self._end(outcome)
+
+    def _conclude_commit(self, completions: list[pb.Completion], branches: int, all_branches: bool) -> Core[None]:
+        for completion in completions:
+            if completion.result != pb.Completion.RESULT_COMMITTED:
+                raise self._in_doubt(
+                    f"decided COMMIT, but branch '{completion.bqual}' was found rolled back: "
+                    "somebody finished it by hand"
+                )
+        if not two_phase.all_finished(self.branches):
+            raise self._not_finished("COMMIT")
+        others = all_branches and branches != len(self.branches) + len(self._created)
+        if others or two_phase.any_elsewhere(self.branches):
+            # Other processes have a part in it, whose completions prove the rest; or recovery has finished one of ours.
+            yield from self._await_applied("COMMIT", gpb.OUTCOME_COMMITTED)
+
+    def _await_applied(self, decided: str, outcome: gpb.Outcome) -> Core[None]:
+        """Wait until the coordinator has proof of every branch; in doubt if that takes too long or proves otherwise."""
+        request = pb.PreparedRequest(gtrid=self.gtrid, wait=pb.WAIT_APPLIED)
+        try:
+            applied = (yield Call("Prepared", request, self._options.decision_patience, waits=True)).status
+        except AssentError as error:
+            raise self._in_doubt(
+                f"decided {decided}; not known whether every branch has ended so: {error.message}", error
+            ) from error
+        if applied.outcome != outcome:
+            raise self._in_doubt(
+                f"decided {decided}, but not proven on every branch: {gpb.Global.State.Name(applied.state)}"
+            )
+
+    def _end(self, outcome: TransactionOutcome) -> None:
+        self.concluded = True
+        self.outcome = outcome
+        self._hooks.on_outcome(self.gtrid, outcome.name, time.monotonic() - self._begun)
+
+    def _reset_branch(self) -> BranchCore | None:
+        return next((branch for branch in self.branches if branch.session.was_reset), None)
+
+    def _not_finished(self, decided: str) -> OutcomeInDoubt:
+        """In doubt, although `decided`, because some branch here is not proven finished."""
+        reset = self._reset_branch()
+        if reset is None:
+            return self._in_doubt(
+                f"decided {decided}, but the answer of a database was lost; the coordinator goes on with it"
+            )
+        outside = (
+            ". Statements may have run after the reset, outside of the transaction, and then what they wrote is "
+            "committed: look at the rows"
+            if reset.session.ran_outside
+            else ""
+        )
+        return self._in_doubt(
+            f"decided {decided}, but the connection of branch '{reset.xid.bqual}' on '{reset.resource}' was reset "
+            "while it held the branch, which a pool must never do; it is closed, and the coordinator goes on with the "
+            "branch" + outside
+        )
+
+    def _in_doubt(self, what: str, cause: BaseException | None = None) -> OutcomeInDoubt:
+        self.outcome = TransactionOutcome.IN_DOUBT
+        metadata = {"gtrid": self.gtrid}
+        if self._reset_branch():
+            metadata["cause"] = Reason.SESSION_RESET.name
+        error = OutcomeInDoubt(
+            f"the outcome of global transaction '{self.gtrid}' is in doubt: {what}; ask with `assentctl globals get "
+            f"{self.gtrid}`",
+            metadata=metadata,
+        )
+        error.__cause__ = cause
+        return error
+
+    def _roll_back_unvoted(self) -> Core[list[pb.Completion]]:
+        completions = yield from two_phase.roll_back_unvoted(self.branches)
+        return completions + [self._rolled_back(unused.bqual) for unused in self._created]
+
+    def _rolled_back(self, bqual: str) -> pb.Completion:
+        return pb.Completion(gtrid=self.gtrid, bqual=bqual, result=pb.Completion.RESULT_ROLLED_BACK)
+
+    def _report(self, completions: list[pb.Completion]) -> Core[None]:
+        if not completions:
+            return
+        for completion in completions:
+            result = pb.Completion.Result.Name(completion.result).removeprefix("RESULT_")
+            self._hooks.on_branch_finished(self.gtrid, completion.bqual, result)
+        yield Report(completions)
+
+    def _is_owner(self) -> bool:
+        try:
+            self._check_owner()
+        except SessionHoldsBranch:
+            return False
+        return True
+
+    def _check_owner(self) -> None:
+        for branch in self.branches:
+            branch.check_owner()

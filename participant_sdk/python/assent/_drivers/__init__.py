@@ -1,0 +1,1 @@
+"""The drivers: how the core's batches travel over each kind of connection."""

@@ -1,0 +1,86 @@
+"""Runs the core's generators, and does what they ask for, on the caller's thread."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from assent._coordinator import CoordinatorConnection
+from assent._core.effects import Answer, Call, Core, Effect, Exchange, RenewReservation, Report, Sleep
+from assent._core.reservation import Reservation
+from assent._reporter import CompletionReporter
+
+T = TypeVar("T")
+
+_pool_lock = threading.Lock()
+_pool: ThreadPoolExecutor | None = None
+
+
+def _threads() -> ThreadPoolExecutor:
+    """For drivers that cannot send without waiting for the answer."""
+    global _pool
+    with _pool_lock:
+        if _pool is None:
+            _pool = ThreadPoolExecutor(max_workers=32, thread_name_prefix="assent-branch")
+        return _pool
+
+
+def exchange(batches: Sequence[tuple[Any, Sequence[str]]]) -> list[Answer]:
+    """Send to all, then read from all. If that is interrupted, all of these connections are closed: out of step."""
+    try:
+        for wire, statements in batches:
+            wire.send(statements)
+        blocking = [wire for wire, _ in batches if not wire.sends_ahead]
+        if len(batches) == 1 or not blocking:
+            return [wire.receive() for wire, _ in batches]
+        waiting = [_threads().submit(wire.receive) for wire, _ in batches]
+        return [future.result() for future in waiting]
+    except BaseException:
+        for wire, _ in batches:
+            wire.shutdown()
+        raise
+
+
+class Runner:
+    """Of one client. Thread-safe."""
+
+    def __init__(
+        self, connection: CoordinatorConnection, reporter: CompletionReporter, reservation: Reservation
+    ) -> None:
+        self._connection = connection
+        self._reporter = reporter
+        self._reservation = reservation
+        self._renewing = threading.Lock()
+
+    def run(self, core: Core[T]) -> T:
+        """Run a piece of the protocol to its end."""
+        try:
+            effect = next(core)
+            while True:
+                try:
+                    result = self._do(effect)
+                except BaseException as error:
+                    effect = core.throw(error)
+                else:
+                    effect = core.send(result)
+        except StopIteration as end:
+            value: T = end.value
+            return value
+
+    def _do(self, effect: Effect) -> Any:
+        if isinstance(effect, Exchange):
+            return exchange(effect.batches)
+        if isinstance(effect, Call):
+            return self._connection.call(effect)
+        if isinstance(effect, Report):
+            return self._reporter.report(effect.completions)
+        if isinstance(effect, RenewReservation):
+            with self._renewing:
+                if not self._reservation.is_current(effect.resource):
+                    self.run(self._reservation.renew(effect.resource, effect.patience))
+            return None
+        assert isinstance(effect, Sleep)
+        return time.sleep(effect.seconds)

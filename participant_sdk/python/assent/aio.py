@@ -1,0 +1,563 @@
+"""The asyncio client: AsyncClient, AsyncTransaction, AsyncBranch. The same as assent.client, with `await`.
+
+    async with client.transaction(sole_participant=True) as tx:
+        orders = await tx.branch("orders", orders_connection)
+        await orders.execute("INSERT INTO orders VALUES (%s, %s)", (1, "laptop"))
+
+Connections of aiomysql, asyncmy and psycopg (AsyncConnection). Cancellation is safe at every await: a connection that
+was in the middle of an exchange is closed, because what it would read next could be anything; leaving the transaction's
+block then rolls back, or, once a vote is out, leaves the branches to the coordinator. A call that is cancelled while it
+waits for the coordinator may be made again (`commit` after a timeout around `commit`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any, TypeVar
+
+import grpc
+import grpc.aio
+
+from assent._core import begin as begin_core
+from assent._core.branch import BranchCore, Stage
+from assent._core.calls import CHANNEL_OPTIONS, RESPONSES, SERVICE, CallLoop, Instances, is_wait_over
+from assent._core.effects import Answer, Call, Core, Effect, Exchange, RenewReservation, Report, Sleep
+from assent._core.outcome import DbError
+from assent._core.reporting import ATTEMPT, FLUSH_PATIENCE, LINGER, MAX_WAITING, PAUSE, ReportQueue
+from assent._core.reservation import Reservation
+from assent._core.statement import NOTHING_EXPECTED, Expected, driver_error, joined, prefix_of, start_answer
+from assent._core.transaction import TransactionCore
+from assent._drivers import registry
+from assent.client import _first_row, _given, is_database_error
+from assent.errors import AssentError, DatabaseFailed, SessionHoldsBranch, from_rpc_error
+from assent.hooks import all_of
+from assent.options import BeginOptions, ClientOptions, DecisionPolicy, TransactionOutcome
+from assent.v1 import coordinator_service_pb2 as pb
+from assent.xid import Xid, check_gtrid
+
+T = TypeVar("T")
+logger = logging.getLogger("assent")
+
+
+async def exchange(batches: Sequence[tuple[Any, Sequence[str]]]) -> list[Answer]:
+    """Send to all and read from all, at once. If that is cancelled, all of these connections are closed."""
+    try:
+        if len(batches) == 1:
+            wire, statements = batches[0]
+            return [await wire.exchange(statements)]
+        return list(await asyncio.gather(*(wire.exchange(statements) for wire, statements in batches)))
+    except BaseException:
+        for wire, _ in batches:
+            wire.shutdown()
+        raise
+
+
+class AsyncClient:
+    """The way in. Belongs to the event loop that first uses it; see Client."""
+
+    def __init__(self, addresses: str | Sequence[str], options: ClientOptions | None = None) -> None:
+        self.options = options or ClientOptions()
+        self._instances = Instances(addresses if isinstance(addresses, str) else ",".join(addresses))
+        self._hooks = all_of(self.options.hooks)
+        self._reservation = Reservation()
+        self._renewing = asyncio.Lock()
+        self._channels: dict[int, Any] = {}
+        self._methods: dict[tuple[int, str], Any] = {}
+        self._queue = ReportQueue()
+        self._reported = asyncio.Event()
+        self._reporter: asyncio.Task[None] | None = None
+        self._owner = os.getpid()
+        self.calls_sent = 0
+        """Calls sent to the coordinator so far, repetitions included."""
+
+    def transaction(
+        self,
+        *,
+        sole_participant: bool = False,
+        timeout: float = 0.0,
+        gtrid: str = "",
+        policy: DecisionPolicy = DecisionPolicy.ON_FINALIZE,
+        expected_branches: int = 0,
+        resources: Sequence[str] = (),
+    ) -> _Beginning:
+        """Begin a global transaction: `async with client.transaction() as tx`, or `tx = await client.transaction()`."""
+        wanted = BeginOptions(
+            sole_participant=sole_participant,
+            timeout=timeout,
+            gtrid=gtrid,
+            policy=policy,
+            expected_branches=expected_branches,
+            resources=resources,
+        )
+        return _Beginning(self, wanted)
+
+    begin = transaction
+
+    def join(self, gtrid: str) -> AsyncTransaction:
+        """See Client.join."""
+        return AsyncTransaction(begin_core.join(self.options, self._hooks, self._reservation, gtrid), self)
+
+    async def get_global(self, gtrid: str) -> pb.GetGlobalResponse:
+        """See Client.get_global."""
+        if error := check_gtrid(gtrid):
+            raise error
+        call = Call("GetGlobal", pb.GetGlobalRequest(gtrid=gtrid), self.options.call_patience)
+        response: pb.GetGlobalResponse = await self._call(call)
+        return response
+
+    async def flush(self, patience: float = 30.0) -> bool:
+        """See Client.flush."""
+        give_up = time.monotonic() + patience
+        goal = self._queue.reported
+        while self._queue.answered < goal and time.monotonic() < give_up:
+            await asyncio.sleep(LINGER)
+        return self._queue.answered >= goal
+
+    async def close(self) -> None:
+        """See Client.close."""
+        if not await self.flush(FLUSH_PATIENCE):
+            logger.warning("completions could not be reported; the coordinator will find them out at the databases")
+        if self._reporter:
+            self._reporter.cancel()
+        for channel in self._channels.values():
+            await channel.close()
+        self._channels, self._methods = {}, {}
+
+    async def __aenter__(self) -> AsyncClient:
+        """Return itself."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close."""
+        await self.close()
+
+    # -- what the core asks for
+
+    async def _run(self, core: Core[T]) -> T:
+        try:
+            effect = next(core)
+            while True:
+                try:
+                    result = await self._do(effect)
+                except BaseException as error:
+                    effect = core.throw(error)
+                else:
+                    effect = core.send(result)
+        except StopIteration as end:
+            value: T = end.value
+            return value
+
+    async def _do(self, effect: Effect) -> Any:
+        if isinstance(effect, Exchange):
+            return await exchange(effect.batches)
+        if isinstance(effect, Call):
+            return await self._call(effect)
+        if isinstance(effect, Report):
+            return await self._report(effect.completions)
+        if isinstance(effect, RenewReservation):
+            async with self._renewing:
+                if not self._reservation.is_current(effect.resource):
+                    await self._run(self._reservation.renew(effect.resource, effect.patience))
+            return None
+        assert isinstance(effect, Sleep)
+        return await asyncio.sleep(effect.seconds)
+
+    def _method(self, instance: int, name: str) -> Any:
+        if self._owner != os.getpid():
+            raise SessionHoldsBranch(
+                f"this asyncio client belongs to process {self._owner}, and this one was forked off it: "
+                "make a client of its own here"
+            )
+        if method := self._methods.get((instance, name)):
+            return method
+        channel = self._channels.get(instance)
+        if channel is None:
+            address = self._instances.addresses[instance]
+            credentials = self.options.credentials
+            channel = (
+                grpc.aio.secure_channel(address, credentials, CHANNEL_OPTIONS)
+                if credentials
+                else grpc.aio.insecure_channel(address, CHANNEL_OPTIONS)
+            )
+            self._channels[instance] = channel
+        request, response = RESPONSES[name]
+        method = channel.unary_unary(
+            SERVICE + name, request_serializer=request.SerializeToString, response_deserializer=response.FromString
+        )
+        self._methods[instance, name] = method
+        return method
+
+    async def _call(self, call: Call) -> Any:
+        give_up = time.monotonic() + call.patience
+        while True:
+            response = await self._call_once(call, give_up)
+            over = not call.waits or is_wait_over(call.request.wait, response.status)
+            if over or time.monotonic() >= give_up:
+                return response
+
+    async def _call_once(self, call: Call, give_up: float) -> Any:
+        loop = CallLoop(self._instances, give_up)
+        while True:
+            attempt = loop.next(time.monotonic())
+            method = self._method(attempt.instance, call.method)
+            self.calls_sent += 1
+            try:
+                return await method(call.request, timeout=attempt.timeout, wait_for_ready=attempt.wait_for_ready)
+            except grpc.RpcError as error:
+                pause = loop.failed(from_rpc_error(error), time.monotonic())
+            if pause:
+                await asyncio.sleep(pause)
+
+    async def _report(self, completions: list[pb.Completion]) -> None:
+        while len(self._queue) >= MAX_WAITING:
+            await asyncio.sleep(PAUSE)
+        self._queue.add(completions)
+        self._reported.set()
+        if self._reporter is None or self._reporter.done():
+            self._reporter = asyncio.create_task(self._report_all(), name="assent-completions")
+
+    async def _report_all(self) -> None:
+        while True:
+            await self._reported.wait()
+            await asyncio.sleep(LINGER)
+            self._reported.clear()
+            while len(self._queue):
+                batch = self._queue.batch()
+                answer: pb.CompletedResponse | AssentError
+                try:
+                    answer = await self._call(Call("Completed", batch, ATTEMPT))
+                except AssentError as error:
+                    answer = error
+                if self._queue.take(batch, answer):
+                    await asyncio.sleep(PAUSE)
+
+
+class _Beginning:
+    """A transaction that begins when it is awaited or entered."""
+
+    def __init__(self, client: AsyncClient, wanted: BeginOptions) -> None:
+        self._client = client
+        self._wanted = wanted
+        self._begun: AsyncTransaction | None = None
+
+    async def _begin(self) -> AsyncTransaction:
+        client = self._client
+        core = await client._run(begin_core.begin(client.options, client._hooks, client._reservation, self._wanted))
+        return AsyncTransaction(core, client)
+
+    def __await__(self) -> Generator[Any, Any, AsyncTransaction]:
+        """Begin."""
+        return self._begin().__await__()
+
+    async def __aenter__(self) -> AsyncTransaction:
+        """Begin."""
+        self._begun = await self._begin()
+        return self._begun
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End it as AsyncTransaction does."""
+        assert self._begun is not None
+        await self._begun.__aexit__(kind, error, traceback)
+
+
+class AsyncTransaction:
+    """See Transaction. One task at a time; its branches may be used by several."""
+
+    def __init__(self, core: TransactionCore, client: AsyncClient) -> None:
+        self._core = core
+        self._client = client
+        self._branches: list[AsyncBranch] = []
+
+    @property
+    def gtrid(self) -> str:
+        """See Transaction.gtrid."""
+        return self._core.gtrid
+
+    @property
+    def outcome(self) -> TransactionOutcome:
+        """See Transaction.outcome."""
+        return self._core.outcome
+
+    async def branch(self, resource: str, connection: Any) -> AsyncBranch:
+        """See Transaction.branch."""
+        session, is_new = registry.session_of(connection, asynchronous=True)
+        if is_new:
+            try:
+                await self._client._run(session.set_up())
+            except BaseException:
+                registry.forget(session)
+                raise
+        core = await self._client._run(self._core.open_branch(resource, session))
+        branch = AsyncBranch(core, self._client, connection)
+        self._branches.append(branch)
+        return branch
+
+    @asynccontextmanager
+    async def _exclusively(self) -> AsyncIterator[None]:
+        taken: list[AsyncBranch] = []
+        try:
+            for branch in self._branches:
+                branch._take()
+                taken.append(branch)
+            yield
+        finally:
+            for branch in taken:
+                branch._busy = False
+
+    async def commit(self) -> None:
+        """See Transaction.commit."""
+        async with self._exclusively():
+            await self._client._run(self._core.commit())
+
+    async def prepare(self) -> None:
+        """See Transaction.prepare."""
+        async with self._exclusively():
+            await self._client._run(self._core.prepare())
+
+    async def rollback(self, reason: str = "") -> None:
+        """See Transaction.rollback."""
+        async with self._exclusively():
+            await self._client._run(self._core.rollback(reason))
+
+    def leave(self) -> None:
+        """See Transaction.leave."""
+        self._core.leave()
+
+    async def close(self) -> None:
+        """See Transaction.close. If it is cancelled, what is not finished is closed and left to the coordinator."""
+        await self._client._run(self._core.close())
+
+    async def __aenter__(self) -> AsyncTransaction:
+        """Return itself."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Commit or vote; after an exception roll back."""
+        try:
+            if error is None and not self._core.concluded and not self._core.is_left:
+                await (self.prepare() if self._core.joined else self.commit())
+        finally:
+            await self.close()
+
+
+class AsyncBranch:
+    """See Branch. One task at a time."""
+
+    def __init__(self, core: BranchCore, client: AsyncClient, connection: Any) -> None:
+        self._core = core
+        self._client = client
+        self._connection = connection
+        self._busy = False
+
+    @property
+    def xid(self) -> Xid:
+        """Its name at the database."""
+        return self._core.xid
+
+    @property
+    def resource(self) -> str:
+        """Where it runs."""
+        return self._core.resource
+
+    @property
+    def poison(self) -> AssentError | None:
+        """The error that made it unable to commit."""
+        return self._core.poison
+
+    async def execute(
+        self,
+        sql: Any,
+        args: Any = None,
+        *,
+        expected_errors: Sequence[int] = (),
+        expected_sqlstates: Sequence[str] = (),
+    ) -> Any:
+        """See Branch.execute. Returns a cursor of the driver's with the result."""
+        cursor = await _cursor(self._connection)
+        expected = Expected(expected_errors, expected_sqlstates)
+        await self._run(cursor, sql, lambda text: cursor.execute(text, *_given(args)), expected)
+        return cursor
+
+    async def cursor(self, *args: Any, **kwargs: Any) -> AsyncBranchCursor:
+        """See Branch.cursor."""
+        return AsyncBranchCursor(self, await _cursor(self._connection, *args, **kwargs))
+
+    async def start(self) -> Any:
+        """See Branch.start."""
+        self._take()
+        try:
+            self._core.check_usable()
+            if self._core.stage is Stage.IDLE:
+                await self._client._run(self._core.start(None))
+            self._core.note_sql(None)
+            return self._connection
+        finally:
+            self._busy = False
+
+    def fail(self, why: BaseException) -> None:
+        """See Branch.fail."""
+        self._core.fail(why)
+
+    def _take(self) -> None:
+        if self._busy:
+            raise SessionHoldsBranch(
+                f"branch '{self.xid.bqual}' of '{self.xid.gtrid}' is in use by another task: a branch and its "
+                "connection serve one at a time; wait for it, or give each task a branch of its own",
+                metadata={"gtrid": self.xid.gtrid, "bqual": self.xid.bqual},
+            )
+        self._busy = True
+
+    async def _run(
+        self, cursor: Any, sql: Any, execute: Callable[[Any], Awaitable[T]], expected: Expected, buffered: bool = True
+    ) -> T:
+        core = self._core
+        run = self._client._run
+        self._take()
+        try:
+            core.check_usable()
+            prefix = prefix_of(core, sql, buffered, expected)
+            if prefix:
+                return await self._run_merged(cursor, sql, execute, prefix)
+            text = sql if isinstance(sql, str | bytes) else None
+            if core.stage is Stage.IDLE:
+                await run(core.start(text))
+            core.note_sql(text)
+            keeps = bool(expected) and core.session.engine == "postgresql"
+            if keeps:
+                await run(core.keep())
+            try:
+                result = await execute(sql)
+            except BaseException as error:
+                await self._failed(error, expected, keeps)
+            if keeps:
+                await run(core.release(failed=False))
+            await run(core.after_success(getattr(cursor, "statusmessage", None) or ""))
+            return result
+        finally:
+            self._busy = False
+
+    async def _failed(self, error: BaseException, expected: Expected, keeps: bool) -> None:
+        core = self._core
+        if not is_database_error(error):
+            core.interrupted(error)
+            raise error
+        found: DbError = core.session.wire.classify(error)  # type: ignore[attr-defined]
+        if keeps:
+            await self._client._run(core.release(failed=True))
+        raise core.after_failure(found, expected.codes, expected.sqlstates) from error
+
+    async def _run_merged(self, cursor: Any, sql: str, execute: Callable[[str], Awaitable[T]], prefix: list[str]) -> T:
+        core = self._core
+        done = 0
+        rows: list[tuple[Any, ...] | None] = []
+        try:
+            result = await execute(joined(prefix, sql))
+            for _ in prefix:
+                rows.append(await _first_row_of(cursor))
+                done += 1
+                if done == len(prefix):
+                    core.started(start_answer(done, rows, None))
+                await cursor.nextset()
+        except BaseException as error:
+            if core.stage is not Stage.IDLE:
+                core.note_sql(sql)
+                await self._failed(error, NOTHING_EXPECTED, keeps=False)
+            if not is_database_error(error):
+                core.interrupted(error)
+                raise
+            found: DbError = core.session.wire.classify(error)  # type: ignore[attr-defined]
+            unstarted = core.started(start_answer(done, rows, found))
+            assert unstarted is not None
+            raise unstarted from error
+        core.note_sql(sql)
+        await self._client._run(core.after_success(""))
+        return result
+
+    async def __aenter__(self) -> AsyncBranch:
+        """Return itself."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Poison the branch if an exception leaves the block."""
+        if error is not None:
+            self.fail(error)
+
+
+class AsyncBranchCursor:
+    """See BranchCursor."""
+
+    def __init__(self, branch: AsyncBranch, cursor: Any) -> None:
+        self._branch = branch
+        self._cursor = cursor
+        self._buffered = not type(cursor).__name__.startswith("SS")
+
+    async def execute(self, sql: Any, args: Any = None, **kwargs: Any) -> Any:
+        """See BranchCursor.execute."""
+        try:
+            result = await self._branch._run(
+                self._cursor,
+                sql,
+                lambda text: self._cursor.execute(text, *_given(args), **kwargs),
+                NOTHING_EXPECTED,
+                self._buffered,
+            )
+        except DatabaseFailed as error:
+            raise driver_error(error) from error
+        return self if result is self._cursor else self._cursor.rowcount
+
+    async def executemany(self, sql: Any, args: Any) -> Any:
+        """See BranchCursor.executemany."""
+        try:
+            return await self._branch._run(
+                self._cursor, sql, lambda text: self._cursor.executemany(text, args), NOTHING_EXPECTED, False
+            )
+        except DatabaseFailed as error:
+            raise driver_error(error) from error
+
+    def __getattr__(self, name: str) -> Any:
+        """Return the driver's own."""
+        return getattr(self._cursor, name)
+
+    async def __aenter__(self) -> AsyncBranchCursor:
+        """Return itself."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close the cursor."""
+        await _await(self._cursor.close())
+
+
+async def _await(value: Any) -> Any:
+    return await value if asyncio.iscoroutine(value) or hasattr(value, "__await__") else value
+
+
+async def _cursor(connection: Any, *args: Any, **kwargs: Any) -> Any:
+    return await _await(connection.cursor(*args, **kwargs))
+
+
+class _Row:
+    """A cursor's row that has been fetched, for _first_row."""
+
+    def __init__(self, description: Any, row: Any) -> None:
+        self.description = description
+        self._row = row
+
+    def fetchone(self) -> Any:
+        return self._row
+
+
+async def _first_row_of(cursor: Any) -> tuple[Any, ...] | None:
+    row = await _await(cursor.fetchone()) if cursor.description else None
+    return None if row is None else _first_row(_Row(cursor.description, row))
