@@ -29,6 +29,7 @@ const (
 	CoordinatorService_Finalize_FullMethodName       = "/assent.v1.CoordinatorService/Finalize"
 	CoordinatorService_ReserveGtrids_FullMethodName  = "/assent.v1.CoordinatorService/ReserveGtrids"
 	CoordinatorService_Completed_FullMethodName      = "/assent.v1.CoordinatorService/Completed"
+	CoordinatorService_Converse_FullMethodName       = "/assent.v1.CoordinatorService/Converse"
 	CoordinatorService_GetGlobal_FullMethodName      = "/assent.v1.CoordinatorService/GetGlobal"
 	CoordinatorService_ListGlobals_FullMethodName    = "/assent.v1.CoordinatorService/ListGlobals"
 	CoordinatorService_Recover_FullMethodName        = "/assent.v1.CoordinatorService/Recover"
@@ -92,6 +93,14 @@ type CoordinatorServiceClient interface {
 	// completion: NOT_FOUND (GLOBAL_NOT_FOUND, BRANCH_NOT_FOUND), FAILED_PRECONDITION (GLOBAL_NOT_DECIDED,
 	// COMPLETION_CHANGED).
 	Completed(ctx context.Context, in *CompletedRequest, opts ...grpc.CallOption) (*CompletedResponse, error)
+	// The calls of a participant, of many transactions at once, on one stream: several calls in one message, several answers
+	// in one message, each answer as soon as it is there, so not in the order of the calls. A call on the stream is the unary
+	// call of the same name: same contract, same errors, same idempotency. It is cheaper by far, and nothing else.
+	//
+	// A call that the stream ends before its answer has come may or may not have had its effect: repeat it, on a new stream
+	// or as the unary call. More than 10,000 unanswered calls on one stream are refused (UNAVAILABLE, OVERLOADED). A stream
+	// that its client has half-closed ends when all its calls are answered.
+	Converse(ctx context.Context, opts ...grpc.CallOption) (CoordinatorService_ConverseClient, error)
 	// Answers a global transaction with all its branches. Errors: INVALID_ARGUMENT, NOT_FOUND (GLOBAL_NOT_FOUND).
 	GetGlobal(ctx context.Context, in *GetGlobalRequest, opts ...grpc.CallOption) (*GetGlobalResponse, error)
 	// Lists global transactions, newest first, with page tokens. Errors: INVALID_ARGUMENT (INVALID_PAGE_SIZE,
@@ -179,6 +188,37 @@ func (c *coordinatorServiceClient) Completed(ctx context.Context, in *CompletedR
 		return nil, err
 	}
 	return out, nil
+}
+
+func (c *coordinatorServiceClient) Converse(ctx context.Context, opts ...grpc.CallOption) (CoordinatorService_ConverseClient, error) {
+	stream, err := c.cc.NewStream(ctx, &CoordinatorService_ServiceDesc.Streams[0], CoordinatorService_Converse_FullMethodName, opts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &coordinatorServiceConverseClient{stream}
+	return x, nil
+}
+
+type CoordinatorService_ConverseClient interface {
+	Send(*ConverseRequest) error
+	Recv() (*ConverseResponse, error)
+	grpc.ClientStream
+}
+
+type coordinatorServiceConverseClient struct {
+	grpc.ClientStream
+}
+
+func (x *coordinatorServiceConverseClient) Send(m *ConverseRequest) error {
+	return x.ClientStream.SendMsg(m)
+}
+
+func (x *coordinatorServiceConverseClient) Recv() (*ConverseResponse, error) {
+	m := new(ConverseResponse)
+	if err := x.ClientStream.RecvMsg(m); err != nil {
+		return nil, err
+	}
+	return m, nil
 }
 
 func (c *coordinatorServiceClient) GetGlobal(ctx context.Context, in *GetGlobalRequest, opts ...grpc.CallOption) (*GetGlobalResponse, error) {
@@ -298,6 +338,14 @@ type CoordinatorServiceServer interface {
 	// completion: NOT_FOUND (GLOBAL_NOT_FOUND, BRANCH_NOT_FOUND), FAILED_PRECONDITION (GLOBAL_NOT_DECIDED,
 	// COMPLETION_CHANGED).
 	Completed(context.Context, *CompletedRequest) (*CompletedResponse, error)
+	// The calls of a participant, of many transactions at once, on one stream: several calls in one message, several answers
+	// in one message, each answer as soon as it is there, so not in the order of the calls. A call on the stream is the unary
+	// call of the same name: same contract, same errors, same idempotency. It is cheaper by far, and nothing else.
+	//
+	// A call that the stream ends before its answer has come may or may not have had its effect: repeat it, on a new stream
+	// or as the unary call. More than 10,000 unanswered calls on one stream are refused (UNAVAILABLE, OVERLOADED). A stream
+	// that its client has half-closed ends when all its calls are answered.
+	Converse(CoordinatorService_ConverseServer) error
 	// Answers a global transaction with all its branches. Errors: INVALID_ARGUMENT, NOT_FOUND (GLOBAL_NOT_FOUND).
 	GetGlobal(context.Context, *GetGlobalRequest) (*GetGlobalResponse, error)
 	// Lists global transactions, newest first, with page tokens. Errors: INVALID_ARGUMENT (INVALID_PAGE_SIZE,
@@ -347,6 +395,9 @@ func (UnimplementedCoordinatorServiceServer) ReserveGtrids(context.Context, *Res
 }
 func (UnimplementedCoordinatorServiceServer) Completed(context.Context, *CompletedRequest) (*CompletedResponse, error) {
 	return nil, status.Errorf(codes.Unimplemented, "method Completed not implemented")
+}
+func (UnimplementedCoordinatorServiceServer) Converse(CoordinatorService_ConverseServer) error {
+	return status.Errorf(codes.Unimplemented, "method Converse not implemented")
 }
 func (UnimplementedCoordinatorServiceServer) GetGlobal(context.Context, *GetGlobalRequest) (*GetGlobalResponse, error) {
 	return nil, status.Errorf(codes.Unimplemented, "method GetGlobal not implemented")
@@ -488,6 +539,32 @@ func _CoordinatorService_Completed_Handler(srv interface{}, ctx context.Context,
 		return srv.(CoordinatorServiceServer).Completed(ctx, req.(*CompletedRequest))
 	}
 	return interceptor(ctx, in, info, handler)
+}
+
+func _CoordinatorService_Converse_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(CoordinatorServiceServer).Converse(&coordinatorServiceConverseServer{stream})
+}
+
+type CoordinatorService_ConverseServer interface {
+	Send(*ConverseResponse) error
+	Recv() (*ConverseRequest, error)
+	grpc.ServerStream
+}
+
+type coordinatorServiceConverseServer struct {
+	grpc.ServerStream
+}
+
+func (x *coordinatorServiceConverseServer) Send(m *ConverseResponse) error {
+	return x.ServerStream.SendMsg(m)
+}
+
+func (x *coordinatorServiceConverseServer) Recv() (*ConverseRequest, error) {
+	m := new(ConverseRequest)
+	if err := x.ServerStream.RecvMsg(m); err != nil {
+		return nil, err
+	}
+	return m, nil
 }
 
 func _CoordinatorService_GetGlobal_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
@@ -676,6 +753,13 @@ var CoordinatorService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _CoordinatorService_ListInstances_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Converse",
+			Handler:       _CoordinatorService_Converse_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+	},
 	Metadata: "assent/v1/coordinator_service.proto",
 }

@@ -214,6 +214,58 @@ class BranchTerms(_message.Message):
     timeline: int
     def __init__(self, resource: _Optional[str] = ..., witness_table: _Optional[str] = ..., server: _Optional[str] = ..., timeline: _Optional[int] = ...) -> None: ...
 
+class ConverseRequest(_message.Message):
+    __slots__ = ("calls",)
+    CALLS_FIELD_NUMBER: _ClassVar[int]
+    calls: _containers.RepeatedCompositeFieldContainer[StreamCall]
+    def __init__(self, calls: _Optional[_Iterable[_Union[StreamCall, _Mapping]]] = ...) -> None: ...
+
+class StreamCall(_message.Message):
+    __slots__ = ("id", "patience", "create_global", "create_branches", "prepared", "finalize", "completed", "reserve_gtrids")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    PATIENCE_FIELD_NUMBER: _ClassVar[int]
+    CREATE_GLOBAL_FIELD_NUMBER: _ClassVar[int]
+    CREATE_BRANCHES_FIELD_NUMBER: _ClassVar[int]
+    PREPARED_FIELD_NUMBER: _ClassVar[int]
+    FINALIZE_FIELD_NUMBER: _ClassVar[int]
+    COMPLETED_FIELD_NUMBER: _ClassVar[int]
+    RESERVE_GTRIDS_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    patience: _duration_pb2.Duration
+    create_global: CreateGlobalRequest
+    create_branches: CreateBranchesRequest
+    prepared: PreparedRequest
+    finalize: FinalizeRequest
+    completed: CompletedRequest
+    reserve_gtrids: ReserveGtridsRequest
+    def __init__(self, id: _Optional[int] = ..., patience: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., create_global: _Optional[_Union[CreateGlobalRequest, _Mapping]] = ..., create_branches: _Optional[_Union[CreateBranchesRequest, _Mapping]] = ..., prepared: _Optional[_Union[PreparedRequest, _Mapping]] = ..., finalize: _Optional[_Union[FinalizeRequest, _Mapping]] = ..., completed: _Optional[_Union[CompletedRequest, _Mapping]] = ..., reserve_gtrids: _Optional[_Union[ReserveGtridsRequest, _Mapping]] = ...) -> None: ...
+
+class ConverseResponse(_message.Message):
+    __slots__ = ("answers",)
+    ANSWERS_FIELD_NUMBER: _ClassVar[int]
+    answers: _containers.RepeatedCompositeFieldContainer[StreamAnswer]
+    def __init__(self, answers: _Optional[_Iterable[_Union[StreamAnswer, _Mapping]]] = ...) -> None: ...
+
+class StreamAnswer(_message.Message):
+    __slots__ = ("id", "error", "create_global", "create_branches", "prepared", "finalize", "completed", "reserve_gtrids")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    CREATE_GLOBAL_FIELD_NUMBER: _ClassVar[int]
+    CREATE_BRANCHES_FIELD_NUMBER: _ClassVar[int]
+    PREPARED_FIELD_NUMBER: _ClassVar[int]
+    FINALIZE_FIELD_NUMBER: _ClassVar[int]
+    COMPLETED_FIELD_NUMBER: _ClassVar[int]
+    RESERVE_GTRIDS_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    error: _status_pb2.Status
+    create_global: CreateGlobalResponse
+    create_branches: CreateBranchesResponse
+    prepared: PreparedResponse
+    finalize: FinalizeResponse
+    completed: CompletedResponse
+    reserve_gtrids: ReserveGtridsResponse
+    def __init__(self, id: _Optional[int] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., create_global: _Optional[_Union[CreateGlobalResponse, _Mapping]] = ..., create_branches: _Optional[_Union[CreateBranchesResponse, _Mapping]] = ..., prepared: _Optional[_Union[PreparedResponse, _Mapping]] = ..., finalize: _Optional[_Union[FinalizeResponse, _Mapping]] = ..., completed: _Optional[_Union[CompletedResponse, _Mapping]] = ..., reserve_gtrids: _Optional[_Union[ReserveGtridsResponse, _Mapping]] = ...) -> None: ...
+
 class GetGlobalRequest(_message.Message):
     __slots__ = ("gtrid",)
     GTRID_FIELD_NUMBER: _ClassVar[int]

@@ -68,6 +68,11 @@ class CoordinatorServiceStub(object):
                 request_serializer=assent_dot_v1_dot_coordinator__service__pb2.CompletedRequest.SerializeToString,
                 response_deserializer=assent_dot_v1_dot_coordinator__service__pb2.CompletedResponse.FromString,
                 _registered_method=True)
+        self.Converse = channel.stream_stream(
+                '/assent.v1.CoordinatorService/Converse',
+                request_serializer=assent_dot_v1_dot_coordinator__service__pb2.ConverseRequest.SerializeToString,
+                response_deserializer=assent_dot_v1_dot_coordinator__service__pb2.ConverseResponse.FromString,
+                _registered_method=True)
         self.GetGlobal = channel.unary_unary(
                 '/assent.v1.CoordinatorService/GetGlobal',
                 request_serializer=assent_dot_v1_dot_coordinator__service__pb2.GetGlobalRequest.SerializeToString,
@@ -192,6 +197,19 @@ class CoordinatorServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Converse(self, request_iterator, context):
+        """The calls of a participant, of many transactions at once, on one stream: several calls in one message, several answers
+        in one message, each answer as soon as it is there, so not in the order of the calls. A call on the stream is the unary
+        call of the same name: same contract, same errors, same idempotency. It is cheaper by far, and nothing else.
+
+        A call that the stream ends before its answer has come may or may not have had its effect: repeat it, on a new stream
+        or as the unary call. More than 10,000 unanswered calls on one stream are refused (UNAVAILABLE, OVERLOADED). A stream
+        that its client has half-closed ends when all its calls are answered.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetGlobal(self, request, context):
         """Answers a global transaction with all its branches. Errors: INVALID_ARGUMENT, NOT_FOUND (GLOBAL_NOT_FOUND).
         """
@@ -284,6 +302,11 @@ def add_CoordinatorServiceServicer_to_server(servicer, server):
                     servicer.Completed,
                     request_deserializer=assent_dot_v1_dot_coordinator__service__pb2.CompletedRequest.FromString,
                     response_serializer=assent_dot_v1_dot_coordinator__service__pb2.CompletedResponse.SerializeToString,
+            ),
+            'Converse': grpc.stream_stream_rpc_method_handler(
+                    servicer.Converse,
+                    request_deserializer=assent_dot_v1_dot_coordinator__service__pb2.ConverseRequest.FromString,
+                    response_serializer=assent_dot_v1_dot_coordinator__service__pb2.ConverseResponse.SerializeToString,
             ),
             'GetGlobal': grpc.unary_unary_rpc_method_handler(
                     servicer.GetGlobal,
@@ -487,6 +510,33 @@ class CoordinatorService(object):
             '/assent.v1.CoordinatorService/Completed',
             assent_dot_v1_dot_coordinator__service__pb2.CompletedRequest.SerializeToString,
             assent_dot_v1_dot_coordinator__service__pb2.CompletedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Converse(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/assent.v1.CoordinatorService/Converse',
+            assent_dot_v1_dot_coordinator__service__pb2.ConverseRequest.SerializeToString,
+            assent_dot_v1_dot_coordinator__service__pb2.ConverseResponse.FromString,
             options,
             channel_credentials,
             insecure,
