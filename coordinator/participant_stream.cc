@@ -124,7 +124,7 @@ void ParticipantStream::Answer(const ExchangePtr& exchange, const absl::Status& 
 
 void ParticipantStream::Flush(bool due) {
   int dropped = 0;
-  bool write = false, finish = false;
+  bool finish = false;
   {
     MutexLock lock(&mutex_);
     if (!due && flush_due_) return;  // Who put it off will do it, and needs the stream to be there then.
@@ -134,28 +134,28 @@ void ParticipantStream::Flush(bool due) {
       answers_.clear();
     }
     if (!write_in_flight_ && !answers_.empty()) {
-      write = write_in_flight_ = true;
+      write_in_flight_ = true;
       size_t bytes = 0;
       while (!answers_.empty() && bytes < kMaxMessageBytes) {
         bytes += answers_.front()->ByteSizeLong();
         writing_.mutable_answers()->AddAllocated(answers_.front().release());
         answers_.pop_front();
       }
+      StartWrite(&writing_);  // Calls nobody back from here.
     } else if (!write_in_flight_ && read_all_ && unanswered_.empty() && !finished_) {
       finish = finished_ = true;
     }
   }
   CallsInFlight::Add(-dropped);
-  if (write) StartWrite(&writing_);
   // From here on gRPC may delete it at any moment.
   if (finish) Finish(grpc::Status::OK);
 }
 
 void ParticipantStream::OnWriteDone(bool ok) {
-  CallsInFlight::Add(-writing_.answers_size());
-  writing_.Clear();
   {
     MutexLock lock(&mutex_);
+    CallsInFlight::Add(-writing_.answers_size());
+    writing_.Clear();
     write_in_flight_ = false;
     if (!ok) gone_ = true;
   }

@@ -46,9 +46,9 @@ class ParticipantStream : public grpc::ServerBidiReactor<v1::ConverseRequest, v1
   ParticipantCalls* const calls_;
   const std::string peer_;
   std::shared_ptr<v1::ConverseRequest> reading_;
-  v1::ConverseResponse writing_;
 
   Mutex mutex_;
+  v1::ConverseResponse writing_ ABSL_GUARDED_BY(mutex_);
   std::unordered_set<ExchangePtr> unanswered_ ABSL_GUARDED_BY(mutex_);
   std::deque<std::unique_ptr<v1::StreamAnswer>> answers_ ABSL_GUARDED_BY(mutex_);
   bool flush_due_ ABSL_GUARDED_BY(mutex_) = false;

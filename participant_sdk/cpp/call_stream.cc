@@ -40,7 +40,6 @@ struct CallStream::Wire {
   grpc::ClientContext context;
   grpc::CompletionQueue queue;
   std::unique_ptr<grpc::ClientAsyncReaderWriter<v1::ConverseRequest, v1::ConverseResponse>> stream;
-  v1::ConverseRequest writing;
   v1::ConverseResponse reading;
   grpc::Status status;
   // Guarded by the CallStream's mutex, like what follows: operations that have begun and not ended.
@@ -57,7 +56,6 @@ struct CallStream::Wire {
     }
   }
 
-  void Write() { stream->Write(writing, TagOf(Operation::kWrite)); }
   void Read() { stream->Read(&reading, TagOf(Operation::kRead)); }
   void End() {
     if (ending) return;
@@ -66,6 +64,10 @@ struct CallStream::Wire {
     stream->Finish(&status, TagOf(Operation::kFinish));
   }
 };
+
+void CallStream::Batch::Write() {
+  if (wire != nullptr) wire->stream->Write(message, TagOf(Operation::kWrite));
+}
 
 struct CallStream::Pending {
   CondVar changed;
@@ -93,9 +95,9 @@ absl::StatusOr<v1::StreamAnswer> CallStream::Call(std::unique_ptr<v1::StreamCall
   pending_[id] = &mine;
   unsent_.push_back(std::move(call));
   Open();
-  if (const std::shared_ptr<Wire> wire = TakeWrite()) {
+  if (Batch batch = TakeWrite(); batch.wire != nullptr) {
     mutex_.Unlock();
-    wire->Write();
+    batch.Write();
     mutex_.Lock();
   }
   while (!mine.done) {
@@ -128,18 +130,18 @@ void CallStream::Open() {
   wire_->stream->StartCall(TagOf(Operation::kStart));
 }
 
-std::shared_ptr<CallStream::Wire> CallStream::TakeWrite() {
-  if (wire_ == nullptr || !wire_->started || wire_->ending || wire_->write_in_flight || unsent_.empty()) return nullptr;
-  wire_->writing.Clear();
-  size_t bytes = 0;
-  while (!unsent_.empty() && bytes < kMaxCallBytes) {
+CallStream::Batch CallStream::TakeWrite() {
+  Batch batch;
+  if (wire_ == nullptr || !wire_->started || wire_->ending || wire_->write_in_flight || unsent_.empty()) return batch;
+  for (size_t bytes = 0; !unsent_.empty() && bytes < kMaxCallBytes;) {
     bytes += unsent_.front()->ByteSizeLong();
-    wire_->writing.mutable_calls()->AddAllocated(unsent_.front().release());
+    batch.message.mutable_calls()->AddAllocated(unsent_.front().release());
     unsent_.pop_front();
   }
   wire_->write_in_flight = true;
   ++wire_->operations;
-  return wire_;
+  batch.wire = wire_;
+  return batch;
 }
 
 void CallStream::Poll(absl::Time deadline) {
@@ -169,11 +171,11 @@ void CallStream::OnEvent(const std::shared_ptr<Wire>& wire, void* tag, bool ok) 
   if (!ok) wire->End();
   read = read && !wire->ending;
   if (read) ++wire->operations;
-  const std::shared_ptr<Wire> write = TakeWrite();
-  if (read || write != nullptr) {
+  Batch batch = TakeWrite();
+  if (read || batch.wire != nullptr) {
     mutex_.Unlock();
     if (read) wire->Read();
-    if (write != nullptr) write->Write();
+    batch.Write();
     mutex_.Lock();
   }
   if (wire->operations > 0) return;

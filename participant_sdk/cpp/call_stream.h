@@ -43,9 +43,14 @@ class CallStream {
 
   // Starts a stream if there is none.
   void Open() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // What is to be written next has been put into the wire that is answered, and must now be written without the lock;
-  // null: nothing, or not now.
-  std::shared_ptr<Wire> TakeWrite() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // What is to be written next, if anything can be now. It must then be written, which is done without the lock.
+  struct Batch {
+    std::shared_ptr<Wire> wire;  // Null: nothing.
+    v1::ConverseRequest message;
+
+    void Write();
+  };
+  Batch TakeWrite() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Waits for one event of the stream, and does what follows from it.
   void Poll(absl::Time deadline) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnEvent(const std::shared_ptr<Wire>& wire, void* tag, bool ok) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
