@@ -3,5 +3,5 @@
 // is called back is not meant by this.
 #if defined(__SANITIZE_THREAD__)
 extern "C" const char* __tsan_default_suppressions();
-extern "C" const char* __tsan_default_suppressions() { return "race:grpc::internal::CallOpSet\n"; }
+extern "C" const char* __tsan_default_suppressions() { return "race:grpc::internal::CallOp\n"; }
 #endif
