@@ -26,7 +26,7 @@ class Rig:
         self.orders = MariaDb().start()
         self.payments = MariaDb().start()
         self.stock = Postgres().start()
-        self.coordinator = Assentd().start()
+        self.coordinator = Assentd(extra=("--sweep-interval=1s",)).start()
         self.servers = {"orders": self.orders, "payments": self.payments, "stock": self.stock}
         for name, server in self.servers.items():
             sql = "CREATE SCHEMA bank" if server is self.stock else "CREATE DATABASE bank"

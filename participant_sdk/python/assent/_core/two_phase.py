@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import logging
 import time
 from collections.abc import Sequence
@@ -36,15 +37,45 @@ def make_completion(branch: BranchCore, result: pb.Completion.Result) -> pb.Comp
     return pb.Completion(gtrid=branch.xid.gtrid, bqual=branch.xid.bqual, result=result)
 
 
-def _proves_rolled_back(branch: BranchCore, result: XaResult, prepare_was_sent: bool) -> bool:
-    """Tell what a ROLLBACK's answer proves on the branch's own session. After a reset of the session: nothing."""
-    if result.outcome in (Outcome.OK, Outcome.ROLLED_BACK):
+def proves_rolled_back(outcome: Outcome, detaches: bool, prepare_was_sent: bool) -> bool:
+    """Tell what a ROLLBACK's answer proves on the branch's own session. After a reset of the session: nothing. Pure."""
+    if outcome in (Outcome.OK, Outcome.ROLLED_BACK):
         return True
-    if result.outcome is Outcome.UNKNOWN_XID:
+    if outcome is Outcome.UNKNOWN_XID:
         # Once PREPARE has let go of it anybody may have finished it, and also have committed it.
-        return not (prepare_was_sent and branch.session.detaches)
+        return not (prepare_was_sent and detaches)
     # The server rolls a branch back that was never prepared when it notices the end of its session.
-    return result.outcome is Outcome.CONNECTION_LOST and not prepare_was_sent
+    return outcome is Outcome.CONNECTION_LOST and not prepare_was_sent
+
+
+def _proves_rolled_back(branch: BranchCore, result: XaResult, prepare_was_sent: bool) -> bool:
+    return proves_rolled_back(result.outcome, branch.session.detaches, prepare_was_sent)
+
+
+class Finished(enum.Enum):
+    """What the answer to COMMIT or ROLLBACK proves on the session that prepared."""
+
+    COMMITTED = enum.auto()
+    ROLLED_BACK = enum.auto()
+    REPEAT = enum.auto()
+    """Not now (read-only, a backup lock); in doubt when the patience ends."""
+    ELSEWHERE = enum.auto()
+    """Somebody else, the coordinator's recovery, has finished it."""
+    IN_DOUBT = enum.auto()
+
+
+def finished_by(commit: bool, outcome: Outcome, detaches: bool) -> Finished:
+    """Pure."""
+    if commit and outcome is Outcome.OK:
+        return Finished.COMMITTED
+    # A branch that wrote answers 1402 only if somebody or something rolled it back.
+    if commit and outcome is Outcome.ROLLED_BACK:
+        return Finished.ROLLED_BACK
+    if not commit and proves_rolled_back(outcome, detaches, prepare_was_sent=True):
+        return Finished.ROLLED_BACK
+    if outcome is Outcome.RETRY_LATER:
+        return Finished.REPEAT
+    return Finished.ELSEWHERE if outcome is Outcome.UNKNOWN_XID and detaches else Finished.IN_DOUBT
 
 
 def _failed(branch: BranchCore, rolled_back: bool) -> pb.Vote:
@@ -158,15 +189,10 @@ def roll_back_unvoted(branches: Sequence[BranchCore]) -> Core[list[pb.Completion
     return completions
 
 
-def _proven(branch: BranchCore, commit: bool, result: XaResult) -> pb.Completion.Result | None:
-    if commit and result.ok:
-        return pb.Completion.RESULT_COMMITTED
-    # A branch that wrote answers 1402 only if somebody or something rolled it back.
-    if commit and result.outcome is Outcome.ROLLED_BACK:
-        return pb.Completion.RESULT_ROLLED_BACK
-    if not commit and _proves_rolled_back(branch, result, prepare_was_sent=True):
-        return pb.Completion.RESULT_ROLLED_BACK
-    return None
+_RESULTS = {
+    Finished.COMMITTED: pb.Completion.RESULT_COMMITTED,
+    Finished.ROLLED_BACK: pb.Completion.RESULT_ROLLED_BACK,
+}
 
 
 def finish(branches: Sequence[BranchCore], decision: gpb.Decision, patience: float) -> Core[list[pb.Completion]]:
@@ -187,13 +213,14 @@ def finish(branches: Sequence[BranchCore], decision: gpb.Decision, patience: flo
         results = yield from in_parallel(pieces)
         again = []
         for branch, result in zip(opened, results, strict=True):
-            if (proven := _proven(branch, commit, result)) is not None:
+            found = finished_by(commit, result.outcome, branch.session.detaches)
+            if proven := _RESULTS.get(found):
                 completions.append(make_completion(branch, proven))
                 branch.stage = Stage.FINISHED
                 branch.session.free()
-            elif result.outcome is Outcome.RETRY_LATER and time.monotonic() < give_up:
+            elif found is Finished.REPEAT and time.monotonic() < give_up:
                 again.append(branch)
-            elif result.outcome is Outcome.UNKNOWN_XID and branch.session.detaches:
+            elif found is Finished.ELSEWHERE:
                 branch.stage = Stage.ELSEWHERE
                 branch.session.free()
             else:

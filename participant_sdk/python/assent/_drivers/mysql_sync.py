@@ -210,6 +210,7 @@ class PyMySqlWire(MySqlWire):
             try:
                 self._read_results(answer)
             finally:
+                self.connection._result = None  # Or the driver would wait for what has been read here.
                 if self._permits and not self.lost:
                     self._read_permission()
         except Exception as error:

@@ -66,7 +66,10 @@ def session_of(connection: Any, asynchronous: bool) -> tuple[Session, bool]:
     """Return the connection's session, and whether it is new and must be set up."""
     connection = unwrap(connection)
     with _lock:
-        session = _sessions.get(connection)
+        try:
+            session = _sessions.get(connection)
+        except TypeError:  # No driver's connection; `_wire_of` says so.
+            session = None
         usable = session is not None and not session.lost
         if session and usable and (session.wire.identity() == session.identity or session.state is not State.NONE):
             return session, False

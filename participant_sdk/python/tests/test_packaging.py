@@ -1,0 +1,62 @@
+"""Wheel and sdist, installed into clean environments; the example of the README runs there."""
+
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dist")
+    subprocess.run([sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, HERE], check=True,
+                   capture_output=True)  # fmt: skip
+    return folder
+
+
+def test_the_wheel_is_pure_and_typed(built):
+    (wheel,) = built.glob("*.whl")
+    assert wheel.name.endswith("-py3-none-any.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "assent/py.typed" in names
+    assert "assent/v1/global_pb2.py" in names
+    assert not [name for name in names if name.startswith(("tests", "benchmarks", "examples"))]
+
+
+def test_the_readme_shows_the_example():
+    example = (HERE / "examples/two_databases.py").read_text()
+    ten_lines = example.split("# [ten lines]\n")[1].rstrip()
+    shown = "\n".join(line.removeprefix("    ") for line in ten_lines.splitlines())
+    assert shown in (HERE / "README.md").read_text()
+    assert len(shown.splitlines()) <= 10
+
+
+@pytest.mark.parametrize("kind", ["*.whl", "*.tar.gz"])
+def test_installed_into_a_clean_environment_the_example_is_atomic(rig, built, kind, tmp_path):
+    (package,) = built.glob(kind)
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    python = tmp_path / "venv/bin/python"
+    subprocess.run([python, "-m", "pip", "install", "--quiet", package, "pymysql"], check=True, capture_output=True)
+    for server in (rig.orders, rig.payments):
+        server.query("CREATE DATABASE IF NOT EXISTS shop")
+    rig.orders.query("CREATE OR REPLACE TABLE shop.orders (id INT PRIMARY KEY, what TEXT, price INT)")
+    rig.payments.query("CREATE OR REPLACE TABLE shop.accounts (id INT PRIMARY KEY, balance INT CHECK (balance >= 0))")
+    rig.payments.query("INSERT INTO shop.accounts VALUES (1, 1000)")
+    told = []
+    for _ in range(2):  # The second time the money is not enough (and the order's id is taken).
+        run = subprocess.run(
+            [python, HERE / "examples/two_databases.py", rig.coordinator.address, str(rig.orders.port),
+             str(rig.payments.port)],
+            capture_output=True, text=True, cwd=tmp_path, env={"SHOP_PASSWORD": "secret"}, check=True,
+        )  # fmt: skip
+        told.append(run.stdout)
+        rig.orders.query("UPDATE shop.orders SET id = 2 WHERE id = 1")
+    assert told[0] == "committed\n"
+    assert re.match("rolled back", told[1])
+    assert rig.orders.query("SELECT COUNT(*) FROM shop.orders") == [(1,)]
+    assert rig.payments.query("SELECT balance FROM shop.accounts") == [(200,)]
