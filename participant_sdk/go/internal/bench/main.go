@@ -19,7 +19,13 @@ import (
 	"assent.example/assent/internal/testbed"
 )
 
-const statement = "UPDATE bench.t SET v = v + 1 WHERE id = %d" // Each worker has a row of its own.
+// Each worker has a row of its own. DTM has new ones in each round, because some of its old ones stay locked.
+const statement = "UPDATE bench.t SET v = v + 1 WHERE id = %d"
+
+const (
+	rows        = 1000
+	firstForDTM = 100
+)
 
 // contender makes one transaction over both servers.
 type contender interface {
@@ -180,7 +186,7 @@ func run(length time.Duration, rounds int, dtm string) error {
 		}
 		dbs[j].SetMaxIdleConns(64)
 		setup := "CREATE DATABASE bench; CREATE TABLE bench.t (id INT PRIMARY KEY, v INT); INSERT INTO bench.t VALUES (0, 0)"
-		for i := 1; i < 64; i++ {
+		for i := 1; i < rows; i++ {
 			setup += fmt.Sprintf(",(%d, 0)", i)
 		}
 		if _, err := dbs[j].Exec(setup); err != nil {
@@ -214,6 +220,7 @@ func compare(dbs [2]*sql.DB, dsns [2]string, client *assent.Client, workers int,
 		names = append(names, "DTM")
 	}
 	results := map[string][]result{}
+	nextForDTM := firstForDTM + 20*workers
 	for round := 0; round <= rounds; round++ { // The first one warms up.
 		for _, name := range names {
 			var got result
@@ -228,7 +235,8 @@ func compare(dbs [2]*sql.DB, dsns [2]string, client *assent.Client, workers int,
 			case "assent":
 				got, err = measure(&sdk{client, dbs}, workers, length)
 			default:
-				got, err = measureDTM(dtm, dsns, workers, length)
+				got, err = measureDTM(dtm, dsns, workers, length, nextForDTM)
+				nextForDTM += workers
 			}
 			if err != nil {
 				return fmt.Errorf("%s: %w", name, err)
@@ -247,13 +255,20 @@ func compare(dbs [2]*sql.DB, dsns [2]string, client *assent.Client, workers int,
 	}
 	if dtm != "" {
 		fmt.Printf("  assent makes %.1f times as many transactions as DTM\n", median(results["assent"]).perSecond/median(results["DTM"]).perSecond)
+		for j, db := range dbs {
+			var free int
+			if err := db.QueryRow("SELECT COUNT(*) FROM (SELECT id FROM bench.t FOR UPDATE SKIP LOCKED) AS free").Scan(&free); err != nil {
+				return err
+			}
+			fmt.Printf("  rows that are still locked on server %d, with nobody at work: %d\n", j, rows-free)
+		}
 	}
 	return nil
 }
 
 // measureDTM runs the program, which answers `transactions/s p50-in-µs p99-in-µs`.
-func measureDTM(program string, dsns [2]string, workers int, length time.Duration) (result, error) {
-	output, err := testbed.Output(program, dsns[0], dsns[1], fmt.Sprint(workers), length.String())
+func measureDTM(program string, dsns [2]string, workers int, length time.Duration, first int) (result, error) {
+	output, err := testbed.Output(program, dsns[0], dsns[1], fmt.Sprint(workers), length.String(), fmt.Sprint(first))
 	if err != nil {
 		return result{}, err
 	}
