@@ -139,8 +139,6 @@ func (t *teller) close() {
 	}
 }
 
-var errRollback = errors.New("Rollback was called")
-
 func (t *teller) transfer(request transfer) entry {
 	ctx := context.Background()
 	nothing := entry{id: request.id, told: "ROLLED_BACK"}
@@ -166,7 +164,7 @@ func (t *teller) transfer(request transfer) entry {
 		return nothing
 	case request.fail == failRollback && err == nil:
 		if err = tx.Rollback(ctx, "the application changed its mind"); err == nil {
-			return entry{request.id, "ROLLED_BACK", tx.Gtrid(), errRollback.Error()}
+			return entry{request.id, "ROLLED_BACK", tx.Gtrid(), "Rollback was called"}
 		}
 	default: // Also after an error: a branch that is poisoned must not be able to commit.
 		err = tx.Commit(ctx)

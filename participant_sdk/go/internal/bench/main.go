@@ -19,12 +19,13 @@ import (
 	"assent.example/assent/internal/testbed"
 )
 
-// Each worker has a row of its own. DTM has new ones in each round, because some of its old ones stay locked.
+// Each worker has rows of its own, by turns. DTM has others than the rest, because some of its rows stay locked.
 const statement = "UPDATE bench.t SET v = v + 1 WHERE id = %d"
 
 const (
-	rows        = 1000
-	firstForDTM = 100
+	rowsOfWorker = 1000
+	firstForDTM  = 16 * rowsOfWorker
+	rows         = 2 * firstForDTM
 )
 
 // contender makes one transaction over both servers.
@@ -65,7 +66,7 @@ func (r *raw) transfer(ctx context.Context, worker int) error {
 	r.count[worker]++
 	xid := func(j int) string { return fmt.Sprintf("'raw-%d-%d','b%d',7", worker, r.count[worker], j) }
 	for j, conn := range r.conns[worker] {
-		if _, err := conn.ExecContext(ctx, "XA START "+xid(j)+";"+fmt.Sprintf(statement, worker)); err != nil {
+		if _, err := conn.ExecContext(ctx, "XA START "+xid(j)+";"+fmt.Sprintf(statement, rowOf(worker, r.count[worker]))); err != nil {
 			return err
 		}
 	}
@@ -90,13 +91,17 @@ func (r *raw) transfer(ctx context.Context, worker int) error {
 type sdk struct {
 	client *assent.Client
 	dbs    [2]*sql.DB
+	count  []int
 }
 
+func rowOf(worker, turn int) int { return worker*rowsOfWorker + turn%rowsOfWorker }
+
 func (s *sdk) transfer(ctx context.Context, worker int) error {
+	s.count[worker]++
 	return s.client.Transact(ctx, func(ctx context.Context, tx *assent.Global) error {
 		for j, resource := range []string{"orders", "payments"} {
 			if err := tx.Branch(ctx, resource, s.dbs[j], func(ctx context.Context, conn *sql.Conn) error {
-				_, err := conn.ExecContext(ctx, fmt.Sprintf(statement, worker))
+				_, err := conn.ExecContext(ctx, fmt.Sprintf(statement, rowOf(worker, s.count[worker])))
 				return err
 			}); err != nil {
 				return err
@@ -109,6 +114,7 @@ func (s *sdk) transfer(ctx context.Context, worker int) error {
 type result struct {
 	perSecond float64
 	p50, p99  time.Duration
+	failed    int
 }
 
 // measure runs workers for a while.
@@ -144,7 +150,7 @@ func measure(c contender, workers int, length time.Duration) (result, error) {
 		return result{}, fmt.Errorf("a transaction failed: %v", failed)
 	}
 	sort.Slice(took, func(i, j int) bool { return took[i] < took[j] })
-	return result{float64(len(took)) / time.Since(begun).Seconds(), took[len(took)/2], took[len(took)*99/100]}, nil
+	return result{float64(len(took)) / time.Since(begun).Seconds(), took[len(took)/2], took[len(took)*99/100], 0}, nil
 }
 
 func median(results []result) result {
@@ -173,7 +179,7 @@ func run(length time.Duration, rounds int, dtm string) error {
 	var dbs [2]*sql.DB
 	var dsns [2]string
 	for j, name := range []string{"orders", "payments"} {
-		server, err := testbed.StartMariaDB()
+		server, err := testbed.StartMariaDB("--innodb-lock-wait-timeout=2")
 		if err != nil {
 			return err
 		}
@@ -185,10 +191,8 @@ func run(length time.Duration, rounds int, dtm string) error {
 			return err
 		}
 		dbs[j].SetMaxIdleConns(64)
-		setup := "CREATE DATABASE bench; CREATE TABLE bench.t (id INT PRIMARY KEY, v INT); INSERT INTO bench.t VALUES (0, 0)"
-		for i := 1; i < rows; i++ {
-			setup += fmt.Sprintf(",(%d, 0)", i)
-		}
+		setup := fmt.Sprintf("CREATE DATABASE bench; USE bench; CREATE TABLE bench.t (id INT PRIMARY KEY, v INT);"+
+			"INSERT INTO bench.t SELECT seq, 0 FROM seq_0_to_%d", rows-1)
 		if _, err := dbs[j].Exec(setup); err != nil {
 			return err
 		}
@@ -220,7 +224,6 @@ func compare(dbs [2]*sql.DB, dsns [2]string, client *assent.Client, workers int,
 		names = append(names, "DTM")
 	}
 	results := map[string][]result{}
-	nextForDTM := firstForDTM + 20*workers
 	for round := 0; round <= rounds; round++ { // The first one warms up.
 		for _, name := range names {
 			var got result
@@ -233,10 +236,9 @@ func compare(dbs [2]*sql.DB, dsns [2]string, client *assent.Client, workers int,
 					floor.close()
 				}
 			case "assent":
-				got, err = measure(&sdk{client, dbs}, workers, length)
+				got, err = measure(&sdk{client, dbs, make([]int, workers)}, workers, length)
 			default:
-				got, err = measureDTM(dtm, dsns, workers, length, nextForDTM)
-				nextForDTM += workers
+				got, err = measureDTM(dtm, dsns, workers, length)
 			}
 			if err != nil {
 				return fmt.Errorf("%s: %w", name, err)
@@ -255,6 +257,11 @@ func compare(dbs [2]*sql.DB, dsns [2]string, client *assent.Client, workers int,
 	}
 	if dtm != "" {
 		fmt.Printf("  assent makes %.1f times as many transactions as DTM\n", median(results["assent"]).perSecond/median(results["DTM"]).perSecond)
+		failed := 0
+		for _, round := range results["DTM"] {
+			failed += round.failed
+		}
+		fmt.Printf("  DTM's transactions that failed: %d\n", failed)
 		for j, db := range dbs {
 			var free int
 			if err := db.QueryRow("SELECT COUNT(*) FROM (SELECT id FROM bench.t FOR UPDATE SKIP LOCKED) AS free").Scan(&free); err != nil {
@@ -267,15 +274,16 @@ func compare(dbs [2]*sql.DB, dsns [2]string, client *assent.Client, workers int,
 }
 
 // measureDTM runs the program, which answers `transactions/s p50-in-µs p99-in-µs`.
-func measureDTM(program string, dsns [2]string, workers int, length time.Duration, first int) (result, error) {
-	output, err := testbed.Output(program, dsns[0], dsns[1], fmt.Sprint(workers), length.String(), fmt.Sprint(first))
+func measureDTM(program string, dsns [2]string, workers int, length time.Duration) (result, error) {
+	output, err := testbed.Output(program, dsns[0], dsns[1], fmt.Sprint(workers), length.String(), fmt.Sprint(firstForDTM))
 	if err != nil {
 		return result{}, err
 	}
 	lines := strings.Split(strings.TrimSpace(output), "\n")
 	var perSecond, p50, p99 float64
-	if _, err := fmt.Sscan(lines[len(lines)-1], &perSecond, &p50, &p99); err != nil {
+	var failed int
+	if _, err := fmt.Sscan(lines[len(lines)-1], &perSecond, &p50, &p99, &failed); err != nil {
 		return result{}, fmt.Errorf("%v: %s", err, output)
 	}
-	return result{perSecond, time.Duration(p50) * time.Microsecond, time.Duration(p99) * time.Microsecond}, nil
+	return result{perSecond, time.Duration(p50) * time.Microsecond, time.Duration(p99) * time.Microsecond, failed}, nil
 }
