@@ -333,3 +333,32 @@ func TestTheDeadlineRollsBack(t *testing.T) {
 		r.expectValues(t, 1, 100, 100)
 	})
 }
+
+// A failed transaction, or a branch of somebody else's, that a connection came out of its pool with.
+func TestAConnectionThatIsBroughtInABadStateStartsNothing(t *testing.T) {
+	for _, k := range kinds {
+		t.Run(k.name, func(t *testing.T) {
+			r := newRig(t, k)
+			r.dbs[0].SetMaxOpenConns(1)
+			if r.servers[0].Driver() == "mysql" {
+				_, err := r.dbs[0].Exec("XA START 'somebody-else'")
+				must(t, err)
+				defer func() { _, _ = r.dbs[0].Exec("XA END 'somebody-else'") }()
+			} else {
+				_, err := r.dbs[0].Exec("BEGIN")
+				must(t, err)
+				_, _ = r.dbs[0].Exec("SELECT 1/0")
+			}
+			tx, err := r.client.Begin(ctx)
+			must(t, err)
+			must(t, tx.Branch(ctx, r.names[1], r.dbs[1], add(1, 1)))
+			if err := tx.Branch(ctx, r.names[0], r.dbs[0], add(1, 1)); err == nil {
+				t.Error("it ran")
+			}
+			if err := tx.Commit(ctx); !errors.Is(err, assent.ErrRolledBack) {
+				t.Error(err)
+			}
+			r.expectValues(t, 1, 100, 100)
+		})
+	}
+}

@@ -117,7 +117,11 @@ func (s *mysqlSession) startSQL() []string {
 }
 
 func (s *mysqlSession) start(ctx context.Context) xaResult {
-	return s.readStart(s.link.exec(ctx, s.startSQL()...))
+	failure := s.link.exec(ctx, s.startSQL()...)
+	if failure == nil {
+		return xaResult{outcome: xaOK}
+	}
+	return xaResult{outcome: mysqlOutcome(verbStart, failure.code), failure: failure, unsent: failure.unsent}
 }
 
 func (s *mysqlSession) readStart(failure *dbError) xaResult {

@@ -166,7 +166,13 @@ func (s *postgresSession) start(ctx context.Context) xaResult {
 			message: "prepared transactions are disabled: set max_prepared_transactions (to max_connections or more) in " +
 				"postgresql.conf and restart the server"}}
 	}
-	return s.readStart(s.link.exec(ctx, s.startSQL()...))
+	failure := s.link.exec(ctx, s.startSQL()...)
+	result := s.readStart(failure)
+	if failure != nil && result.outcome == xaOK { // Not a first statement's: there is none.
+		s.over, s.link.lost = true, true
+		return xaResult{outcome: postgresOutcome(verbStart, failure), failure: failure}
+	}
+	return result
 }
 
 func (s *postgresSession) readStart(failure *dbError) xaResult {

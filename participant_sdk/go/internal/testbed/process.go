@@ -166,3 +166,15 @@ func Clean() {
 	}
 	processes, folders = nil, nil
 }
+
+// Output runs a program to its end, and answers what it printed.
+func Output(argv ...string) (string, error) {
+	cmd := exec.Command(argv[0], argv[1:]...)
+	var failures bytes.Buffer
+	cmd.Stderr = &failures
+	output, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("%s: %v: %s", argv[0], err, failures.String())
+	}
+	return string(output), nil
+}
