@@ -31,6 +31,7 @@ from assent._core.effects import Answer, Call, Core, Effect, Exchange, RenewRese
 from assent._core.outcome import DbError
 from assent._core.reporting import ATTEMPT, FLUSH_PATIENCE, LINGER, MAX_WAITING, PAUSE, ReportQueue
 from assent._core.reservation import Reservation
+from assent._core.session import Session
 from assent._core.statement import NOTHING_EXPECTED, Expected, driver_error, joined, prefix_of, start_answer
 from assent._core.transaction import TransactionCore
 from assent._drivers import registry
@@ -288,6 +289,17 @@ class AsyncTransaction:
 
     async def branch(self, resource: str, connection: Any) -> AsyncBranch:
         """See Transaction.branch."""
+        try:
+            session = await self._session_of(connection)
+        except AssentError as error:
+            self._core.refuse(resource, error)
+            raise
+        core = await self._client._run(self._core.open_branch(resource, session))
+        branch = AsyncBranch(core, self._client, connection)
+        self._branches.append(branch)
+        return branch
+
+    async def _session_of(self, connection: Any) -> Session:
         session, is_new = registry.session_of(connection, asynchronous=True)
         if is_new:
             try:
@@ -295,10 +307,7 @@ class AsyncTransaction:
             except BaseException:
                 registry.forget(session)
                 raise
-        core = await self._client._run(self._core.open_branch(resource, session))
-        branch = AsyncBranch(core, self._client, connection)
-        self._branches.append(branch)
-        return branch
+        return session
 
     @asynccontextmanager
     async def _exclusively(self) -> AsyncIterator[None]:

@@ -25,6 +25,7 @@ from assent._core.branch import BranchCore, Stage
 from assent._core.effects import Call
 from assent._core.outcome import DbError
 from assent._core.reservation import Reservation
+from assent._core.session import Session
 from assent._core.statement import NOTHING_EXPECTED, Expected, driver_error, joined, prefix_of, start_answer
 from assent._core.transaction import TransactionCore
 from assent._drivers import registry
@@ -157,6 +158,16 @@ class Transaction:
         is not known; the coordinator's (RESOURCE_NOT_FOUND, GLOBAL_ROLLED_BACK, …). After an error it may be tried
         again; while a resource's last try has failed, commit and prepare roll back.
         """
+        try:
+            session = self._session_of(connection)
+        except AssentError as error:
+            self._core.refuse(resource, error)
+            raise
+        branch = Branch(self._runner.run(self._core.open_branch(resource, session)), self._runner, connection)
+        self._branches.append(branch)
+        return branch
+
+    def _session_of(self, connection: Any) -> Session:
         session, is_new = registry.session_of(connection, asynchronous=False)
         if is_new:
             try:
@@ -164,9 +175,7 @@ class Transaction:
             except BaseException:
                 registry.forget(session)
                 raise
-        branch = Branch(self._runner.run(self._core.open_branch(resource, session)), self._runner, connection)
-        self._branches.append(branch)
-        return branch
+        return session
 
     @contextmanager
     def _exclusively(self) -> Iterator[None]:

@@ -398,3 +398,15 @@ def test_ssl_and_unbuffered_cursors_are_the_drivers_own(rig, client):
         branch.execute(take())
     assert rig.taken("orders") == 1
     connection.close()
+
+
+@pytest.mark.parametrize("sole", [False, True])
+def test_a_dead_connection_is_no_reason_to_commit_without_its_branch(rig, client, pair, sole):
+    rig.payments.query(f"KILL {pair[1].thread_id()}")
+    time.sleep(0.2)
+    with pytest.raises(assent.TransactionRolledBack), client.transaction(sole_participant=sole) as tx:
+        tx.branch("orders", pair[0]).execute(take())
+        with pytest.raises(assent.DatabaseUnreachable):
+            tx.branch("payments", pair[1]).execute(take())
+    assert not pair[1].open
+    assert rig.taken("orders") == 0

@@ -197,7 +197,7 @@ class MariaDbSession(Session):
         # A PREPARE that is written to a connection that the server has closed gets no answer, and nobody could know
         # whether it arrived. Looking first makes most of these cases certain.
         if verb is Verb.PREPARE and not self.lost and self.wire.peer_has_closed():
-            self.wire.mark_lost()
+            self.wire.shutdown()  # Its owner is to see it, too.
         if verb is Verb.PREPARE and not self.lost:
             self.prepare_sent = True
         literal = xid_sql_literal(xid)

@@ -270,7 +270,7 @@ class PostgresSession(Session):
             return XaResult(Outcome.WRONG_STATE, Step.REFUSED, error, sent=False)
         # See MariaDbSession._xa.
         if not self.lost and self.wire.peer_has_closed():
-            self.wire.mark_lost()
+            self.wire.shutdown()  # Its owner is to see it, too.
         self.prepare_sent = not self.lost
         statements = [self._guard_sql("pg_catalog.pg_current_xact_id()::text")]
         if self._timeline == 0:  # The session is of a standby's time.

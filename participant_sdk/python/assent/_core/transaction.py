@@ -110,6 +110,10 @@ class TransactionCore:
 
     # -- branches
 
+    def refuse(self, resource: str, error: AssentError) -> None:
+        """Take down that no branch could be opened there: what was to be done there is not, so nothing may commit."""
+        self._refused[resource] = error
+
     def open_branch(self, resource: str, session: Session) -> Core[BranchCore]:
         """Make a branch; see Transaction.branch."""
         if self._ended:
@@ -119,7 +123,7 @@ class TransactionCore:
         try:
             branch = yield from self._make_branch(resource, session)
         except AssentError as error:
-            self._refused[resource] = error
+            self.refuse(resource, error)
             raise
         self._refused.pop(resource, None)
         self.branches.append(branch)

@@ -122,5 +122,7 @@ class MySqlWire:
     def classify(self, error: BaseException) -> DbError:
         """Return what an exception of the driver says, and take down the loss of the connection."""
         found = classify(error, self.sqlstate())
-        self._lost = self._lost or means_lost(found)
+        if not self._lost and means_lost(found):
+            self._lost = True
+            self.close()  # Some drivers leave it open after the server's farewell, and its owner would use it again.
         return found
