@@ -80,7 +80,8 @@ func (a *Assentd) Register(name string, server *Server) error {
 	defer cancel()
 	_, err := a.Setup.RegisterResource(ctx, &v1.RegisterResourceRequest{Resource: &v1.Resource{Name: name,
 		Engine: server.Engine, Address: server.Address(), User: server.User(), PasswordFile: server.PasswordFile(),
-		Database: server.Database(), OrphanAge: durationpb.New(2 * time.Second)}}, grpc.WaitForReady(true))
+		Database: server.Database(), OrphanAge: durationpb.New(2 * time.Second),
+		Lease: durationpb.New(5 * time.Second)}}, grpc.WaitForReady(true))
 	return err
 }
 
