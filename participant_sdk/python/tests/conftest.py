@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -16,6 +17,13 @@ from servers import Assentd, MariaDb, Postgres, Redis, wait_for
 import assent
 
 ACCOUNTS = 20
+
+
+def pytest_configure(config):
+    """End the servers also when the run is ended early (`timeout`, a supervisor)."""
+    signal.signal(signal.SIGTERM, lambda number, frame: pytest.exit("terminated", returncode=143))
+
+
 BALANCE = 1000
 
 
