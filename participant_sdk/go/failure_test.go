@@ -25,7 +25,7 @@ func TestNobodyAnswersAtTheBeginning(t *testing.T) {
 		begun := time.Now()
 		_, err = client.Begin(ctx, options...)
 		known := expectReason(t, err, assent.CoordinatorUnreachable)
-		if took := time.Since(begun); took > 3*time.Second || !strings.Contains(known.Message, "refused") {
+		if took := time.Since(begun); took > 10*time.Second || !strings.Contains(known.Message, "refused") {
 			t.Error(took, known)
 		}
 	}
@@ -43,11 +43,12 @@ func TestNobodyAnswersAtTheBeginning(t *testing.T) {
 
 func TestTheCoordinatorIsKilledAtEveryStep(t *testing.T) {
 	r := newOwnRig(t, kinds[0])
+	back := make(chan error, 1)
 	restart := func() {
 		r.assentd.Kill9()
 		go func() {
 			time.Sleep(300 * time.Millisecond)
-			must(t, r.assentd.Restart())
+			back <- r.assentd.Restart()
 		}()
 	}
 	for i, sole := range []bool{false, true} {
@@ -59,16 +60,18 @@ func TestTheCoordinatorIsKilledAtEveryStep(t *testing.T) {
 		tx, err := r.client.Begin(ctx, options...)
 		must(t, err)
 		must(t, tx.Branch(ctx, "orders", r.dbs[0], add(1, 1)))
+		must(t, <-back)
 		if !sole {
-			time.Sleep(400 * time.Millisecond)
 			restart() // At the second branch.
 		}
 		must(t, tx.Branch(ctx, "payments", r.dbs[1], add(1, 1)))
-		time.Sleep(500 * time.Millisecond)
+		if !sole {
+			must(t, <-back)
+		}
 		restart() // At the vote.
 		must(t, tx.Commit(ctx))
 		r.expectValues(t, 1, 101+i, 101+i)
-		time.Sleep(500 * time.Millisecond)
+		must(t, <-back)
 		r.client.Flush(ctx)
 		r.expectState(t, tx.Gtrid(), v1.Global_STATE_COMMITTED)
 	}
@@ -249,7 +252,7 @@ func TestAWorkerIsKilled(t *testing.T) {
 	before := [2]int{100, 100}
 	for _, when := range []string{"vote", "before"} {
 		t.Run(when, func(t *testing.T) {
-			tx, err := r.client.Begin(ctx, assent.WithTimeout(3*time.Second))
+			tx, err := r.client.Begin(ctx, assent.WithTimeout(20*time.Second))
 			must(t, err)
 			must(t, tx.Branch(ctx, "orders", r.dbs[0], add(1, 1)))
 			ready := t.TempDir() + "/ready"

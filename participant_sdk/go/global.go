@@ -156,7 +156,11 @@ func (tx *Global) openBranch(ctx context.Context, resource string, db *sql.DB) (
 func (c *Client) connect(ctx context.Context, db *sql.DB) (*link, engine, any, *Error) {
 	l, err := pin(ctx, db)
 	if err != nil {
-		return nil, nil, nil, newError(DatabaseUnreachable, "the pool gives no connection: "+err.Error(), nil).because(err)
+		failed := newError(DatabaseUnreachable, "the pool gives no connection: "+err.Error(), nil).because(err)
+		if ctx.Err() != nil { // Drivers wrap it in words of their own.
+			failed.cause = ctx.Err()
+		}
+		return nil, nil, nil, failed
 	}
 	known, _ := c.pools.LoadOrStore(db, &pool{})
 	kind, facts, failed := known.(*pool).remember(ctx, l)

@@ -200,6 +200,6 @@ func StartPostgres(settings ...string) (*Server, error) {
 	for _, setting := range append([]string{"listen_addresses=127.0.0.1", "max_prepared_transactions=100", "shared_buffers=32MB"}, settings...) {
 		s.argv = append(s.argv, "-c", setting)
 	}
-	s.log = folder + ".log"
+	s.log = folder + "/log"
 	return s, s.launch()
 }
