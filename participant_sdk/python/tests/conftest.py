@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 # What tests fork must not hang in gRPC's threads, which did not come along.
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
-from servers import Assentd, MariaDb, Postgres, Redis, wait_for
+from servers import Assentd, MariaDb, Postgres, wait_for
 
 import assent
 
@@ -90,13 +90,6 @@ def rig(the_rig):
 def client(rig):
     with assent.Client(rig.coordinator.address) as made:
         yield made
-
-
-@pytest.fixture(scope="session")
-def redis():
-    server = Redis().start()
-    yield server
-    server.destroy()
 
 
 def take(account: int = 1, amount: int = 1) -> str:

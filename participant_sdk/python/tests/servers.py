@@ -1,4 +1,4 @@
-"""Private servers in a temporary folder: MariaDB, PostgreSQL, assentd, Redis. Started and ended by pid."""
+"""Private servers in a temporary folder: MariaDB, PostgreSQL, assentd. Started and ended by pid."""
 
 import os
 import pwd
@@ -256,23 +256,6 @@ class Assentd(Server):
             rgrpc.ResourceServiceStub(channel).RegisterResource(
                 rpb.RegisterResourceRequest(resource=resource, replace=True), timeout=30, wait_for_ready=True
             )
-
-
-class Redis(Server):
-    def __init__(self) -> None:
-        super().__init__("redis")
-
-    def command(self) -> list[str]:
-        return [shutil.which("redis-server") or "redis-server", "--port", str(self.port), "--bind", "127.0.0.1",
-                "--save", "", "--dir", str(self.folder)]  # fmt: skip
-
-    def answers(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
-
-    @property
-    def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
 
 
 def end(server: Server) -> None:
