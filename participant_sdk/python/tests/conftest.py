@@ -16,6 +16,9 @@ from servers import Assentd, MariaDb, Postgres, wait_for
 
 import assent
 
+# A shell starts what runs in the background with SIGINT ignored, and then Python leaves it so.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 ACCOUNTS = 20
 
 
