@@ -14,10 +14,9 @@ using Step = XaResult::Step;
 
 constexpr int kErLockDeadlock = 1213;
 
-// The statement of one step of a batch.
-std::string SqlOf(Step step, XaVerb verb, const std::string& literal, const Xid& xid, const WitnessTable* witness) {
+// The statement of one step of a batch that is the same on every session.
+std::string SqlOf(Step step, XaVerb verb, const std::string& literal) {
   switch (step) {
-    case Step::kWitness: return witness->InsertSql(xid);
     case Step::kStart: return absl::StrCat("XA START ", literal);
     case Step::kEnd: return absl::StrCat("XA END ", literal);
     case Step::kPrepare: return absl::StrCat("XA PREPARE ", literal);
@@ -25,6 +24,7 @@ std::string SqlOf(Step step, XaVerb verb, const std::string& literal, const Xid&
     case Step::kRollback: return absl::StrCat("XA ROLLBACK ", literal);
     case Step::kNone:
     case Step::kGuard:
+    case Step::kWitness:
     case Step::kRefused: break;
   }
   LOG(FATAL) << "not a step: " << ToString(step);
@@ -64,9 +64,10 @@ void MariaDbSession::SendStart(const Xid& xid, absl::string_view first_sql) {
   if ((branch_state_ == BranchState::kNone || is_detached()) && !lost()) {
     // A report on the new branch may come with the very answer to XA START.
     written_ = reported_clean_ = reported_unsafe_ = borrowed_ = false;
-    guard_.Arm(connection_->handle());
-    sql = absl::StrCat(guard_.MarkSql(), ";", sql);
-    ++due_before_first_;
+    if (guard_.Arm(connection_->handle())) {
+      sql = absl::StrCat(guard_.MarkSql(), ";", sql);
+      ++due_before_first_;
+    }
   }
   Send(Due::kStart, sql);
 }
@@ -93,10 +94,16 @@ StartResult MariaDbSession::ReceiveStart() {
   return result;
 }
 
-std::string MariaDbSession::CheckSql(XaVerb verb) const {
+std::string MariaDbSession::CheckSql(XaVerb verb) {
   // The application may have changed it since the last look.
   if (verb == XaVerb::kPrepare && knows_detach_) return guard_.CheckSql("@@session.xa_detach_on_prepare");
   return guard_.CheckSql();
+}
+
+std::string MariaDbSession::WitnessSql(const WitnessTable& witness, const Xid& xid) const {
+  return due_steps_[0] == Step::kGuard
+             ? witness.InsertSql(xid)
+             : witness.InsertSql(xid, [this](absl::string_view value) { return guard_.Checked(value); });
 }
 
 void MariaDbSession::SendXa(XaVerb verb, const Xid& xid, const WitnessTable* witness, std::vector<Step> steps) {
@@ -104,8 +111,10 @@ void MariaDbSession::SendXa(XaVerb verb, const Xid& xid, const WitnessTable* wit
   due_xid_ = xid;
   due_steps_ = std::move(steps);
   refusal_outcome_ = XaOutcome::kInvalid;
+  // The witness asks as well; but not what PREPARE will do.
+  const bool asks = due_steps_[0] == Step::kWitness && !knows_detach_;
   // A branch that PREPARE has let go of is as good on any session.
-  if (IsOwn(xid) && !is_detached()) due_steps_.insert(due_steps_.begin(), Step::kGuard);
+  if (IsOwn(xid) && !is_detached() && !asks) due_steps_.insert(due_steps_.begin(), Step::kGuard);
   NoticeReset();
   const DbError refusal = CheckXid(xid);
   if (!refusal.ok()) return Refuse(Due::kXa, refusal);
@@ -125,7 +134,9 @@ void MariaDbSession::SendXa(XaVerb verb, const Xid& xid, const WitnessTable* wit
   std::string sql;
   for (const Step step : due_steps_) {
     absl::StrAppend(&sql, sql.empty() ? "" : ";",
-                    step == Step::kGuard ? CheckSql(verb) : SqlOf(step, verb, literal, xid, witness));
+                    step == Step::kGuard     ? CheckSql(verb)
+                    : step == Step::kWitness ? WitnessSql(*witness, xid)
+                                             : SqlOf(step, verb, literal));
   }
   // A PREPARE that is written to a connection that the server has closed gets no answer, and nobody could know whether
   // it arrived. Looking first makes most of these cases certain.
@@ -195,13 +206,18 @@ XaResult MariaDbSession::ReceiveXa() {
     result.failed_step = Step::kRefused;
   } else {
     const size_t done = std::min(batch.results.size(), due_steps_.size());
-    if (done > 0 && due_steps_[0] == Step::kGuard && batch.results[0].rows.size() == 1) {
-      detaches_ = batch.results[0].rows[0][0] == std::string("1");
+    if (done > 0 && due_steps_[0] == Step::kGuard) {
+      if (batch.results[0].rows.size() == 1) {
+        detaches_ = batch.results[0].rows[0][0] == std::string("1");
+      } else {
+        guard_.Passed();
+      }
     }
     for (size_t i = 0; i < done; ++i) StepDone(due_steps_[i]);
     if (!batch.error.ok()) {
       result.failed_step = due_steps_[std::min(done, due_steps_.size() - 1)];
-      if (result.failed_step == Step::kGuard && SessionGuard::IsRefusal(batch.error.code)) {
+      if (result.failed_step == due_steps_[0] && SessionGuard::IsRefusal(batch.error.code)) {
+        result.failed_step = Step::kGuard;
         MarkReset(/*in_time=*/false);
         batch.error = LostError();
       }

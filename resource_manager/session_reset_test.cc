@@ -124,6 +124,29 @@ TEST_F(SessionResetTest, NoWitnessIsLeftOutsideOfTheBranch) {
   EXPECT_EQ(One(admin_.get(), "SELECT COUNT(*) FROM t.w"), "0");
 }
 
+// The last check of a branch leaves the mark of the next one.
+TEST_F(SessionResetTest, BetweenTwoBranchesTheLibrarysResetDoesNoHarm) {
+  ASSERT_TRUE(session_->Prepare(xid_, nullptr).ok());
+  ASSERT_TRUE(session_->Commit(xid_).ok());
+  ResetIt(ResetBy::kResetConnection);
+  const Xid second = NewXid();
+  ASSERT_TRUE(session_->Start(second, "UPDATE t.a SET v = 2 WHERE id = 1").xa.ok());
+  ASSERT_TRUE(session_->Prepare(second, nullptr).ok());
+  ASSERT_TRUE(session_->Commit(second).ok());
+  EXPECT_EQ(Value(1), "2");
+}
+
+TEST_F(SessionResetTest, AResetBetweenTwoBranchesThatNobodyCouldSeeEndsTheSecond) {
+  ASSERT_TRUE(session_->Prepare(xid_, nullptr).ok());
+  ASSERT_TRUE(session_->Commit(xid_).ok());
+  ResetIt(ResetBy::kBehindTheLibrary);
+  const Xid second = NewXid();
+  ASSERT_TRUE(session_->Start(second, "UPDATE t.a SET v = 2 WHERE id = 1").xa.ok());
+  EXPECT_EQ(session_->Prepare(second, nullptr).outcome, XaOutcome::kSessionReset);
+  AwaitGone(session_->connection_id());
+  EXPECT_EQ(Value(1), "1");
+}
+
 TEST_F(SessionResetTest, AStatementDoesNotReachTheServerAfterAResetByTheLibrary) {
   ResetIt(ResetBy::kResetConnection);
   const int64_t before = session_->round_trips();

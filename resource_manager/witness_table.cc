@@ -45,8 +45,12 @@ std::string WitnessTable::name() const { return absl::StrCat(schema_, ".", table
 std::string WitnessTable::quoted() const { return absl::StrCat("`", schema_, "`.`", table_, "`"); }
 
 std::string WitnessTable::InsertSql(const Xid& xid) const {
-  return absl::StrCat("INSERT INTO ", quoted(), " (gtrid, bqual) VALUES (X'", absl::BytesToHexString(xid.gtrid),
-                      "', X'", absl::BytesToHexString(xid.bqual), "')");
+  return InsertSql(xid, [](absl::string_view value) { return std::string(value); });
+}
+
+std::string WitnessTable::InsertSql(const Xid& xid, const std::function<std::string(absl::string_view)>& wrap) const {
+  return absl::StrCat("INSERT INTO ", quoted(), " (gtrid, bqual) VALUES (X'", absl::BytesToHexString(xid.gtrid), "', ",
+                      wrap(absl::StrCat("X'", absl::BytesToHexString(xid.bqual), "'")), ")");
 }
 
 std::string WitnessTable::InsertIgnoreSql(const Xid& xid) const {

@@ -5,6 +5,7 @@
 #ifndef ASSENT_RESOURCE_MANAGER_WITNESS_TABLE_H_
 #define ASSENT_RESOURCE_MANAGER_WITNESS_TABLE_H_
 
+#include <functional>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -34,6 +35,8 @@ class WitnessTable {
   std::string quoted() const;
   // The statement that leaves the witness of a valid xid.
   std::string InsertSql(const Xid& xid) const;
+  // The same, with the bqual's literal as `wrap` turns it into another expression of the same value.
+  std::string InsertSql(const Xid& xid, const std::function<std::string(absl::string_view)>& wrap) const;
   // The same, but does nothing if it is there; also for the row with empty ids (see witness.h).
   std::string InsertIgnoreSql(const Xid& xid) const;
 
