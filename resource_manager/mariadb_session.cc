@@ -279,7 +279,6 @@ void MariaDbSession::AskForReset() {
   const QueryResult batch = ReceiveBatch(Due::kQuery);
   // If it is still the session, the database has ended the branch (a deadlock that a procedure's handler swallowed).
   if (SessionGuard::IsRefusal(batch.error.code) && !lost()) MarkReset(/*in_time=*/false);
-  if (batch.ok()) guard_.Passed();
 }
 
 void MariaDbSession::SendProbe() {

@@ -113,7 +113,7 @@ class MariaDbSession : public BranchSession {
   // Switches on what every session needs, after `settings` (statements; may be empty).
   DbError SetUp(const std::string& settings);
   void Send(Due due, absl::string_view sql);
-  std::string CheckSql(XaVerb verb);  // The guard in front of a verb.
+  std::string CheckSql(XaVerb verb) const;  // The guard in front of a verb.
   // Leaves the witness; without a guard in front of it, only if this is still the branch's session.
   std::string WitnessSql(const WitnessTable& witness, const Xid& xid) const;
   void SendXa(XaVerb verb, const Xid& xid, const WitnessTable* witness, std::vector<XaResult::Step> steps);

@@ -64,10 +64,9 @@ void MariaDbSession::SendStart(const Xid& xid, absl::string_view first_sql) {
   if ((branch_state_ == BranchState::kNone || is_detached()) && !lost()) {
     // A report on the new branch may come with the very answer to XA START.
     written_ = reported_clean_ = reported_unsafe_ = borrowed_ = false;
-    if (guard_.Arm(connection_->handle())) {
-      sql = absl::StrCat(guard_.MarkSql(), ";", sql);
-      ++due_before_first_;
-    }
+    guard_.Arm(connection_->handle());
+    sql = absl::StrCat(guard_.MarkSql(), ";", sql);
+    ++due_before_first_;
   }
   Send(Due::kStart, sql);
 }
@@ -94,7 +93,7 @@ StartResult MariaDbSession::ReceiveStart() {
   return result;
 }
 
-std::string MariaDbSession::CheckSql(XaVerb verb) {
+std::string MariaDbSession::CheckSql(XaVerb verb) const {
   // The application may have changed it since the last look.
   if (verb == XaVerb::kPrepare && knows_detach_) return guard_.CheckSql("@@session.xa_detach_on_prepare");
   return guard_.CheckSql();
@@ -206,12 +205,8 @@ XaResult MariaDbSession::ReceiveXa() {
     result.failed_step = Step::kRefused;
   } else {
     const size_t done = std::min(batch.results.size(), due_steps_.size());
-    if (done > 0 && due_steps_[0] == Step::kGuard) {
-      if (batch.results[0].rows.size() == 1) {
-        detaches_ = batch.results[0].rows[0][0] == std::string("1");
-      } else {
-        guard_.Passed();
-      }
+    if (done > 0 && due_steps_[0] == Step::kGuard && batch.results[0].rows.size() == 1) {
+      detaches_ = batch.results[0].rows[0][0] == std::string("1");
     }
     for (size_t i = 0; i < done; ++i) StepDone(due_steps_[i]);
     if (!batch.error.ok()) {

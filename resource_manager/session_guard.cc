@@ -30,20 +30,14 @@ SessionGuard::~SessionGuard() {
   if (sentinel_ != nullptr) mysql_stmt_close(sentinel_);
 }
 
-bool SessionGuard::Arm(st_mysql* mysql) {
-  const bool untouched = sentinel_ != nullptr && Look() == Handle::kUntouched;
-  if (!untouched) {
+void SessionGuard::Arm(st_mysql* mysql) {
+  if (sentinel_ == nullptr || Look() != Handle::kUntouched) {
     if (sentinel_ != nullptr) mysql_stmt_close(sentinel_);
     sentinel_ = mysql_stmt_init(mysql);
   }
   mysql_ = mysql;
   connection_id_ = mysql_thread_id(mysql);
-  const bool marked = untouched && left_mark_;
-  left_mark_ = false;
-  if (marked) return false;
   mark_ = NewMark();
-  next_ = 0;
-  return true;
 }
 
 SessionGuard::Handle SessionGuard::Look() const {
@@ -59,16 +53,8 @@ std::string SessionGuard::MarkSql() const { return absl::StrCat("SET ", kVariabl
 // Of the errors that MariaDB's and MySQL's expressions can be made to raise in every sql_mode, an overflow is the
 // cheapest: a subquery of two rows takes four times as long, and NULL is turned into a default by most variables. DO
 // would swallow any of them.
-std::string SessionGuard::CheckSql() {
-  // One that was killed (KILL QUERY) may have marked the session all the same.
-  if (next_ == 0) next_ = NewMark();
-  return absl::StrCat("SET ", kVariable, "=IF(", kVariable, " IN(", mark_, ",", next_, "),", next_, ",~0+1)");
-}
-
-void SessionGuard::Passed() {
-  mark_ = next_;
-  next_ = 0;
-  left_mark_ = true;
+std::string SessionGuard::CheckSql() const {
+  return absl::StrCat("SET ", kVariable, "=", Checked(absl::StrCat(mark_)));
 }
 
 std::string SessionGuard::CheckSql(absl::string_view expression) const {
@@ -76,8 +62,7 @@ std::string SessionGuard::CheckSql(absl::string_view expression) const {
 }
 
 std::string SessionGuard::Checked(absl::string_view value) const {
-  const std::string marks = next_ == 0 ? absl::StrCat("=", mark_) : absl::StrCat(" IN(", mark_, ",", next_, ")");
-  return absl::StrCat("IF(", kVariable, marks, ",", value, ",~0+1)");
+  return absl::StrCat("IF(", kVariable, "=", mark_, ",", value, ",~0+1)");
 }
 
 bool SessionGuard::IsRefusal(int error_code) { return error_code == kErDataOutOfRange; }

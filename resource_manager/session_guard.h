@@ -4,9 +4,9 @@
 // connection all give the branch up without a word. Whoever then sends XA COMMIT or XA ROLLBACK for a prepared branch
 // is told OK by MariaDB, and nothing is done: so the question must be asked before, and in the same batch, which stops
 // at the first error. The mark is a user variable of the session with a number of its own for every branch; all of the
-// above forget it. It costs one small statement in front of what finishes, which leaves the mark of the next branch
-// behind; the first branch of a session needs another one in the batch of XA START. PREPARE asks within the statement
-// that leaves the witness. No round trip.
+// above forget it. It costs one small statement in the batch of XA START and one in front of what finishes (PREPARE
+// asks within the statement that leaves the witness), and no round trip. The mark is not kept from one branch to the
+// next: between two of them a pool may do what it wants.
 //
 // What Connector/C itself did to the connection is seen without asking the server, also before a statement of the
 // application that would otherwise run outside of any branch and commit by itself.
@@ -37,19 +37,16 @@ class SessionGuard {
   SessionGuard(const SessionGuard&) = delete;
   SessionGuard& operator=(const SessionGuard&) = delete;
 
-  // A new branch is about to start on the connection. True: MarkSql must run first; false: the last check of the
-  // branch before has left a mark, and the connection is untouched since. (If it was reset where the library cannot
-  // see it, the check of the new branch fails, and the branch with it.)
-  bool Arm(st_mysql* mysql);
+  // A new branch is about to start on the connection.
+  void Arm(st_mysql* mysql);
   // Since Arm. No system call.
   Handle Look() const;
 
   // Goes in front of XA START.
   std::string MarkSql() const;
-  // Goes in front of what must only run on the marked session, and marks it anew. Fails with IsRefusal() on any other;
-  // allowed in every state of a branch. If it succeeds Passed must be told; if not it may be sent again.
-  std::string CheckSql();
-  void Passed();
+  // Goes in front of what must only run on the marked session. Fails with IsRefusal() on any other; allowed in every
+  // state of a branch.
+  std::string CheckSql() const;
   // The same, and answers an expression, which must be a number, in one row.
   std::string CheckSql(absl::string_view expression) const;
   // An expression: `value` on the marked session; fails with IsRefusal() on any other.
@@ -63,9 +60,7 @@ class SessionGuard {
   // Never prepared, so the server does not know of it: the library invalidates every statement of a connection that it
   // resets or closes.
   st_mysql_stmt* sentinel_ = nullptr;
-  uint64_t mark_ = 0;       // What the session has as its mark, or next_.
-  uint64_t next_ = 0;       // Sent with CheckSql, which was not answered yet; 0: none.
-  bool left_mark_ = false;  // mark_ was left by CheckSql, and no branch has begun since.
+  uint64_t mark_ = 0;
 };
 
 }  // namespace assent
