@@ -44,6 +44,7 @@ class Client {
   // Waits until the coordinator has been told how all finished branches ended, at most `patience`; false if not.
   bool Flush(absl::Duration patience);
 
+  const ClientOptions& options() const { return state_->options; }
   // Calls sent to the coordinator so far, repetitions included; for metrics and benchmarks.
   int64_t calls_sent() const { return state_->connection.attempts(); }
   // The instance that the next call goes to.

@@ -146,12 +146,19 @@ absl::StatusOr<v1::Branch> GlobalTransaction::DescribeBranch(absl::string_view r
 }
 
 absl::Status GlobalTransaction::Commit() {
-  return Decide(/*finalize=*/policy_ != v1::DECISION_POLICY_WHEN_ALL_PREPARED, Scope::kAllBranches);
+  return Decide(policy_ == v1::DECISION_POLICY_WHEN_ALL_PREPARED ? Ask::kDecision : Ask::kCommit, Scope::kAllBranches,
+                client_->options.decision_patience);
 }
 
-absl::Status GlobalTransaction::Prepare() { return Decide(/*finalize=*/false, Scope::kOwnBranches); }
+absl::Status GlobalTransaction::Prepare(absl::Duration patience) {
+  return Decide(Ask::kDecision, Scope::kOwnBranches, patience);
+}
 
-absl::Status GlobalTransaction::Decide(bool finalize, Scope scope) {
+absl::Status GlobalTransaction::Vote() {
+  return Decide(Ask::kNothing, Scope::kOwnBranches, client_->options.decision_patience);
+}
+
+absl::Status GlobalTransaction::Decide(Ask ask, Scope scope, absl::Duration patience) {
   if (concluded_) return result_;
   if (!refused_.empty()) {
     return RollBackBecause(absl::StrCat("no branch could be opened on '", refused_.begin()->first,
@@ -170,9 +177,11 @@ absl::Status GlobalTransaction::Decide(bool finalize, Scope scope) {
       std::any_of(votes.begin(), votes.end(), [](const v1::Vote& vote) { return vote.kind() == v1::VOTE_KIND_FAILED; });
   if (failed) return FailedToPrepare(votes);
   const std::vector<Branch*> fresh = TwoPhase::MarkVoted(branches);
-  const absl::Time give_up = absl::Now() + client_->options.decision_patience;
+  const absl::Time give_up = absl::Now() + patience;
   ASSENT_FAULT_POINT(kSdkVoteBefore);
-  const absl::StatusOr<v1::GlobalStatus> answer = finalize ? SendFinalize(votes, give_up) : SendVotes(votes, give_up);
+  const absl::StatusOr<v1::GlobalStatus> answer =
+      ask == Ask::kCommit ? SendFinalize(votes, give_up)
+                          : SendVotes(votes, ask == Ask::kDecision ? v1::WAIT_DECIDED : v1::WAIT_NONE, give_up);
   const absl::optional<Reason> reason = ReasonOf(answer.status());
   if (reason == Reason::BRANCHES_NOT_PREPARED || reason == Reason::WRONG_SERVER) {
     // Nothing of this call was counted, so what voted in it for the first time may still be rolled back. A vote that an
@@ -182,14 +191,16 @@ absl::Status GlobalTransaction::Decide(bool finalize, Scope scope) {
   }
   // What it was run on counts no more, perhaps.
   if (answer.ok() && answer->cause() == v1::DECISION_CAUSE_REFUSED) client_->reservation.Forget();
+  if (ask == Ask::kNothing && answer.ok() && answer->decision() == v1::DECISION_UNSPECIFIED) return absl::OkStatus();
   return Conclude(VerdictOf(answer), scope);
 }
 
-absl::StatusOr<v1::GlobalStatus> GlobalTransaction::SendVotes(const std::vector<v1::Vote>& votes, absl::Time give_up) {
+absl::StatusOr<v1::GlobalStatus> GlobalTransaction::SendVotes(const std::vector<v1::Vote>& votes, v1::Wait wait,
+                                                              absl::Time give_up) {
   v1::PreparedRequest request;
   request.set_gtrid(gtrid_);
   *request.mutable_votes() = {votes.begin(), votes.end()};
-  request.set_wait(v1::WAIT_DECIDED);
+  request.set_wait(wait);
   return client_->connection.Prepared(request, give_up);
 }
 

@@ -56,8 +56,16 @@ class GlobalTransaction {
   absl::Status Commit();
 
   // For a worker that joined: prepares this process's branches, votes, waits for the decision, and finishes them on the
-  // same sessions. OK: decided COMMIT and committed on every branch of this process.
-  absl::Status Prepare();
+  // same sessions. OK: decided COMMIT and committed on every branch of this process. `patience`: how long to wait for
+  // the decision before it is in doubt; Prepare may be called again then.
+  absl::Status Prepare() { return Prepare(client_->options.decision_patience); }
+  absl::Status Prepare(absl::Duration patience);
+
+  // For a worker that must answer before the decision, like the handler of a call (callee.h): prepares this process's
+  // branches and votes. OK: the votes count, and whoever decides may decide COMMIT. Prepare must follow: it waits for
+  // the decision, finishes the branches and answers how it ended. Errors as Prepare's; if it has been decided already,
+  // Vote answers what Prepare would.
+  absl::Status Vote();
 
   // Rolls this process's branches back at once and everybody else's through the coordinator. OK: ROLLBACK is decided.
   // FAILED_PRECONDITION (GLOBAL_COMMITTED) if COMMIT had been decided before: then the branches have been committed.
@@ -65,6 +73,11 @@ class GlobalTransaction {
 
   // COMMITTED, ROLLED_BACK or IN_DOUBT as far as this process knows; OUTCOME_UNSPECIFIED before any decision.
   v1::Outcome outcome() const { return outcome_; }
+
+  // The end is known, and Commit, Prepare and Rollback have nothing left to do.
+  bool concluded() const { return concluded_; }
+  // Begun as sole_participant: no other process can take part.
+  bool is_sole() const { return sole_; }
 
   // Leaves it as it is: the destructor will not roll back. For an initiator whose workers decide by WHEN_ALL_PREPARED.
   void Leave() { left_ = true; }
@@ -78,6 +91,13 @@ class GlobalTransaction {
   };
 
   GlobalTransaction(std::shared_ptr<ClientState> client, std::string gtrid, v1::DecisionPolicy policy, bool joined);
+
+  // What this process's votes come with.
+  enum class Ask {
+    kCommit,    // The wish to decide COMMIT, by Finalize.
+    kDecision,  // The wish to be told the decision.
+    kNothing,
+  };
 
   // What the coordinator's answer to a vote or a Finalize says about the decision.
   struct Verdict {
@@ -94,8 +114,8 @@ class GlobalTransaction {
   // What the branch is to be like: made by Begin, or by the coordinator now, or, for a sole participant, here.
   absl::StatusOr<v1::Branch> DescribeBranch(absl::string_view resource, const BranchSession& session);
   v1::FinalizeRequest FinalizeWith(v1::Decision decision) const;
-  absl::Status Decide(bool finalize, Scope scope);
-  absl::StatusOr<v1::GlobalStatus> SendVotes(const std::vector<v1::Vote>& votes, absl::Time give_up);
+  absl::Status Decide(Ask ask, Scope scope, absl::Duration patience);
+  absl::StatusOr<v1::GlobalStatus> SendVotes(const std::vector<v1::Vote>& votes, v1::Wait wait, absl::Time give_up);
   absl::StatusOr<v1::GlobalStatus> SendFinalize(const std::vector<v1::Vote>& votes, absl::Time give_up);
   absl::StatusOr<v1::GlobalStatus> SendFailed(const std::vector<v1::Vote>& votes, absl::Time give_up);
   // What was wanted cannot be committed: rolls back, and says why.
