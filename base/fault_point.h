@@ -23,6 +23,9 @@
   X(kSdkPrepareBefore, "sdk.prepare.before", "before XA PREPARE is sent")                                              \
   X(kSdkPrepareSent, "sdk.prepare.sent", "after XA PREPARE is sent, before its answer is read")                        \
   X(kSdkPrepareOk, "sdk.prepare.ok", "after XA PREPARE answered OK")                                                   \
+  X(kSdkOnePhaseBefore, "sdk.onephase.before", "before XA COMMIT … ONE PHASE is sent")                                 \
+  X(kSdkOnePhaseSent, "sdk.onephase.sent", "after it is sent, before its answer is read")                              \
+  X(kSdkOnePhaseOk, "sdk.onephase.ok", "after it answered OK, before that is reported")                                \
   X(kSdkVoteBefore, "sdk.vote.before", "before the votes are sent")                                                    \
   X(kSdkFailBefore, "sdk.fail.before", "before a vote FAILED is sent")                                                 \
   X(kSdkFailOk, "sdk.fail.ok", "after a vote FAILED was answered")                                                     \

@@ -12,10 +12,10 @@ std::vector<GlobalPtr> Engine::Undone() {
   std::vector<GlobalPtr> undone;
   if (options_.shared) {
     const absl::Status status = ForEachOpen([&](const GlobalPtr& record) {
-      if (record->decision() != v1::DECISION_UNSPECIFIED) {
-        undone.push_back(record);
-      } else {
+      if (IsUndecided(*record)) {
         ExpireOverdue(*record);
+      } else {
+        undone.push_back(record);
       }
     });
     LOG_IF_EVERY_N(WARNING, !status.ok(), 20) << "unfinished transactions cannot be read: " << ToText(status);
@@ -25,7 +25,7 @@ std::vector<GlobalPtr> Engine::Undone() {
     MutexLock lock(&shard.mutex);
     for (const auto& entry : shard.lives) {
       const GlobalPtr& record = entry.second->record;
-      if (record == nullptr || record->decision() == v1::DECISION_UNSPECIFIED || IsFinished(record->state())) continue;
+      if (record == nullptr || IsUndecided(*record) || IsFinished(record->state())) continue;
       undone.push_back(record);
     }
   }

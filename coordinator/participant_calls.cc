@@ -141,7 +141,11 @@ Engine::CallPtr ParticipantCalls::Run(const Caller& caller, const v1::CompletedR
   rest->done = std::move(done);
   std::vector<Engine::Submission> submissions;
   for (int i = 0; i < count; ++i) {
-    auto answer = [rest, result = response->mutable_results(i)](const absl::Status& status, const GlobalPtr& record) {
+    absl::StatusOr<Request> converted =
+        ToRequest(request.completions(i), limits_, registry_, clock_->Now(), caller.peer);
+    auto answer = [rest, result = response->mutable_results(i),
+                   pinned = converted.ok() ? std::move(converted->pinned) : std::vector<ResourcePtr>()](
+                      const absl::Status& status, const GlobalPtr& record) {
       if (status.ok()) {
         *result->mutable_status() = StatusOf(*record);
       } else {
@@ -149,7 +153,6 @@ Engine::CallPtr ParticipantCalls::Run(const Caller& caller, const v1::CompletedR
       }
       if (rest->left.fetch_sub(1) == 1) rest->done(absl::OkStatus());
     };
-    absl::StatusOr<Request> converted = ToRequest(request.completions(i), clock_->Now(), caller.peer);
     if (converted.ok()) {
       submissions.push_back({std::move(converted->event), std::move(answer)});
     } else {

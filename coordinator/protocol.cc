@@ -84,8 +84,9 @@ absl::Status AppendBranches(const Event& event, absl::string_view request_id, Dr
   return absl::OkStatus();
 }
 
-// A new record, ACTIVE, with the event's branches. It was begun at `begun`.
-absl::Status Begin(const Event& event, absl::Time begun, Draft* draft) {
+}  // namespace
+
+absl::Status BeginGlobal(const Event& event, absl::Time begun, Draft* draft) {
   Global* global = draft->edit();
   global->set_gtrid(event.gtrid);
   global->set_request_id(event.request_id);
@@ -96,13 +97,17 @@ absl::Status Begin(const Event& event, absl::Time begun, Draft* draft) {
   SetTime(begun, global->mutable_create_time());
   SetTime(begun + event.timeout, global->mutable_expire_time());
   if (absl::Status status = AppendBranches(event, "", draft); !status.ok()) return status;
+  // Whether a witness table is older than a branch is told by this.
+  for (Branch& branch : *global->mutable_branches()) SetTime(begun, branch.mutable_create_time());
   global->set_created_with(global->branches_size());
   return absl::OkStatus();
 }
 
+namespace {
+
 Step Create(const Event& event) {
   Draft draft(nullptr, event);
-  if (absl::Status status = Begin(event, event.now, &draft); !status.ok()) return Refuse(std::move(status));
+  if (absl::Status status = BeginGlobal(event, event.now, &draft); !status.ok()) return Refuse(std::move(status));
   return draft.Done();
 }
 
@@ -268,6 +273,7 @@ Step CountVotes(const Global& global, const Event& event) {
 }
 
 Step LateVotes(const Global& global, const Event& event, NewPrepared new_prepared) {
+  if (StateOf(&global) == State::kOnePhase && !event.votes.empty()) return Refuse(AlreadyDecided(global));
   Draft draft(&global, event);
   if (absl::Status status = RecordVotes(event.votes, new_prepared, &draft); !status.ok())
     return Refuse(std::move(status));
@@ -328,7 +334,8 @@ std::string DescribeTimeout(absl::Duration timeout) {
 Step DecideWhole(const Event& event) {
   if (!event.creates) return Refuse(GlobalNotFound(event));
   Draft draft(nullptr, event);
-  if (absl::Status status = Begin(event, event.now - event.age, &draft); !status.ok()) return Refuse(std::move(status));
+  if (absl::Status status = BeginGlobal(event, event.now - event.age, &draft); !status.ok())
+    return Refuse(std::move(status));
   absl::Status problem = RecordVotes(event.votes, NewPrepared::kCount, &draft);
   if (ReasonOf(problem) == Reason::BRANCH_NOT_FOUND) return Refuse(std::move(problem));
   problem.Update(event.problem);
@@ -376,7 +383,7 @@ Step CompareDecision(const Global& global, const Event& event) {
 
 Step Bury(const Event& event) {
   Draft draft(nullptr, event);
-  if (absl::Status status = Begin(event, event.now, &draft); !status.ok()) return Refuse(std::move(status));
+  if (absl::Status status = BeginGlobal(event, event.now, &draft); !status.ok()) return Refuse(std::move(status));
   draft.Decide(v1::DECISION_ROLLBACK, v1::DECISION_CAUSE_PRESUMED_ABORT,
                "a branch of it was found prepared, and nobody had created the transaction");
   draft.Force();
@@ -397,6 +404,7 @@ Step Apply(const Global* current, const Event& event) {
     case Rule::kDecide: return Decide(*current, event);
     case Rule::kDecideWhole: return DecideWhole(event);
     case Rule::kCompareDecision: return CompareDecision(*current, event);
+    case Rule::kRecordWhole: return RecordWhole(event);
     case Rule::kEarlyCompletion: return EarlyCompletion(*current, event);
     case Rule::kRecordCompletion: return RecordCompletion(*current, event);
     case Rule::kRecordEvidence: return RecordEvidence(*current, event);
@@ -418,6 +426,7 @@ std::vector<Action> ActionsOf(const Global& global) {
   switch (StateOf(&global)) {
     case State::kAbsent: return {};
     case State::kActive: return {Action::kArmDeadline};
+    case State::kOnePhase: return {};  // Whoever waits, waits for what its database has done.
     case State::kCommitting:
     case State::kRollingBack: return {Action::kDisarmDeadline, Action::kAnswerDecided};
     case State::kHeuristic: return {Action::kDisarmDeadline, Action::kAnswerDecided, Action::kAnswerApplied};
@@ -433,6 +442,7 @@ State StateOf(const Global* current) {
   if (current == nullptr) return State::kAbsent;
   switch (current->state()) {
     case Global::STATE_ACTIVE: return State::kActive;
+    case Global::STATE_ONE_PHASE: return State::kOnePhase;
     case Global::STATE_COMMITTING: return State::kCommitting;
     case Global::STATE_COMMITTED: return State::kCommitted;
     case Global::STATE_ROLLING_BACK: return State::kRollingBack;
@@ -442,12 +452,15 @@ State StateOf(const Global* current) {
   }
 }
 
+bool IsUndecided(const Global& global) { return global.state() == Global::STATE_ACTIVE; }
+
 v1::Outcome OutcomeOf(const Global& global) {
   switch (StateOf(&global)) {
     case State::kAbsent:
     case State::kActive: return v1::OUTCOME_UNSPECIFIED;
     case State::kCommitted: return v1::OUTCOME_COMMITTED;
     case State::kRolledBack: return v1::OUTCOME_ROLLED_BACK;
+    case State::kOnePhase:
     case State::kCommitting:
     case State::kRollingBack:
     case State::kHeuristic:

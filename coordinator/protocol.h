@@ -23,9 +23,20 @@ namespace assent {
 constexpr int kMaxBranches = 1000;
 
 // v1::Global::State, with "there is no record" spelt out.
-enum class State { kAbsent, kActive, kCommitting, kCommitted, kRollingBack, kRolledBack, kHeuristic, kClosed };
-constexpr State kAllStates[] = {State::kAbsent,      State::kActive,     State::kCommitting, State::kCommitted,
-                                State::kRollingBack, State::kRolledBack, State::kHeuristic,  State::kClosed};
+enum class State {
+  kAbsent,
+  kActive,
+  kOnePhase,
+  kCommitting,
+  kCommitted,
+  kRollingBack,
+  kRolledBack,
+  kHeuristic,
+  kClosed
+};
+constexpr State kAllStates[] = {State::kAbsent,     State::kActive,    State::kOnePhase,
+                                State::kCommitting, State::kCommitted, State::kRollingBack,
+                                State::kRolledBack, State::kHeuristic, State::kClosed};
 
 enum class EventKind {
   kCreate,
@@ -55,6 +66,7 @@ enum class Rule {
   kLateVotes,          // After the decision: repetitions get the decision; a new PREPARED gets GLOBAL_ROLLED_BACK.
   kDecide,             // COMMIT if every branch is prepared, else BRANCHES_NOT_PREPARED; ROLLBACK always.
   kCompareDecision,    // The same decision: the same answer. The other one: GLOBAL_ROLLED_BACK or GLOBAL_COMMITTED.
+  kRecordWhole,  // Make the record of what was committed in one phase, if the report brings it; else GLOBAL_NOT_FOUND.
   kEarlyCompletion,    // Rolled back before the decision: decides ROLLBACK. Committed: GLOBAL_NOT_DECIDED.
   kRecordCompletion,   // Record the proof; the last one finishes; a contradiction makes HEURISTIC.
   kRecordEvidence,     // Record what recovery found, if it is new; what it proves counts like a completion.
@@ -88,20 +100,20 @@ struct Event {
   std::string gtrid;
   // kCreate
   bool brings_gtrid = false;  // The caller chose the gtrid.
-  // kCreate, and kFinalize that creates
+  // kCreate, and what creates
   absl::Duration timeout;
   v1::DecisionPolicy policy = v1::DECISION_POLICY_ON_FINALIZE;
   int expected_branches = 0;
   // kCreate, kAddBranches. With kAddBranches it is not empty if any bqual is.
   std::string request_id;
-  // kCreate, kAddBranches, and kFinalize that creates
+  // kCreate, kAddBranches, and what creates
   std::vector<NewBranch> branches;
   // kVote, kFinalize
   std::vector<v1::Vote> votes;
   // kFinalize
   v1::Decision decision = v1::DECISION_UNSPECIFIED;
   std::string reason;
-  // kFinalize that creates: the call brings the whole transaction, and makes its record if there is none.
+  // kFinalize, kComplete: the call brings the whole transaction, and makes its record if there is none.
   bool creates = false;
   absl::Duration age;    // Since its participant began it.
   absl::Status problem;  // Why it must not be decided COMMIT, whatever the votes say.
@@ -120,9 +132,7 @@ struct Event {
 };
 
 // True if the event makes the record that is not there.
-inline bool Creates(const Event& event) {
-  return event.kind == EventKind::kCreate || (event.kind == EventKind::kFinalize && event.creates);
-}
+inline bool Creates(const Event& event) { return event.kind == EventKind::kCreate || event.creates; }
 
 // What a stored state asks of the engine. Level-triggered and idempotent: they follow from the state alone, so that a
 // state that was read (at start, after a conflict) asks for the same as one that was just written.
@@ -150,12 +160,15 @@ struct Step {
 Step Apply(const v1::Global* current, const Event& event);
 
 State StateOf(const v1::Global* current);
+// True while it is still to be decided here: by its participants, or its deadline.
+bool IsUndecided(const v1::Global& global);
 // The outcome as far as it is proven.
 v1::Outcome OutcomeOf(const v1::Global& global);
 v1::GlobalStatus StatusOf(const v1::Global& global);
 // Names this state of the transaction (ResolveBranchRequest.etag).
 std::string EtagOf(const v1::Global& global);
-// True while the branch is not proven finished, and so is for recovery to look at. `global` must be decided.
+// True while the branch is not proven finished, and so is for recovery to look at. Its transaction must not be
+// undecided.
 bool IsOpen(const v1::Branch& branch);
 // True if it is proven to have ended against the decision.
 bool IsHeuristic(const v1::Branch& branch);

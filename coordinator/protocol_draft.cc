@@ -83,6 +83,11 @@ void Draft::Decide(v1::Decision decision, v1::DecisionCause cause, absl::string_
 }
 
 void Draft::Prove(Branch* branch, bool committed) {
+  if (now().state() == Global::STATE_ONE_PHASE) {
+    // What shows it may be gone from its database before an unforced record is safe.
+    Force();
+    Decide(committed ? v1::DECISION_COMMIT : v1::DECISION_ROLLBACK, v1::DECISION_CAUSE_ONE_PHASE, "");
+  }
   const bool as_decided = committed == (now().decision() == v1::DECISION_COMMIT);
   if (as_decided) {
     branch->set_state(committed ? Branch::STATE_COMMITTED : Branch::STATE_ROLLED_BACK);
@@ -93,6 +98,7 @@ void Draft::Prove(Branch* branch, bool committed) {
 
 void Draft::Settle() {
   Global* global = edit();
+  if (global->decision() == v1::DECISION_UNSPECIFIED) return;  // ONE_PHASE, and nothing is proven yet.
   const bool commit = global->decision() == v1::DECISION_COMMIT;
   bool open = false;
   bool mixed = false;
@@ -173,6 +179,14 @@ absl::Status BranchNotFound(const Global& global, absl::string_view bqual) {
 }
 
 absl::Status AlreadyDecided(const Global& global) {
+  if (global.state() == Global::STATE_ONE_PHASE) {
+    return MakeError(
+        Reason::GLOBAL_NOT_DECIDED,
+        absl::StrCat("global transaction '", global.gtrid(),
+                     "' is in doubt: its only branch was to be committed in one phase, and what its database "
+                     "did decides it; see `assentctl in-doubt`"),
+        {{"gtrid", global.gtrid()}, {"state", std::string(Name(StateOf(&global)))}});
+  }
   std::map<std::string, std::string> metadata = {{"gtrid", global.gtrid()},
                                                  {"state", std::string(Name(StateOf(&global)))},
                                                  {"cause", v1::DecisionCause_Name(global.cause())},

@@ -36,7 +36,7 @@ class Draft {
 
   // Takes the decision, which the caller has found to be allowed.
   void Decide(v1::Decision decision, v1::DecisionCause cause, absl::string_view detail);
-  // Sets the branch to what is proven: as decided, or HEURISTIC_*.
+  // Sets the branch to what is proven: as decided, or HEURISTIC_*. In ONE_PHASE that is the decision.
   void Prove(v1::Branch* branch, bool committed);
   // After the decision: where the transaction stands follows from its branches alone. Ends it if every branch is proven
   // to have followed the decision, makes it HEURISTIC if one is proven not to have (the others still finish), and
@@ -63,12 +63,16 @@ std::string CutText(absl::string_view text);
 // A step that changes nothing and answers this.
 Step Refuse(absl::Status why);
 
+// A new record, ACTIVE, with the event's branches. It was begun at `begun`.
+absl::Status BeginGlobal(const Event& event, absl::Time begun, Draft* draft);
 absl::Status GlobalNotFound(const Event& event);
 absl::Status BranchNotFound(const v1::Global& global, absl::string_view bqual);
-// The refusal for whoever asks for the opposite of the decision that stands.
+// The refusal for whoever asks for the opposite of the decision that stands, or for one where only the database
+// decides.
 absl::Status AlreadyDecided(const v1::Global& global);
 
 // What a branch's end does (protocol_endings.cc).
+Step RecordWhole(const Event& event);
 Step EarlyCompletion(const v1::Global& global, const Event& event);
 Step RecordCompletion(const v1::Global& global, const Event& event);
 Step RecordEvidence(const v1::Global& global, const Event& event);

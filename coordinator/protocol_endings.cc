@@ -58,7 +58,7 @@ bool IsStillThere(const v1::Evidence& evidence) {
 std::string Objection(const Global& global, const Branch& branch, const Event& event) {
   const bool acknowledge = event.resolution == v1::RESOLUTION_ACKNOWLEDGED;
   const bool committed = event.resolution == v1::RESOLUTION_COMMITTED;
-  const bool as_decided = committed == (global.decision() == v1::DECISION_COMMIT);
+  const bool as_decided = committed == (global.decision() == v1::DECISION_COMMIT);  // (ONE_PHASE: all are open.)
   const std::string found = ShortName(event.evidence.outcome());
   if (!IsHeuristic(branch)) {
     if (!IsOpen(branch)) {
@@ -109,9 +109,37 @@ absl::optional<bool> ProvenCommitted(v1::BranchOutcome outcome) {
   }
 }
 
+Step RecordWhole(const Event& event) {
+  if (!event.creates) return Refuse(GlobalNotFound(event));
+  Draft draft(nullptr, event);
+  if (absl::Status status = BeginGlobal(event, event.now - event.age, &draft); !status.ok())
+    return Refuse(std::move(status));
+  if (FindBranch(draft.now(), event.bqual) == nullptr) return Refuse(BranchNotFound(draft.now(), event.bqual));
+  for (const NewBranch& each : event.branches) {
+    Branch* branch = draft.EditBranch(each.bqual);
+    if (each.bqual == event.bqual) {
+      branch->set_one_phase(true);
+      branch->set_witnessed(true);
+    } else {
+      branch->set_vote(v1::VOTE_KIND_READ_ONLY);
+      branch->set_state(Branch::STATE_READ_ONLY);
+    }
+  }
+  draft.edit()->set_state(Global::STATE_ONE_PHASE);
+  draft.Note(absl::StrCat(event.bqual, " asked to commit in one phase"));
+  draft.Force();
+  if (event.result == v1::Completion::RESULT_COMMITTED) {
+    draft.Prove(draft.EditBranch(event.bqual), /*committed=*/true);
+    draft.Settle();
+  } else {
+    draft.Note("the answer was lost");
+  }
+  return draft.Done();
+}
+
 Step EarlyCompletion(const Global& global, const Event& event) {
   if (FindBranch(global, event.bqual) == nullptr) return Refuse(BranchNotFound(global, event.bqual));
-  if (event.result == v1::Completion::RESULT_COMMITTED) {
+  if (event.result != v1::Completion::RESULT_ROLLED_BACK) {
     return Refuse(
         MakeError(Reason::GLOBAL_NOT_DECIDED,
                   absl::StrCat("branch '", event.bqual, "' is reported committed, but global transaction '",
@@ -128,6 +156,7 @@ Step EarlyCompletion(const Global& global, const Event& event) {
 Step RecordCompletion(const Global& global, const Event& event) {
   const Branch* branch = FindBranch(global, event.bqual);
   if (branch == nullptr) return Refuse(BranchNotFound(global, event.bqual));
+  if (event.result == v1::Completion::RESULT_UNKNOWN) return Step();  // Recovery knows, or will.
   const bool committed = event.result == v1::Completion::RESULT_COMMITTED;
   switch (branch->state()) {
     case Branch::STATE_READ_ONLY: return Step();  // Nothing was written: however it ended, it is the same.
@@ -216,10 +245,9 @@ Step RefuseResolve(const Global& global, const Event& event) {
   const Branch* branch = FindBranch(global, event.bqual);
   if (branch == nullptr) return Refuse(BranchNotFound(global, event.bqual));
   if (IsRepetition(*branch, event)) return Step();
-  return RefuseResolution(global, event,
-                          global.decision() == v1::DECISION_UNSPECIFIED
-                              ? "the transaction is undecided; finalize it instead"
-                              : "the transaction is finished");
+  return RefuseResolution(
+      global, event,
+      IsUndecided(global) ? "the transaction is undecided; finalize it instead" : "the transaction is finished");
 }
 
 }  // namespace assent

@@ -11,6 +11,7 @@ Rule RuleFor(State state, EventKind event) {
       switch (state) {
         case State::kAbsent: return Rule::kCreate;
         case State::kActive: return Rule::kRepeatCreate;
+        case State::kOnePhase: return Rule::kRepeatCreate;
         case State::kCommitting: return Rule::kRepeatCreate;
         case State::kCommitted: return Rule::kRepeatCreate;
         case State::kRollingBack: return Rule::kRepeatCreate;
@@ -23,6 +24,7 @@ Rule RuleFor(State state, EventKind event) {
       switch (state) {
         case State::kAbsent: return Rule::kNotFound;
         case State::kActive: return Rule::kAddBranches;
+        case State::kOnePhase: return Rule::kRepeatAddBranches;
         case State::kCommitting: return Rule::kRepeatAddBranches;
         case State::kCommitted: return Rule::kRepeatAddBranches;
         case State::kRollingBack: return Rule::kRepeatAddBranches;
@@ -35,6 +37,7 @@ Rule RuleFor(State state, EventKind event) {
       switch (state) {
         case State::kAbsent: return Rule::kNotFound;
         case State::kActive: return Rule::kCountVotes;
+        case State::kOnePhase: return Rule::kLateVotes;
         case State::kCommitting: return Rule::kLateVotes;
         case State::kCommitted: return Rule::kLateVotes;
         case State::kRollingBack: return Rule::kLateVotes;
@@ -47,6 +50,7 @@ Rule RuleFor(State state, EventKind event) {
       switch (state) {
         case State::kAbsent: return Rule::kDecideWhole;
         case State::kActive: return Rule::kDecide;
+        case State::kOnePhase: return Rule::kCompareDecision;
         case State::kCommitting: return Rule::kCompareDecision;
         case State::kCommitted: return Rule::kCompareDecision;
         case State::kRollingBack: return Rule::kCompareDecision;
@@ -57,8 +61,9 @@ Rule RuleFor(State state, EventKind event) {
       break;
     case EventKind::kComplete:
       switch (state) {
-        case State::kAbsent: return Rule::kNotFound;
+        case State::kAbsent: return Rule::kRecordWhole;
         case State::kActive: return Rule::kEarlyCompletion;
+        case State::kOnePhase: return Rule::kRecordCompletion;
         case State::kCommitting: return Rule::kRecordCompletion;
         case State::kCommitted: return Rule::kRecordCompletion;
         case State::kRollingBack: return Rule::kRecordCompletion;
@@ -71,6 +76,7 @@ Rule RuleFor(State state, EventKind event) {
       switch (state) {
         case State::kAbsent: return Rule::kIgnore;
         case State::kActive: return Rule::kIgnore;
+        case State::kOnePhase: return Rule::kRecordEvidence;
         case State::kCommitting: return Rule::kRecordEvidence;
         case State::kCommitted: return Rule::kRecordEvidence;
         case State::kRollingBack: return Rule::kRecordEvidence;
@@ -83,6 +89,7 @@ Rule RuleFor(State state, EventKind event) {
       switch (state) {
         case State::kAbsent: return Rule::kNotFound;
         case State::kActive: return Rule::kRefuseResolve;
+        case State::kOnePhase: return Rule::kResolve;
         case State::kCommitting: return Rule::kResolve;
         case State::kCommitted: return Rule::kResolve;
         case State::kRollingBack: return Rule::kResolve;
@@ -95,6 +102,7 @@ Rule RuleFor(State state, EventKind event) {
       switch (state) {
         case State::kAbsent: return Rule::kIgnore;
         case State::kActive: return Rule::kRollBackIfExpired;
+        case State::kOnePhase: return Rule::kIgnore;
         case State::kCommitting: return Rule::kIgnore;
         case State::kCommitted: return Rule::kIgnore;
         case State::kRollingBack: return Rule::kIgnore;
@@ -107,6 +115,7 @@ Rule RuleFor(State state, EventKind event) {
       switch (state) {
         case State::kAbsent: return Rule::kIgnore;
         case State::kActive: return Rule::kPresumeAbort;
+        case State::kOnePhase: return Rule::kIgnore;
         case State::kCommitting: return Rule::kIgnore;
         case State::kCommitted: return Rule::kIgnore;
         case State::kRollingBack: return Rule::kIgnore;
@@ -119,6 +128,7 @@ Rule RuleFor(State state, EventKind event) {
       switch (state) {
         case State::kAbsent: return Rule::kBury;
         case State::kActive: return Rule::kIgnore;
+        case State::kOnePhase: return Rule::kIgnore;
         case State::kCommitting: return Rule::kIgnore;
         case State::kCommitted: return Rule::kIgnore;
         case State::kRollingBack: return Rule::kIgnore;
@@ -135,6 +145,7 @@ absl::string_view Name(State state) {
   switch (state) {
     case State::kAbsent: return "ABSENT";
     case State::kActive: return "ACTIVE";
+    case State::kOnePhase: return "ONE_PHASE";
     case State::kCommitting: return "COMMITTING";
     case State::kCommitted: return "COMMITTED";
     case State::kRollingBack: return "ROLLING_BACK";
@@ -173,6 +184,7 @@ absl::string_view Name(Rule rule) {
     case Rule::kLateVotes: return "late votes";
     case Rule::kDecide: return "decide";
     case Rule::kCompareDecision: return "compare decision";
+    case Rule::kRecordWhole: return "record whole";
     case Rule::kEarlyCompletion: return "early completion";
     case Rule::kRecordCompletion: return "record completion";
     case Rule::kRecordEvidence: return "record evidence";
@@ -202,32 +214,38 @@ absl::string_view Describe(Rule rule) {
       return "Adds all branches or none; a repetition gets the same branches. BRANCH_EXISTS, REQUEST_ID_REUSED, "
              "TOO_MANY_BRANCHES.";
     case Rule::kRepeatAddBranches:
-      return "A repetition gets the same branches; new ones get GLOBAL_ROLLED_BACK or GLOBAL_COMMITTED.";
+      return "A repetition gets the same branches; new ones get GLOBAL_ROLLED_BACK or GLOBAL_COMMITTED "
+             "(GLOBAL_NOT_DECIDED in ONE_PHASE).";
     case Rule::kCountVotes:
       return "Counts all votes of the call or none. A FAILED vote decides ROLLBACK at once; with WHEN_ALL_PREPARED the "
              "last vote decides "
              "COMMIT. BRANCH_NOT_FOUND, VOTE_CHANGED.";
     case Rule::kLateVotes:
       return "A repeated vote gets the decision; READ_ONLY and FAILED are recorded as proof; a new PREPARED gets "
-             "GLOBAL_ROLLED_BACK.";
+             "GLOBAL_ROLLED_BACK. In ONE_PHASE every vote gets GLOBAL_NOT_DECIDED.";
     case Rule::kDecide:
       return "COMMIT if every created (and expected) branch voted PREPARED or READ_ONLY, else BRANCHES_NOT_PREPARED "
              "and nothing changes. "
              "ROLLBACK always. A call that brings the whole transaction: GTRID_IN_USE.";
     case Rule::kCompareDecision:
       return "The decision that stands, asked for again: the same answer. The other one: GLOBAL_ROLLED_BACK or "
-             "GLOBAL_COMMITTED. A COMMIT that brings the whole transaction is answered what stands; GTRID_IN_USE if "
+             "GLOBAL_COMMITTED (GLOBAL_NOT_DECIDED in ONE_PHASE, where only the database decides). A COMMIT that "
+             "brings the whole transaction is answered what stands; GTRID_IN_USE if "
              "that is another one.";
+    case Rule::kRecordWhole:
+      return "If the report brings the whole transaction, which was committed in one phase: makes its record, forced: "
+             "COMMITTED, or ONE_PHASE if the answer was lost. If it does not: GLOBAL_NOT_FOUND.";
     case Rule::kEarlyCompletion:
       return "Rolled back before any decision: decides ROLLBACK. Committed before any decision: refused with "
              "GLOBAL_NOT_DECIDED.";
     case Rule::kRecordCompletion:
       return "Records the proof; with the last one the transaction is finished. Proof against the decision makes it "
-             "HEURISTIC. A second, "
-             "different proof gets COMPLETION_CHANGED.";
+             "HEURISTIC. (ONE_PHASE has none: what is proven first becomes it.) A second, different proof gets "
+             "COMPLETION_CHANGED.";
     case Rule::kRecordEvidence:
       return "Records what recovery found, if it differs from the latest evidence. What it proves ends the branch; "
-             "proof against the decision makes it HEURISTIC. A look that began before the branch ended is ignored.";
+             "proof against the decision makes it HEURISTIC. (ONE_PHASE has none: what is proven first becomes it.) A "
+             "look that began before the branch ended is ignored.";
     case Rule::kResolve:
       return "An operator's word ends the branch, or acknowledges that it ended against the decision; with the last "
              "one "

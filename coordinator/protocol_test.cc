@@ -70,6 +70,17 @@ Event WholeTo(v1::Decision decision, const std::vector<std::string>& bquals) {
   return event;
 }
 
+// The report on a branch that was to be committed in one phase, with its transaction.
+Event OnePhaseReport(const std::vector<std::string>& bquals, const std::string& bqual, v1::Completion::Result result) {
+  Event event = CreateWith(bquals);
+  event.kind = EventKind::kComplete;
+  event.creates = true;
+  event.age = absl::Seconds(1);
+  event.bqual = bqual;
+  event.result = result;
+  return event;
+}
+
 Event CompleteAs(const std::string& bqual, v1::Completion::Result result) {
   Event event = NewEvent(EventKind::kComplete);
   event.bqual = bqual;
@@ -101,6 +112,7 @@ constexpr auto kReadOnly = v1::VOTE_KIND_READ_ONLY;
 constexpr auto kFailed = v1::VOTE_KIND_FAILED;
 constexpr auto kCommittedResult = v1::Completion::RESULT_COMMITTED;
 constexpr auto kRolledBackResult = v1::Completion::RESULT_ROLLED_BACK;
+constexpr auto kUnknownResult = v1::Completion::RESULT_UNKNOWN;
 
 // Carries events through, each of which must be accepted.
 GlobalPtr After(std::vector<Event> events) {
@@ -121,6 +133,7 @@ GlobalPtr Sample(State state) {
   switch (state) {
     case State::kAbsent: return nullptr;
     case State::kActive: return After({create, a});
+    case State::kOnePhase: return After({OnePhaseReport({"a", "b"}, "a", kUnknownResult)});
     case State::kCommitting: return After({create, a, b, commit});
     case State::kCommitted:
       return After({create, a, b, commit, CompleteAs("a", kCommittedResult), CompleteAs("b", kCommittedResult)});
@@ -188,6 +201,9 @@ std::vector<Event> SampleEvents(EventKind kind) {
     case EventKind::kComplete:
       for (const std::string bqual : {"a", "b", "nobody"}) {
         for (const auto result : {kCommittedResult, kRolledBackResult}) events.push_back(CompleteAs(bqual, result));
+        for (const auto result : {kCommittedResult, kUnknownResult}) {
+          events.push_back(OnePhaseReport({"a", "b"}, bqual, result));
+        }
       }
       return events;
     case EventKind::kEvidence:
@@ -236,6 +252,8 @@ void CheckLaws(const Global* before, const Event& event, const Step& step) {
   if (decided != v1::DECISION_UNSPECIFIED) {
     EXPECT_EQ(after.decision(), decided) << "a decision never changes";
     EXPECT_EQ(step.durability, Durability::kLazy) << "one forced write per commit";
+  } else if (after.cause() == v1::DECISION_CAUSE_ONE_PHASE || (!before && after.state() == Global::STATE_ONE_PHASE)) {
+    EXPECT_EQ(step.durability, Durability::kForced) << "what shows it at its database is deleted afterwards";
   } else if (after.decision() == v1::DECISION_COMMIT) {
     bool any_prepared = false;
     for (const Branch& branch : after.branches()) {
@@ -743,6 +761,56 @@ TEST(ProtocolTest, OfAnOrphanAndAWholeTransactionTheFirstWins) {
   EXPECT_EQ(late.next, nullptr);
   const GlobalPtr whole = Apply(nullptr, WholeTo(v1::DECISION_COMMIT, {"a", "b"})).next;
   EXPECT_EQ(Apply(whole.get(), NewEvent(EventKind::kOrphan)).next, nullptr);
+}
+
+TEST(ProtocolTest, WhatWasCommittedInOnePhaseIsRecordedAfterwards) {
+  const GlobalPtr record = After({OnePhaseReport({"a", "b"}, "b", kCommittedResult)});
+  EXPECT_EQ(record->state(), Global::STATE_COMMITTED);
+  EXPECT_EQ(record->cause(), v1::DECISION_CAUSE_ONE_PHASE);
+  EXPECT_EQ(record->branches(0).state(), Branch::STATE_READ_ONLY);
+  EXPECT_EQ(record->branches(1).state(), Branch::STATE_COMMITTED);
+  EXPECT_TRUE(record->branches(1).one_phase() && !record->branches(0).one_phase());
+  EXPECT_EQ(GetTime(record->create_time()), kNow - absl::Seconds(1));
+  EXPECT_EQ(GetTime(record->branches(1).create_time()), kNow - absl::Seconds(1)) << "a younger witness table is no proof";
+  // Whoever wants the opposite is told what is.
+  EXPECT_EQ(ReasonOf(Apply(record.get(), FinalizeTo(v1::DECISION_ROLLBACK)).answer), Reason::GLOBAL_COMMITTED);
+  EXPECT_EQ(ReasonOf(Apply(record.get(), CompleteAs("b", kRolledBackResult)).answer), Reason::COMPLETION_CHANGED);
+  // A late report that the answer was lost says nothing new.
+  const Step late = Apply(record.get(), OnePhaseReport({"a", "b"}, "b", kUnknownResult));
+  EXPECT_TRUE(late.answer.ok() && late.next == nullptr);
+}
+
+TEST(ProtocolTest, OfALostOnePhaseCommitTheDatabaseDecides) {
+  const GlobalPtr record = Sample(State::kOnePhase);
+  EXPECT_EQ(record->decision(), v1::DECISION_UNSPECIFIED);
+  EXPECT_EQ(OutcomeOf(*record), v1::OUTCOME_IN_DOUBT);
+  EXPECT_TRUE(IsOpen(record->branches(0)) && !IsUndecided(*record));
+  // Nobody else does.
+  for (const Event& event : {VoteFor("a", kFailed, true), VoteFor("b", kPrepared), FinalizeTo(v1::DECISION_ROLLBACK),
+                             FinalizeTo(v1::DECISION_COMMIT), WholeTo(v1::DECISION_ROLLBACK, {"a", "b"})}) {
+    EXPECT_EQ(ReasonOf(Apply(record.get(), event).answer), Reason::GLOBAL_NOT_DECIDED) << Name(event.kind);
+  }
+  Event late = NewEvent(EventKind::kDeadline);
+  late.now = kNow + absl::Hours(1);
+  EXPECT_EQ(Apply(record.get(), late).next, nullptr);
+  EXPECT_EQ(Apply(record.get(), NewEvent(EventKind::kPresumeAbort)).next, nullptr);
+  EXPECT_EQ(Apply(record.get(), NewEvent(EventKind::kOrphan)).next, nullptr);
+
+  const GlobalPtr held =
+      After({OnePhaseReport({"a", "b"}, "a", kUnknownResult), EvidenceOf("a", v1::BRANCH_OUTCOME_ATTACHED_ELSEWHERE)});
+  EXPECT_EQ(held->state(), Global::STATE_ONE_PHASE) << "a look that proves nothing decides nothing";
+
+  const GlobalPtr committed = Apply(held.get(), EvidenceOf("a", v1::BRANCH_OUTCOME_COMMITTED)).next;
+  EXPECT_EQ(committed->state(), Global::STATE_COMMITTED);
+  EXPECT_EQ(committed->decision(), v1::DECISION_COMMIT);
+  EXPECT_EQ(committed->cause(), v1::DECISION_CAUSE_ONE_PHASE);
+  const GlobalPtr rolled_back = Apply(held.get(), EvidenceOf("a", v1::BRANCH_OUTCOME_ROLLED_BACK)).next;
+  EXPECT_EQ(rolled_back->state(), Global::STATE_ROLLED_BACK);
+  EXPECT_EQ(rolled_back->decision(), v1::DECISION_ROLLBACK);
+  // The participant's own word, late; and an operator's.
+  EXPECT_EQ(Apply(held.get(), CompleteAs("a", kCommittedResult)).next->state(), Global::STATE_COMMITTED);
+  EXPECT_EQ(Apply(record.get(), ResolveAs(record, "a", v1::RESOLUTION_ROLLED_BACK)).next->state(),
+            Global::STATE_ROLLED_BACK);
 }
 
 TEST(ProtocolTest, DocumentationShowsThisTable) {

@@ -125,11 +125,14 @@ absl::Status Recovery::TakeUpResources() {
 void Recovery::Finished(const v1::Global& global) {
   for (const v1::Branch& branch : global.branches()) {
     // Only a branch that committed has left one.
-    if (branch.witness_table().empty() || branch.vote() != v1::VOTE_KIND_PREPARED ||
+    if (branch.witness_table().empty() || (branch.vote() != v1::VOTE_KIND_PREPARED && !branch.one_phase()) ||
         branch.state() == v1::Branch::STATE_ROLLED_BACK || branch.state() == v1::Branch::STATE_HEURISTIC_ROLLED_BACK) {
       continue;
     }
-    if (const WorkerPtr worker = Find(branch.resource())) worker->Forget({global.gtrid(), branch.bqual()});
+    if (const WorkerPtr worker = Find(branch.resource())) {
+      const Xid xid = {global.gtrid(), branch.bqual()};
+      worker->Forget(branch.one_phase() ? OnePhaseWitness(xid) : xid);
+    }
   }
 }
 

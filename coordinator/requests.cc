@@ -116,7 +116,8 @@ absl::Status AddBranches(const google::protobuf::RepeatedPtrField<v1::BranchSpec
   return absl::OkStatus();
 }
 
-// The whole transaction that a Finalize brings with it. Only what can be refused by looking at the request alone is.
+// The whole transaction that a Finalize, or the report of a one-phase commit, brings with it. Only what can be refused
+// by looking at the request alone is.
 absl::Status AddWhole(const v1::NewGlobal& whole, const RequestLimits& limits, ResourceRegistry* registry,
                       Request* out) {
   Event* const event = &out->event;
@@ -125,7 +126,7 @@ absl::Status AddWhole(const v1::NewGlobal& whole, const RequestLimits& limits, R
   if (!timeout.ok()) return timeout.status();
   const absl::optional<absl::Time> birth = BirthOf(event->gtrid);
   if (!birth || !HasClusterPrefix(event->gtrid, limits.cluster)) {
-    return MakeError(Reason::INVALID_GTRID, "only a gtrid of ReserveGtrids can be created by Finalize",
+    return MakeError(Reason::INVALID_GTRID, "only a gtrid of ReserveGtrids can be created by Finalize or Completed",
                      {{"problem", "not reserved"}});
   }
   event->creates = true;
@@ -263,15 +264,28 @@ absl::StatusOr<Request> ToRequest(const v1::FinalizeRequest& message, const Requ
   return request;
 }
 
-absl::StatusOr<Request> ToRequest(const v1::Completion& message, absl::Time now, const std::string& actor) {
+absl::StatusOr<Request> ToRequest(const v1::Completion& message, const RequestLimits& limits,
+                                  ResourceRegistry* registry, absl::Time now, const std::string& actor) {
   if (absl::Status status = ValidateGtrid(message.gtrid()); !status.ok()) return status;
   if (absl::Status status = ValidateBqual(message.bqual()); !status.ok()) return status;
   if (message.result() == v1::Completion::RESULT_UNSPECIFIED || !v1::Completion::Result_IsValid(message.result())) {
-    return InvalidField("completions.result", "must be COMMITTED or ROLLED_BACK");
+    return InvalidField("completions.result", "must be COMMITTED or ROLLED_BACK, or UNKNOWN with `create`");
   }
   Request request = Begin(EventKind::kComplete, message.gtrid(), now, actor);
   request.event.bqual = message.bqual();
   request.event.result = message.result();
+  if (message.result() ==
+      (message.has_create() ? v1::Completion::RESULT_ROLLED_BACK : v1::Completion::RESULT_UNKNOWN)) {
+    return InvalidField("completions.create", "goes with COMMITTED and UNKNOWN, and UNKNOWN needs it");
+  }
+  if (message.has_create()) {
+    if (message.bqual().size() >= kMaxIdBytes) {
+      return MakeError(Reason::INVALID_BQUAL,
+                       "the bqual of a branch that is committed in one phase has at most 63 bytes",
+                       {{"bqual", message.bqual()}});
+    }
+    if (absl::Status status = AddWhole(message.create(), limits, registry, &request); !status.ok()) return status;
+  }
   return request;
 }
 

@@ -42,7 +42,9 @@ absl::StatusOr<Request> ToRequest(const v1::PreparedRequest& message, absl::Time
 // With `create`, what it is about is not refused but comes as the event's `problem`.
 absl::StatusOr<Request> ToRequest(const v1::FinalizeRequest& message, const RequestLimits& limits,
                                   ResourceRegistry* registry, absl::Time now, const std::string& actor);
-absl::StatusOr<Request> ToRequest(const v1::Completion& message, absl::Time now, const std::string& actor);
+// With `create`, nothing speaks against what has happened.
+absl::StatusOr<Request> ToRequest(const v1::Completion& message, const RequestLimits& limits,
+                                  ResourceRegistry* registry, absl::Time now, const std::string& actor);
 // Without the evidence, which comes from a look at the database.
 absl::StatusOr<Request> ToRequest(const v1::ResolveBranchRequest& message, absl::Time now, const std::string& actor);
 

@@ -106,6 +106,7 @@ absl::Status ResourceWorker::AddGhosts(const absl::optional<GhostCount>& ghosts,
       return absl::OkStatus();
     }
     for (const Xid& xid : *open) {
+      if (IsOnePhaseWitness(xid)) continue;  // It is being committed, or has just been lost with its session.
       Key key = {xid.gtrid, xid.bqual};
       const auto before = ghosts_seen_.find(key);
       seen[key] = before == ghosts_seen_.end() ? Mono::now() : before->second;
@@ -217,7 +218,7 @@ absl::Status ResourceWorker::SortRecorded(const OpenBranch& open, std::vector<Op
                                     ": if its participant was connected to the wrong server, end it there by hand, ",
                                     ByHand(open.global->decision() == v1::DECISION_COMMIT, open, resource_)));
     }
-  } else if (open.global->decision() == v1::DECISION_UNSPECIFIED) {
+  } else if (IsUndecided(*open.global)) {
     report_action("undecided: left to its participants, or to the deadline");
   } else if (IsOpen(branch)) {
     return absl::OkStatus();  // It is offered, or will be in a moment.

@@ -39,7 +39,8 @@ BranchTask ResourceWorker::TaskOf(const OpenBranch& open) {
   const v1::Branch& branch = open.branch();
   BranchTask task;
   task.xid = {open.global->gtrid(), branch.bqual()};
-  task.decision = open.global->decision();
+  task.one_phase = branch.one_phase();
+  task.decision = branch.one_phase() ? v1::DECISION_COMMIT : open.global->decision();
   task.voted_prepared = branch.vote() == v1::VOTE_KIND_PREPARED;
   task.of_other_server = !branch.server().empty() && branch.server() != resource_.server();
   task.before_acceptance =
@@ -90,9 +91,10 @@ absl::Status ResourceWorker::SweepOnce(bool dry_run, v1::ResourceReport* report)
     if (absl::Status status = AddGhosts(*ghosts, &*prepared); !status.ok()) return status;
   }
   if (absl::Status status = FinishStray(*prepared, dry_run, report); !status.ok()) return status;
-  if (unfit && Mono::now() >= next_refill_) {
-    if (absl::Status status = RefillForget(); !status.ok()) return status;
-    next_refill_ = Mono::now() + absl::ToChronoNanoseconds(kRefillInterval);
+  if (unfit && !dry_run) {
+    const bool all = Mono::now() >= next_refill_;
+    if (absl::Status status = ReadWitnesses(all); !status.ok()) return status;
+    if (all) next_refill_ = Mono::now() + absl::ToChronoNanoseconds(kRefillInterval);
   }
   EndSweep(unfit);
   MutexLock lock(&mutex_);
@@ -146,9 +148,7 @@ absl::Status ResourceWorker::FinishDue(bool all, bool dry_run, v1::ResourceRepor
       if (all || attempts_[each.first].next <= now) due.push_back(each.second);
     }
   }
-  std::sort(due.begin(), due.end(), [](const OpenBranch& a, const OpenBranch& b) {
-    return GetTime(a.global->decide_time()) < GetTime(b.global->decide_time());
-  });
+  std::sort(due.begin(), due.end(), [](const OpenBranch& a, const OpenBranch& b) { return a.since() < b.since(); });
   size_t batch = kFirstBatch;
   for (size_t begin = 0; begin < due.size(); begin += batch, batch = BranchRecovery::kMaxTasks) {
     const std::vector<OpenBranch> part(due.begin() + begin, due.begin() + std::min(due.size(), begin + batch));
@@ -223,11 +223,11 @@ void ResourceWorker::Conclude(const OpenBranch& open, const BranchFinding& findi
         absl::StrAppend(&next.next_step, "; then `assentctl resolve ", open.global->gtrid(), " ", open.branch().bqual(),
                         " --as committed|rolled-back`");
       }
-      if (!next.alarmed &&
-          (next.needs_operator || clock_->Now() - GetTime(open.global->decide_time()) > options_.alarm_age)) {
+      if (!next.alarmed && (next.needs_operator || clock_->Now() - open.since() > options_.alarm_age)) {
         next.alarmed = true;
         LOG(ERROR) << "gtrid=" << open.global->gtrid() << " bqual=" << open.branch().bqual() << " resource=" << name_
-                   << " ALARM: in doubt since " << FormatTime(open.global->decide_time()) << ": " << next.next_step;
+                   << " ALARM: in doubt since " << absl::FormatTime(open.since(), absl::UTCTimeZone()) << ": "
+                   << next.next_step;
       }
     }
   }
@@ -306,7 +306,7 @@ absl::Status ResourceWorker::CountEpochUp() {
   return absl::OkStatus();
 }
 
-absl::Status ResourceWorker::RefillForget() {
+absl::Status ResourceWorker::ReadWitnesses(bool all) {
   const absl::optional<WitnessTable> witness = WitnessOf(resource_);
   if (!witness) return absl::OkStatus();
   Xid after;
@@ -319,13 +319,38 @@ absl::Status ResourceWorker::RefillForget() {
       return absl::OkStatus();
     }
     for (const Xid& xid : *page) {
+      after = xid;
+      if (!all && !IsOnePhaseWitness(xid)) continue;
       const absl::StatusOr<GlobalPtr> record = engine_->ReadAndWait(xid.gtrid);
       if (!record.ok()) return absl::OkStatus();
       if (*record != nullptr && IsFinished((*record)->state())) Forget(xid);
-      after = xid;
+      if (*record == nullptr && IsOnePhaseWitness(xid)) RecordOnePhase(xid);
     }
     if (static_cast<int>(page->size()) < kWitnessPage) return absl::OkStatus();
   }
+}
+
+// Its participant told its client, or died before it could; the report is on its way, or lost.
+void ResourceWorker::RecordOnePhase(const Xid& witness) {
+  Event event;
+  event.kind = EventKind::kComplete;
+  event.gtrid = witness.gtrid;
+  event.now = clock_->Now();
+  event.bqual = BranchOfOnePhase(witness).bqual;
+  event.result = v1::Completion::RESULT_COMMITTED;
+  event.creates = true;
+  event.age = event.now - BirthOf(witness.gtrid).value_or(event.now);
+  NewBranch branch;
+  branch.bqual = event.bqual;
+  branch.resource = name_;
+  branch.witness_table = WitnessOf(resource_)->name();
+  branch.server = resource_.server();
+  event.branches.push_back(std::move(branch));
+  engine_->Submit(std::move(event), v1::WAIT_NONE, absl::InfiniteFuture(),
+                  [gtrid = witness.gtrid](const absl::Status& status, const GlobalPtr&) {
+                    LOG_IF(WARNING, !status.ok())
+                        << "gtrid=" << gtrid << " one-phase commit not recorded yet: " << ToText(status);
+                  });
 }
 
 }  // namespace assent

@@ -195,7 +195,7 @@ std::vector<v1::InDoubtBranch> ResourceWorker::InDoubt() {
     *shown.mutable_branch() = open.branch();
     shown.set_state(open.global->state());
     shown.set_decision(open.global->decision());
-    *shown.mutable_since() = open.global->decide_time();
+    SetTime(open.since(), shown.mutable_since());
     shown.set_attempts(attempt.count);
     const auto left = std::max(attempt.next, next_connect_hint_) - now;
     SetTime(wall + absl::FromChrono(std::max(left, Mono::duration::zero())), shown.mutable_next_attempt_time());
@@ -203,7 +203,7 @@ std::vector<v1::InDoubtBranch> ResourceWorker::InDoubt() {
                         : active_                 ? attempt.next_step
                                                   : "another instance recovers this resource (`assentctl instances`)");
     shown.set_alarm(attempt.needs_operator || status_.state() == v1::ResourceStatus::STATE_QUARANTINED ||
-                    wall - GetTime(open.global->decide_time()) > options_.alarm_age);
+                    wall - open.since() > options_.alarm_age);
     all.push_back(std::move(shown));
   }
   for (const auto& each : contradicted_) {

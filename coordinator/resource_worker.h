@@ -24,6 +24,7 @@
 #include "assent/v1/coordinator_service.pb.h"
 #include "base/clock.h"
 #include "base/mutex.h"
+#include "base/timestamp.h"
 #include "coordinator/engine.h"
 #include "coordinator/resource_claim.h"
 #include "coordinator/resource_registry.h"
@@ -52,6 +53,10 @@ struct OpenBranch {
   int index = 0;  // In global->branches().
 
   const v1::Branch& branch() const { return global->branches(index); }
+  // In doubt since when.
+  absl::Time since() const {
+    return GetTime(global->has_decide_time() ? global->decide_time() : branch().update_time());
+  }
   std::pair<std::string, std::string> key() const { return {global->gtrid(), branch().bqual()}; }
 };
 
@@ -150,8 +155,11 @@ class ResourceWorker {
   absl::Status ForgetDue();
   absl::Status DeleteForgotten();
   absl::Status CountEpochUp();
-  // Finds the witnesses of transactions that finished while nobody took note.
-  absl::Status RefillForget();
+  // Records what was committed in one phase and never reported. `all`: also finds the witnesses of transactions that
+  // finished while nobody took note.
+  absl::Status ReadWitnesses(bool all);
+  // A branch was committed in one phase, and there is no record of it.
+  void RecordOnePhase(const Xid& witness);
   BranchTask TaskOf(const OpenBranch& open);
 
   // Of resource_strays.cc.

@@ -180,7 +180,8 @@ absl::Status LookAtWitnesses(MariaDbSession* session, Cases cases) {
   for (const auto& entry : by_table) {
     std::vector<WitnessQuestion> questions;
     for (const BranchCase* branch : entry.second) {
-      questions.push_back(WitnessQuestion{branch->task->xid, branch->task->created});
+      const Xid& xid = branch->task->xid;
+      questions.push_back(WitnessQuestion{branch->task->one_phase ? OnePhaseWitness(xid) : xid, branch->task->created});
     }
     const absl::StatusOr<WitnessAnswers> answers = ReadWitnesses(session, *entry.second[0]->task->witness, questions);
     if (!answers.ok()) return answers.status();
@@ -250,6 +251,7 @@ BranchCase OpenCase(const BranchTask& task, const ServerIdentity& identity) {
   branch.task = &task;
   branch.facts.decision = task.decision;
   branch.facts.voted_prepared = task.voted_prepared;
+  branch.facts.one_phase = task.one_phase;
   branch.facts.unwitnessed = task.unwitnessed;
   branch.facts.of_other_server = task.of_other_server;
   branch.facts.detached = task.session && task.session->detached();

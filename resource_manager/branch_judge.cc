@@ -233,6 +233,23 @@ Verdict JudgeRollback(const BranchFacts& facts) {
   return was_prepared ? unknowable : Unprepared(facts, unknowable);
 }
 
+// What was sent to it was XA COMMIT … ONE PHASE, without PREPARE: once its session is gone, the witness tells.
+Verdict JudgeOnePhase(const BranchFacts& facts) {
+  switch (facts.witness) {
+    case WitnessSight::kCommitted: return Proven(v1::BRANCH_OUTCOME_COMMITTED, "its witness is committed");
+    case WitnessSight::kUncommitted:
+      if (MayHoldIt(facts.session)) return Attached(facts);
+      return Later(v1::BRANCH_OUTCOME_UNSPECIFIED, "its transaction is still open");
+    case WitnessSight::kAbsent:
+      return Unprepared(facts, Proven(v1::BRANCH_OUTCOME_ROLLED_BACK,
+                                      "it was to be committed in one phase, and its witness is not there"));
+    case WitnessSight::kUnknowable:
+    case WitnessSight::kNone: break;
+  }
+  return Unprepared(facts, OnlyAnOperator("it was to be committed in one phase, and its witness table cannot tell "
+                                          "whether it was: look at its rows"));
+}
+
 }  // namespace
 
 absl::string_view ToString(Act act) {
@@ -272,7 +289,9 @@ Verdict Judge(const BranchFacts& all) {
   if (facts.listed) {
     // A committed witness is proof even so: somebody has finished the branch since the list was read.
     if (facts.witness != WitnessSight::kCommitted) return Listed(facts);
-    Verdict proven = facts.decision == v1::DECISION_COMMIT ? JudgeCommit(facts) : JudgeRollback(facts);
+    Verdict proven = facts.one_phase                         ? JudgeOnePhase(facts)
+                     : facts.decision == v1::DECISION_COMMIT ? JudgeCommit(facts)
+                                                             : JudgeRollback(facts);
     if ((facts.detached || !MayHoldIt(facts.session)) && facts.verb == VerbResult::kNotTried) {
       // … or an interrupted repair of a ghost has left an empty branch of its name; or somebody has prepared its xid a
       // second time.
@@ -280,6 +299,7 @@ Verdict Judge(const BranchFacts& all) {
     }
     return proven;
   }
+  if (facts.one_phase) return JudgeOnePhase(facts);
   return facts.decision == v1::DECISION_COMMIT ? JudgeCommit(facts) : JudgeRollback(facts);
 }
 

@@ -44,6 +44,9 @@ enum class GhostSight {
 struct BranchFacts {
   v1::Decision decision = v1::DECISION_ROLLBACK;
   bool voted_prepared = false;
+  // It was to be committed in one phase: its database decides. `decision` is COMMIT, for one that is prepared after
+  // all.
+  bool one_phase = false;
   // It may have been prepared without leaving its witness, so that the absence of that proves nothing.
   bool unwitnessed = false;
   // Its PREPARE let go of it (PostgreSQL; MySQL with xa_detach_on_prepare): any session may finish it at once, the OK

@@ -1,5 +1,6 @@
 #include "resource_manager/branch_session.h"
 
+#include <glog/logging.h>
 #include <poll.h>
 
 #include <algorithm>
@@ -54,6 +55,10 @@ bool BranchSession::MayHaveWritten() {
 XaResult BranchSession::Prepare(const Xid& xid, const WitnessTable* witness) {
   SendPrepare(xid, witness);
   return Receive();
+}
+
+void BranchSession::SendCommitOnePhase(const Xid&, const WitnessTable*) {
+  LOG(FATAL) << "this engine's branches are always prepared";
 }
 
 XaResult BranchSession::Commit(const Xid& xid) {

@@ -155,6 +155,12 @@ class BranchSession {
   // at the first error, of which XaResult tells the step. `witness`: where the branch leaves its witness row; null, and
   // always on engines that need none: nowhere.
   virtual void SendPrepare(const Xid& xid, const WitnessTable* witness) = 0;
+  // Commits a branch that is not prepared, without a second phase, and leaves its OnePhaseWitness (witness_table.h)
+  // with it. kConnectionLost with `sent`, and any other error than kRolledBack of the step kCommit, leave it committed
+  // or rolled back: once the session is gone, the witness tells. Only if commits_in_one_phase(): an OK outlives a crash
+  // of the server.
+  virtual bool commits_in_one_phase() const { return false; }
+  virtual void SendCommitOnePhase(const Xid& xid, const WitnessTable* witness);
   // Commits a prepared branch: this session's or, if it has none, a detached one (see XaOutcome for what that proves).
   virtual void SendCommit(const Xid& xid) = 0;
   // Rolls back, in every state; a detached branch if this session has none.

@@ -110,7 +110,22 @@ TEST_F(MariaDbSessionTest, CommitsInOnePhase) {
   ASSERT_TRUE(committed.ok()) << committed.error.message;
   EXPECT_EQ(committed.branch, BranchState::kNone);
   EXPECT_EQ(Value(2), "77");
-  EXPECT_EQ(Witnesses(xid), "1");
+  EXPECT_EQ(Witnesses(OnePhaseWitness(xid)), "1");
+  EXPECT_EQ(Witnesses(xid), "0") << "only what was prepared leaves that";
+}
+
+TEST_F(MariaDbSessionTest, OnePhaseNeedsRoomForTheMark) {
+  for (const size_t bytes : {63u, 64u}) {
+    Xid xid = NewXid();
+    xid.bqual.resize(bytes, 'x');
+    ASSERT_TRUE(session_->Start(xid, "UPDATE a SET v = 77 WHERE id = 2").xa.ok());
+    const XaResult result = session_->CommitOnePhase(xid, &witness_);
+    EXPECT_EQ(result.outcome, bytes == 63 ? XaOutcome::kOk : XaOutcome::kInvalid) << result.error.message;
+    if (bytes == 64) {
+      EXPECT_EQ(result.failed_step, Step::kRefused);
+      ASSERT_TRUE(session_->Rollback(xid).ok());
+    }
+  }
 }
 
 TEST_F(MariaDbSessionTest, FirstStatementDoesNotRunIfStartFails) {

@@ -100,9 +100,10 @@ std::string MariaDbSession::CheckSql(XaVerb verb) const {
 }
 
 std::string MariaDbSession::WitnessSql(const WitnessTable& witness, const Xid& xid) const {
+  const Xid id = due_verb_ == XaVerb::kCommitOnePhase ? OnePhaseWitness(xid) : xid;
   return due_steps_[0] == Step::kGuard
-             ? witness.InsertSql(xid)
-             : witness.InsertSql(xid, [this](absl::string_view value) { return guard_.Checked(value); });
+             ? witness.InsertSql(id)
+             : witness.InsertSql(id, [this](absl::string_view value) { return guard_.Checked(value); });
 }
 
 void MariaDbSession::SendXa(XaVerb verb, const Xid& xid, const WitnessTable* witness, std::vector<Step> steps) {
@@ -115,7 +116,10 @@ void MariaDbSession::SendXa(XaVerb verb, const Xid& xid, const WitnessTable* wit
   // A branch that PREPARE has let go of is as good on any session.
   if (IsOwn(xid) && !is_detached() && !asks) due_steps_.insert(due_steps_.begin(), Step::kGuard);
   NoticeReset();
-  const DbError refusal = CheckXid(xid);
+  DbError refusal = CheckXid(xid);
+  if (refusal.ok() && verb == XaVerb::kCommitOnePhase && xid.bqual.size() >= kMaxIdBytes) {
+    refusal = DbError{0, "", "the bqual of a branch that is committed in one phase has at most 63 bytes"};
+  }
   if (!refusal.ok()) return Refuse(Due::kXa, refusal);
   if (witness != nullptr && !(IsOwn(xid) && branch_state_ == BranchState::kActive && connection_->InTransaction())) {
     // Outside of its branch the witness would be committed at once: evidence of a commit that never was.

@@ -133,5 +133,48 @@ TEST_F(RecoveryRestartTest, ALostConnectionIsAnError) {
   EXPECT_OUTCOME(Finish(task), BRANCH_OUTCOME_COMMITTED);
 }
 
+std::unique_ptr<PrivateMariaDb> MustStartWith(std::vector<std::string> extra) {
+  PrivateMariaDb::Options options;
+  options.extra = std::move(extra);
+  auto started = StartServer(std::move(options));
+  CHECK(started.ok()) << started.status();
+  return *std::move(started);
+}
+
+class OnePhaseTest : public RecoveryRestartTest, public testing::WithParamInterface<bool> {
+ protected:
+  OnePhaseTest()
+      : RecoveryRestartTest(MustStartWith(GetParam() ? std::vector<std::string>{"--log-bin", "--sync-binlog=1"}
+                                                     : std::vector<std::string>{})) {}
+};
+
+// Why a branch is committed in one phase only where there is no binary log.
+TEST_P(OnePhaseTest, OutlivesACrashOnlyWithoutABinaryLog) {
+  if (OnMySql()) GTEST_SKIP() << "always two phases there";
+  const bool binary_log = GetParam();
+  TestBranch branch = Active();
+  EXPECT_EQ(branch.session->commits_in_one_phase(), !binary_log);
+  branch.task.witness = witness_;
+  branch.task.one_phase = true;
+  branch.task.decision = v1::DECISION_COMMIT;
+  ASSERT_TRUE(branch.session->CommitOnePhase(branch.task.xid, &witness_).ok());
+  ASSERT_TRUE(HasRow(branch.task));
+  server_->Kill9();
+  Restart();
+  EXPECT_EQ(HasRow(branch.task), !binary_log);
+  EXPECT_EQ(IsListed(admin_.get(), branch.task.xid), binary_log)
+      << "MariaDB has changed: perhaps it can be committed in one phase now";
+  // Perhaps the restart took less than the second in which start times are told.
+  branch.task.session.reset();
+  // Whoever does it all the same does not lose it.
+  EXPECT_OUTCOME(FinishInTheEnd(branch.task), BRANCH_OUTCOME_COMMITTED);
+  EXPECT_TRUE(HasRow(branch.task));
+  branch.session->Abandon();
+}
+
+INSTANTIATE_TEST_SUITE_P(, OnePhaseTest, testing::Bool(), [](const testing::TestParamInfo<bool>& info) {
+  return info.param ? "WithBinaryLog" : "WithoutBinaryLog";
+});
+
 }  // namespace
 }  // namespace assent

@@ -4,8 +4,10 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "absl/strings/strip.h"
 #include "base/errors.h"
 
 namespace assent {
@@ -20,6 +22,12 @@ bool IsIdentifier(absl::string_view text) {
 }
 
 }  // namespace
+
+Xid OnePhaseWitness(const Xid& xid) { return {xid.gtrid, absl::StrCat(xid.bqual, "!")}; }
+
+bool IsOnePhaseWitness(const Xid& witness) { return absl::EndsWith(witness.bqual, "!"); }
+
+Xid BranchOfOnePhase(const Xid& witness) { return {witness.gtrid, std::string(absl::StripSuffix(witness.bqual, "!"))}; }
 
 absl::StatusOr<WitnessTable> WitnessTable::Parse(absl::string_view name) {
   const size_t dot = name.find('.');

@@ -17,6 +17,14 @@ namespace assent {
 constexpr absl::string_view kDefaultWitnessSchema = "assent";
 constexpr absl::string_view kWitnessTableName = "witness";
 
+// A branch that is committed in one phase (XA COMMIT … ONE PHASE, without PREPARE) leaves its row with a `!` behind the
+// bqual, which no branch's own has: so that row is proof that its transaction was committed by its participant, where
+// a prepared branch's may have been left by whoever committed that one by hand. The xid's bqual: at most 63 bytes.
+Xid OnePhaseWitness(const Xid& xid);
+bool IsOnePhaseWitness(const Xid& witness);
+// The branch of such a row.
+Xid BranchOfOnePhase(const Xid& witness);
+
 // A value.
 class WitnessTable {
  public:
@@ -33,7 +41,7 @@ class WitnessTable {
   std::string name() const;
   // Quoted for SQL.
   std::string quoted() const;
-  // The statement that leaves the witness of a valid xid.
+  // The statement that leaves the witness of a valid xid, or the one-phase witness of one.
   std::string InsertSql(const Xid& xid) const;
   // The same, with the bqual's literal as `wrap` turns it into another expression of the same value.
   std::string InsertSql(const Xid& xid, const std::function<std::string(absl::string_view)>& wrap) const;

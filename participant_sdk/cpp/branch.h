@@ -88,6 +88,7 @@ class Branch {
   BranchSession* const session_;
   Stage stage_ = Stage::kIdle;
   bool counts_as_written_ = false;
+  bool asked_ = false;  // Whether it has written, when it was to vote.
   absl::Status poison_;
   absl::Status unstarted_;  // While idle: the error of the last statement, which found nothing started to run in.
   bool voted_ = false;      // The coordinator may count on its vote: only the decision finishes it.

@@ -1,6 +1,7 @@
 // Callee: makes the handler of a call that carries a global transaction (carry.h) a part of it by itself.
 //
-//   grpc::Status Reserve(grpc::ServerContext* context, const ReserveRequest* request, ReserveResponse* response) override {
+//   grpc::Status Reserve(grpc::ServerContext* context, const ReserveRequest* request, ReserveResponse* response)
+//   override {
 //     return callee_.Serve(*context, [&](Part* part) -> absl::Status {
 //       absl::StatusOr<Branch*> stock = part->OpenBranch("stock", pool_.Take());
 //       if (!stock.ok()) return stock.status();
@@ -37,9 +38,9 @@ class Part {
   Part(GlobalTransaction transaction, std::string traceparent)
       : traceparent_(std::move(traceparent)), transaction_(std::move(transaction)) {}
 
-  // As GlobalTransaction::OpenBranch, and keeps the session until the branch is finished, which is after the handler has
-  // returned. It is let go then, by another thread (a pool gives it a deleter of its own, which must look whether it is
-  // lost()); at once if the branch could not be made.
+  // As GlobalTransaction::OpenBranch, and keeps the session until the branch is finished, which is after the handler
+  // has returned. It is let go then, by another thread (a pool gives it a deleter of its own, which must look whether
+  // it is lost()); at once if the branch could not be made.
   absl::StatusOr<Branch*> OpenBranch(absl::string_view resource, std::shared_ptr<BranchSession> session);
 
   // For Carry, to calls that the handler makes. Callee votes and ends it: the handler must not.

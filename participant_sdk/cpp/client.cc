@@ -35,7 +35,7 @@ absl::StatusOr<GlobalTransaction> Client::BeginAlone(const BeginOptions& options
                                           : options.gtrid;
   if (!gtrid.ok()) return gtrid.status();
   GlobalTransaction transaction(state_, *std::move(gtrid), options.policy, /*joined=*/false);
-  transaction.BecomeSole(options.timeout);
+  transaction.BecomeSole(options.timeout, options.one_phase_commit);
   return transaction;
 }
 

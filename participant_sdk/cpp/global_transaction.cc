@@ -12,6 +12,7 @@
 #include "absl/types/optional.h"
 #include "base/errors.h"
 #include "base/fault_point.h"
+#include "base/grpc_status.h"
 #include "base/timestamp.h"
 #include "base/utf8.h"
 #include "base/xid.h"
@@ -25,6 +26,8 @@ namespace {
 constexpr absl::Duration kScopePatience = absl::Seconds(5);
 // The coordinator refuses longer ones, and a reason must not be what a rollback fails for.
 constexpr size_t kMaxReasonBytes = 1000;
+// Between two tries to tell the coordinator what only it can look into.
+constexpr absl::Duration kTellPause = absl::Milliseconds(50);
 // As the coordinator's limit: what it would refuse when it is too late is refused before.
 constexpr size_t kMaxSoleBranches = 1000;
 
@@ -38,8 +41,9 @@ GlobalTransaction::GlobalTransaction(std::shared_ptr<ClientState> client, std::s
       joined_(joined),
       rollback_patience_(client_->options.call_patience) {}
 
-void GlobalTransaction::BecomeSole(absl::Duration timeout) {
+void GlobalTransaction::BecomeSole(absl::Duration timeout, bool one_phase_commit) {
   sole_ = true;
+  one_phase_allowed_ = one_phase_commit;
   timeout_ = timeout;
 }
 
@@ -49,7 +53,8 @@ GlobalTransaction::~GlobalTransaction() {
   if (!concluded_) {
     // While a vote is out only the decision finishes that branch, and asking for one here could wait for long.
     if (left_) created_.clear();  // Whoever it was left to may have taken them up.
-    if (left_ || ((joined_ || sole_) && branches.empty()) || TwoPhase::AwaitsDecision(branches)) {
+    if (left_ || ((joined_ || sole_) && branches.empty()) || one_phase_ != nullptr ||
+        TwoPhase::AwaitsDecision(branches)) {
       Report(RollBackUnvoted());
     } else {
       rollback_patience_ = kScopePatience;
@@ -160,12 +165,18 @@ absl::Status GlobalTransaction::Vote() {
 
 absl::Status GlobalTransaction::Decide(Ask ask, Scope scope, absl::Duration patience) {
   if (concluded_) return result_;
+  if (one_phase_ != nullptr) return AwaitOnePhase();
   if (!refused_.empty()) {
     return RollBackBecause(absl::StrCat("no branch could be opened on '", refused_.begin()->first,
                                         "': ", refused_.begin()->second.message()));
   }
   ended_ = true;
   const std::vector<Branch*> branches = Branches();
+  // Past its timeout, the coordinator says so.
+  const bool in_time = timeout_ == absl::ZeroDuration() || Age() < timeout_;
+  if (one_phase_allowed_ && in_time && ask == Ask::kCommit) {
+    if (Branch* const writer = TwoPhase::OnlyWriter(branches)) return CommitInOnePhase(writer);
+  }
   std::vector<v1::Vote> votes = TwoPhase::Prepare(branches);
   for (const v1::Branch& unused : created_) {  // Nobody opened them: they have done nothing.
     v1::Vote vote;
@@ -195,6 +206,76 @@ absl::Status GlobalTransaction::Decide(Ask ask, Scope scope, absl::Duration pati
   return Conclude(VerdictOf(answer), scope);
 }
 
+absl::Status GlobalTransaction::CommitInOnePhase(Branch* writer) {
+  std::vector<Branch*> readers = Branches();
+  readers.erase(std::find(readers.begin(), readers.end(), writer));
+  const std::vector<v1::Vote> votes = TwoPhase::Prepare(readers);
+  const bool failed =
+      std::any_of(votes.begin(), votes.end(), [](const v1::Vote& vote) { return vote.kind() == v1::VOTE_KIND_FAILED; });
+  if (failed) return FailedToPrepare(votes);
+  // Before it: from now on nobody may say that it was rolled back but its database.
+  one_phase_ = writer;
+  switch (TwoPhase::CommitInOnePhase(writer)) {
+    case TwoPhase::OnePhase::kCommitted:
+      Report({OnePhaseReport(v1::Completion::RESULT_COMMITTED)});
+      concluded_ = true;
+      outcome_ = v1::OUTCOME_COMMITTED;
+      return result_;
+    case TwoPhase::OnePhase::kFailed: one_phase_ = nullptr; return FailedToPrepare(TwoPhase::Prepare(Branches()));
+    case TwoPhase::OnePhase::kUnknown: break;
+  }
+  return AwaitOnePhase();
+}
+
+v1::Completion GlobalTransaction::OnePhaseReport(v1::Completion::Result result) const {
+  v1::Completion completion;
+  completion.set_gtrid(gtrid_);
+  completion.set_bqual(one_phase_->xid().bqual);
+  completion.set_result(result);
+  *completion.mutable_create() = Whole(/*with_sessions=*/result == v1::Completion::RESULT_UNKNOWN);
+  return completion;
+}
+
+absl::Status GlobalTransaction::TellOfLostAnswer(absl::Time give_up) {
+  v1::CompletedRequest report;
+  *report.add_completions() = OnePhaseReport(v1::Completion::RESULT_UNKNOWN);
+  for (;;) {
+    const absl::StatusOr<v1::CompletedResponse> told = client_->connection.Completed(report, give_up);
+    if (told.ok() && !told->results(0).has_error()) return absl::OkStatus();
+    absl::Status why = told.ok() ? FromRpcStatus(told->results(0).error()) : told.status();
+    if (!IsRetryable(why)) return why;
+    if (absl::Now() >= give_up) {
+      Report({report.completions(0)});  // Offered until it is taken.
+      return why;
+    }
+    absl::SleepFor(kTellPause);
+  }
+}
+
+absl::Status GlobalTransaction::AwaitOnePhase() {
+  constexpr char kLost[] = "it was to be committed in one phase, and the answer of its database was lost";
+  const absl::Time give_up = absl::Now() + client_->options.decision_patience;
+  if (absl::Status told = TellOfLostAnswer(give_up); !told.ok()) {
+    return InDoubt(absl::StrCat(kLost, "; the coordinator could not be asked to look: ", told.message()));
+  }
+  v1::PreparedRequest wait;
+  wait.set_gtrid(gtrid_);
+  wait.set_wait(v1::WAIT_APPLIED);
+  const absl::StatusOr<v1::GlobalStatus> seen = client_->connection.Prepared(wait, give_up);
+  if (!seen.ok()) return InDoubt(absl::StrCat(kLost, "; not known yet what that did: ", seen.status().message()));
+  if (seen->outcome() == v1::OUTCOME_COMMITTED) {
+    result_ = absl::OkStatus();
+  } else if (seen->outcome() == v1::OUTCOME_ROLLED_BACK) {
+    result_ = MakeError(Reason::GLOBAL_ROLLED_BACK, absl::StrCat("rolled back: ", kLost, ", which has not done it"),
+                        {{"gtrid", gtrid_}, {"cause", v1::DecisionCause_Name(seen->cause())}});
+  } else {
+    return InDoubt(absl::StrCat(kLost, ", which has not been seen yet: ", v1::Global::State_Name(seen->state())));
+  }
+  outcome_ = seen->outcome();
+  concluded_ = true;
+  return result_;
+}
+
 absl::StatusOr<v1::GlobalStatus> GlobalTransaction::SendVotes(const std::vector<v1::Vote>& votes, v1::Wait wait,
                                                               absl::Time give_up) {
   v1::PreparedRequest request;
@@ -216,19 +297,23 @@ v1::FinalizeRequest GlobalTransaction::FinalizeWith(v1::Decision decision) const
   request.set_gtrid(gtrid_);
   request.set_decision(decision);
   request.set_wait(v1::WAIT_DECIDED);
-  if (!sole_) return request;
-  v1::NewGlobal* const create = request.mutable_create();
-  SetDuration(absl::FromChrono(std::chrono::steady_clock::now() - begun_), create->mutable_age());
-  if (timeout_ != absl::ZeroDuration()) SetDuration(timeout_, create->mutable_timeout());
+  // With COMMIT the sessions come with the votes.
+  if (sole_) *request.mutable_create() = Whole(/*with_sessions=*/decision == v1::DECISION_ROLLBACK);
+  return request;
+}
+
+v1::NewGlobal GlobalTransaction::Whole(bool with_sessions) const {
+  v1::NewGlobal whole;
+  SetDuration(Age(), whole.mutable_age());
+  if (timeout_ != absl::ZeroDuration()) SetDuration(timeout_, whole.mutable_timeout());
   for (const std::unique_ptr<Branch>& branch : branches_) {
-    v1::BranchSpec* const spec = create->add_branches();
+    v1::BranchSpec* const spec = whole.add_branches();
     spec->set_bqual(branch->xid().bqual);
     spec->set_resource(branch->resource());
-    // With COMMIT it comes with the vote.
-    if (decision == v1::DECISION_ROLLBACK) *spec->mutable_session() = branch->session()->Describe();
+    if (with_sessions) *spec->mutable_session() = branch->session()->Describe();
     spec->set_witness_table(branch->witness_table());
   }
-  return request;
+  return whole;
 }
 
 absl::StatusOr<v1::GlobalStatus> GlobalTransaction::SendFailed(const std::vector<v1::Vote>& votes, absl::Time give_up) {
@@ -286,6 +371,13 @@ absl::Status GlobalTransaction::FailedToPrepare(const std::vector<v1::Vote>& vot
 }
 
 absl::Status GlobalTransaction::Rollback(absl::string_view reason) {
+  if (one_phase_ != nullptr && !concluded_) {
+    const absl::Status known = AwaitOnePhase();
+    if (!concluded_) return known;
+  }
+  if (concluded_ && one_phase_ != nullptr && outcome_ == v1::OUTCOME_COMMITTED) {
+    return MakeError(Reason::GLOBAL_COMMITTED, "it has been committed in one phase", {{"gtrid", gtrid_}});
+  }
   if (concluded_) return outcome_ == v1::OUTCOME_ROLLED_BACK ? absl::OkStatus() : result_;
   ended_ = true;
   const std::vector<v1::Completion> completions = RollBackUnvoted();

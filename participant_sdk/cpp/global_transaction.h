@@ -108,13 +108,23 @@ class GlobalTransaction {
   static Verdict VerdictOf(const absl::StatusOr<v1::GlobalStatus>& answer);
 
   // Nobody else takes part, and nothing is on record yet.
-  void BecomeSole(absl::Duration timeout);
+  void BecomeSole(absl::Duration timeout, bool one_phase_commit);
   std::vector<Branch*> Branches() const;
   absl::StatusOr<Branch*> MakeBranch(absl::string_view resource, BranchSession* session);
   // What the branch is to be like: made by Begin, or by the coordinator now, or, for a sole participant, here.
   absl::StatusOr<v1::Branch> DescribeBranch(absl::string_view resource, const BranchSession& session);
   v1::FinalizeRequest FinalizeWith(v1::Decision decision) const;
+  absl::Duration Age() const { return absl::FromChrono(std::chrono::steady_clock::now() - begun_); }
+  // All of it, for a record to be made of; with the sessions if nothing else brings them.
+  v1::NewGlobal Whole(bool with_sessions) const;
   absl::Status Decide(Ask ask, Scope scope, absl::Duration patience);
+  // The other branches have written nothing.
+  absl::Status CommitInOnePhase(Branch* writer);
+  v1::Completion OnePhaseReport(v1::Completion::Result result) const;
+  // Puts a one-phase commit without an answer on record.
+  absl::Status TellOfLostAnswer(absl::Time give_up);
+  // Of such a one: waits until the coordinator has seen what the database did.
+  absl::Status AwaitOnePhase();
   absl::StatusOr<v1::GlobalStatus> SendVotes(const std::vector<v1::Vote>& votes, v1::Wait wait, absl::Time give_up);
   absl::StatusOr<v1::GlobalStatus> SendFinalize(const std::vector<v1::Vote>& votes, absl::Time give_up);
   absl::StatusOr<v1::GlobalStatus> SendFailed(const std::vector<v1::Vote>& votes, absl::Time give_up);
@@ -142,6 +152,8 @@ class GlobalTransaction {
   v1::DecisionPolicy policy_;
   bool joined_;        // Begun by another process.
   bool sole_ = false;  // Finalize creates it.
+  bool one_phase_allowed_ = false;
+  const Branch* one_phase_ = nullptr;  // Was told to commit in one phase, and is not known to have failed.
   absl::Duration timeout_ = absl::ZeroDuration();
   std::chrono::steady_clock::time_point begun_ = std::chrono::steady_clock::now();
   std::vector<v1::Branch> created_;  // By Begin, not yet opened.

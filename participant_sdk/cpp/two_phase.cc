@@ -66,8 +66,10 @@ v1::Vote TwoPhase::Failed(Branch* branch, bool rolled_back) {
   return vote;
 }
 
+bool TwoPhase::HasWritten(const Branch& branch) { return branch.counts_as_written_ || branch.session_->has_written(); }
+
 void TwoPhase::SendPhaseOne(Branch* branch) {
-  const bool wrote = branch->counts_as_written_ || branch->session_->has_written();
+  const bool wrote = HasWritten(*branch);
   if (!branch->poison_.ok()) {
     branch->session_->SendRollback(branch->xid_);
   } else if (!wrote) {
@@ -80,7 +82,7 @@ void TwoPhase::SendPhaseOne(Branch* branch) {
 }
 
 v1::Vote TwoPhase::ReceivePhaseOne(Branch* branch) {
-  const bool wrote = branch->counts_as_written_ || branch->session_->has_written();
+  const bool wrote = HasWritten(*branch);
   const XaResult result = branch->session_->Receive();
   if (!branch->poison_.ok()) return Failed(branch, ProvesRolledBack(*branch, result, false));
   if (!wrote && (result.failed_step == XaResult::Step::kCommit || branch->session_->was_reset())) {
@@ -99,10 +101,14 @@ v1::Vote TwoPhase::ReceivePhaseOne(Branch* branch) {
     branch->vote_ = MakeVote(*branch, v1::VOTE_KIND_PREPARED);
     return *branch->vote_;
   }
-  branch->poison_ = StatusOf(XaVerb::kPrepare, result.outcome, result.error);
+  return FailedBy(branch, XaVerb::kPrepare, result);
+}
+
+v1::Vote TwoPhase::FailedBy(Branch* branch, XaVerb verb, const XaResult& result) {
+  branch->poison_ = StatusOf(verb, result.outcome, result.error);
   if (result.failed_step == XaResult::Step::kWitness)
     branch->poison_ = StatusOf(result.error, "the witness row could not be written");
-  // If PREPARE never reached the server, the end of the session was the end of the branch.
+  // If the verb never reached the server, the end of the session was the end of the branch.
   if (result.outcome == XaOutcome::kConnectionLost) return Failed(branch, /*rolled_back=*/!result.sent);
   // Its database rolls it back with the reset, or, behind a proxy, with the end of its session: not proven here.
   if (result.outcome == XaOutcome::kSessionReset) return Failed(branch, /*rolled_back=*/false);
@@ -110,7 +116,7 @@ v1::Vote TwoPhase::ReceivePhaseOne(Branch* branch) {
                 ProvesRolledBack(*branch, branch->session_->Rollback(branch->xid_), /*prepare_was_sent=*/false));
 }
 
-std::vector<v1::Vote> TwoPhase::Prepare(absl::Span<Branch* const> branches) {
+std::vector<Branch*> TwoPhase::FindActive(absl::Span<Branch* const> branches) {
   std::vector<Branch*> unsure;
   std::vector<Branch*> active;
   for (Branch* branch : branches) {
@@ -126,16 +132,60 @@ std::vector<v1::Vote> TwoPhase::Prepare(absl::Span<Branch* const> branches) {
       continue;
     }
     active.push_back(branch);
-    if (branch->poison_.ok() && !branch->counts_as_written_ && !branch->session_->has_written())
-      unsure.push_back(branch);
+    if (branch->poison_.ok() && !branch->asked_ && !HasWritten(*branch)) unsure.push_back(branch);
   }
   for (Branch* branch : unsure) branch->session_->SendProbe();
-  for (Branch* branch : unsure) branch->counts_as_written_ = branch->session_->ReceiveProbe();
+  for (Branch* branch : unsure) {
+    branch->counts_as_written_ = branch->session_->ReceiveProbe();
+    branch->asked_ = true;
+  }
+  return active;
+}
+
+std::vector<v1::Vote> TwoPhase::Prepare(absl::Span<Branch* const> branches) {
+  const std::vector<Branch*> active = FindActive(branches);
   for (Branch* branch : active) SendPhaseOne(branch);
   for (Branch* branch : active) ReceivePhaseOne(branch);
   std::vector<v1::Vote> votes;
   for (Branch* branch : branches) votes.push_back(*branch->vote_);
   return votes;
+}
+
+Branch* TwoPhase::OnlyWriter(absl::Span<Branch* const> branches) {
+  FindActive(branches);
+  Branch* writer = nullptr;
+  for (Branch* branch : branches) {
+    if (branch->vote_ && branch->vote_->kind() == v1::VOTE_KIND_READ_ONLY) continue;
+    if (branch->vote_ || !branch->poison_.ok()) return nullptr;
+    if (!HasWritten(*branch)) continue;
+    if (writer != nullptr) return nullptr;
+    writer = branch;
+  }
+  const bool fits = writer != nullptr && writer->has_witness() && writer->session_->commits_in_one_phase();
+  return fits ? writer : nullptr;
+}
+
+TwoPhase::OnePhase TwoPhase::CommitInOnePhase(Branch* branch) {
+  ASSENT_FAULT_POINT(kSdkOnePhaseBefore);
+  branch->session_->SendCommitOnePhase(branch->xid_, &*branch->witness_);
+  ASSENT_FAULT_POINT(kSdkOnePhaseSent);
+  const XaResult result = branch->session_->Receive();
+  if (result.ok()) {
+    ASSENT_FAULT_POINT(kSdkOnePhaseOk);
+    branch->stage_ = Branch::Stage::kFinished;
+    return OnePhase::kCommitted;
+  }
+  const bool lost = result.outcome == XaOutcome::kConnectionLost && result.sent;
+  const bool unclear = result.failed_step == XaResult::Step::kCommit && result.outcome != XaOutcome::kRolledBack;
+  if (!lost && !unclear) {
+    FailedBy(branch, XaVerb::kCommitOnePhase, result);
+    return OnePhase::kFailed;
+  }
+  LOG(WARNING) << "gtrid=" << branch->xid_.gtrid << " bqual=" << branch->xid_.bqual << " resource=" << branch->resource_
+               << " one-phase commit in doubt: " << ToString(result.outcome) << " " << result.error.code;
+  branch->stage_ = Branch::Stage::kInDoubt;
+  branch->session_->Abandon();
+  return OnePhase::kUnknown;
 }
 
 std::vector<Branch*> TwoPhase::MarkVoted(absl::Span<Branch* const> branches) {

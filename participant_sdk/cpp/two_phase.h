@@ -18,6 +18,17 @@ class TwoPhase {
   // back if it is poisoned or PREPARE fails (FAILED). Answers one vote for each branch, in order, old ones included.
   static std::vector<v1::Vote> Prepare(absl::Span<Branch* const> branches);
 
+  // The branch that has written, or may have, if there is only one, it leaves a witness and can be committed in one
+  // phase, and nothing has failed; else null. Asks the databases that have not said whether they were written to.
+  static Branch* OnlyWriter(absl::Span<Branch* const> branches);
+  enum class OnePhase {
+    kCommitted,
+    kFailed,   // As after a failed PREPARE: it has a vote FAILED.
+    kUnknown,  // Committed or rolled back; its session is let go, so that recovery can see which.
+  };
+  // Instead of both phases, for what OnlyWriter has answered. The other branches must have ended before.
+  static OnePhase CommitInOnePhase(Branch* branch);
+
   // From now on only the decision may finish these branches.
   // Answers those of which that was not so yet.
   static std::vector<Branch*> MarkVoted(absl::Span<Branch* const> branches);
@@ -44,6 +55,11 @@ class TwoPhase {
   static void Abandon(absl::Span<Branch* const> branches);
 
  private:
+  // Those that have begun and not voted. What has not begun votes at once; what may not have written is asked.
+  static std::vector<Branch*> FindActive(absl::Span<Branch* const> branches);
+  static bool HasWritten(const Branch& branch);
+  // The vote of a branch that could not be prepared or committed.
+  static v1::Vote FailedBy(Branch* branch, XaVerb verb, const XaResult& result);
   static void SendPhaseOne(Branch* branch);
   static v1::Vote ReceivePhaseOne(Branch* branch);
   static v1::Vote Failed(Branch* branch, bool rolled_back);

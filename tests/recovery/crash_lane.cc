@@ -67,6 +67,7 @@ CellResult CrashLane::Run(const Row& row, Disaster disaster) {
   Cell cell{row, disaster, gtrid, path + ".hold", path + ".result", 0};
   CellResult result;
   result.gtrid = cell.gtrid;
+  result.first_only = row.flow == Flow::kCommitOne;
   absl::Status status = Begin(&cell);
   if (status.ok()) status = AwaitHeld(cell.hold);
   if (status.ok()) status = Strike(&cell);
@@ -208,14 +209,16 @@ absl::Status CrashLane::AwaitEnd(Cell* cell) {
     if (now.ok()) last = *now;
     const bool idle = cell->participant == 0 || cell->disaster == Disaster::kSuspendParticipant;
     if (IsAlone(cell->row.flow) && idle && ReasonOf(now.status()) == Reason::GLOBAL_NOT_FOUND) {
-      return !IsPrepared(0, cell->gtrid) && !IsPrepared(1, cell->gtrid);  // Never to be on record; or not yet.
+      // Never to be on record; or not yet.
+      return !IsPrepared(0, cell->gtrid) && !IsPrepared(1, cell->gtrid) &&
+             (cell->row.flow != Flow::kCommitOne || rig_->Rows(0, cell->gtrid) == 0);
     }
     return last.outcome() == v1::OUTCOME_COMMITTED || last.outcome() == v1::OUTCOME_ROLLED_BACK ||
            last.global().state() == v1::Global::STATE_HEURISTIC;
   };
   if (!RecoveryRig::AwaitTrue(over, kPatience)) return absl::InternalError("the transaction has not ended");
   // At once, not some time later: a false report is not made good by a sweep.
-  if (last.outcome() == v1::OUTCOME_COMMITTED && rig_->Rows(0, cell->gtrid) + rig_->Rows(1, cell->gtrid) != 2) {
+  if (last.outcome() == v1::OUTCOME_COMMITTED && rig_->Rows(0, cell->gtrid) + RowsOfSecond(*cell) != 2) {
     return absl::InternalError("the record said COMMITTED before the rows were there");
   }
   if (cell->participant == 0) return absl::OkStatus();
@@ -233,7 +236,7 @@ absl::Status CrashLane::AwaitEnd(Cell* cell) {
 absl::Status CrashLane::Judge(const Cell& cell, CellResult* result) {
   const auto nothing_prepared = [&] { return !IsPrepared(0, cell.gtrid) && !IsPrepared(1, cell.gtrid); };
   if (!RecoveryRig::AwaitTrue(nothing_prepared, kPatience)) return absl::InternalError("a branch is still prepared");
-  const int rows[] = {rig_->Rows(0, cell.gtrid), rig_->Rows(1, cell.gtrid)};
+  const int rows[] = {rig_->Rows(0, cell.gtrid), RowsOfSecond(cell)};
   if (rows[0] != rows[1]) return absl::InternalError(absl::StrCat("rows: ", rows[0], " and ", rows[1]));
   const Ending ending = rows[0] == 1 ? Ending::kCommitted : Ending::kRolledBack;
   result->ending = ending;
@@ -261,7 +264,9 @@ absl::Status CrashLane::JudgeRecord(const v1::GetGlobalResponse& record, Ending 
         absl::StrCat("the record says ", v1::Outcome_Name(record.outcome()), ", the rows ", v1::Outcome_Name(outcome)));
   }
   for (const v1::Branch& branch : record.global().branches()) {
-    if (branch.vote() != v1::VOTE_KIND_PREPARED) continue;
+    if (branch.vote() != v1::VOTE_KIND_PREPARED && !branch.one_phase()) continue;
+    // On record because it was reported, or found, committed.
+    if (branch.one_phase() && branch.evidence().empty() && ending == Ending::kCommitted) continue;
     const bool reported = std::any_of(record.global().history().begin(), record.global().history().end(),
                                       [&](const v1::HistoryEntry& entry) {
                                         return entry.event() == v1::HistoryEntry::EVENT_COMPLETED &&
@@ -276,6 +281,12 @@ absl::Status CrashLane::JudgeRecord(const v1::GetGlobalResponse& record, Ending 
     if (!proven) return absl::InternalError("evidence of another outcome for " + branch.bqual());
   }
   return absl::OkStatus();
+}
+
+int CrashLane::RowsOfSecond(const Cell& cell) {
+  const int rows = rig_->Rows(1, cell.gtrid);
+  if (cell.row.flow != Flow::kCommitOne) return rows;
+  return rows == 0 ? rig_->Rows(0, cell.gtrid) : -1;
 }
 
 void CrashLane::KillParticipant(Cell* cell) {
@@ -310,7 +321,8 @@ std::vector<std::string> CrashLane::LookAgain() {
     if (cell.ending == Ending::kNoSuchCell) continue;
     const int expected = cell.ending == Ending::kCommitted ? 1 : 0;
     for (int i = 0; i < 2; ++i) {
-      if (rig_->Rows(i, cell.gtrid) != expected) problems.push_back(cell.gtrid + " has changed after a restart");
+      const int here = cell.first_only && i == 1 ? 0 : expected;
+      if (rig_->Rows(i, cell.gtrid) != here) problems.push_back(cell.gtrid + " has changed after a restart");
     }
   }
   if (!RecoveryRig::AwaitTrue([this] { return rig_->AllWitnesses(0) + rig_->AllWitnesses(1) == 0; }, kPatience)) {

@@ -21,7 +21,8 @@ namespace assent {
 struct CellResult {
   Ending ending = Ending::kNoSuchCell;  // kCommitted or kRolledBack; kNoSuchCell: it did not end.
   std::string gtrid;
-  std::string problem;  // Empty: it ended as it must.
+  bool first_only = false;  // Only the first branch has written.
+  std::string problem;      // Empty: it ended as it must.
 };
 
 // Thread-compatible; lanes are independent of each other.
@@ -64,6 +65,8 @@ class CrashLane {
   void KillParticipant(Cell* cell);
   absl::Status SuspendParticipant(Cell* cell);
   bool IsPrepared(int server, const std::string& gtrid);
+  // Of the second branch, or as many as the first one has if that only reads; -1: it has written all the same.
+  int RowsOfSecond(const Cell& cell);
   absl::Status BringBackEverything();
 
   const std::unique_ptr<RecoveryRig> rig_;

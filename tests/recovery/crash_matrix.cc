@@ -63,6 +63,10 @@ constexpr Row kRows[] = {
     {P::kSdkFinishSent, 2, Flow::kCommitAlone, kRuns, "CCCCC"},
     {P::kSdkFinishOk, 1, Flow::kCommitAlone, kRuns, "CCCCC"},
     {P::kSdkReportBefore, 1, Flow::kCommitAlone, kRuns, "CCCCC"},
+    {P::kSdkOnePhaseBefore, 1, Flow::kCommitOne, kRuns, "RCRRC", false, /*only_one_phase=*/true},
+    {P::kSdkOnePhaseSent, 1, Flow::kCommitOne, kRuns, "CC?CC", false, /*only_one_phase=*/true},
+    {P::kSdkOnePhaseOk, 1, Flow::kCommitOne, kRuns, "CCCCC", false, /*only_one_phase=*/true},
+    {P::kSdkReportBefore, 1, Flow::kCommitOne, kRuns, "CCCCC", false, /*only_one_phase=*/true},
     {P::kSdkAbortOk, 1, Flow::kFailAlone, kRuns, "RRRRR"},
     {P::kSdkFailBefore, 1, Flow::kFailAlone, kRuns, "RRRRR"},
     {P::kSdkFailOk, 1, Flow::kFailAlone, kRuns, "RRRRR"},
@@ -85,6 +89,8 @@ constexpr Row kRows[] = {
     {P::kCoordinatorDecisionStored, 1, Flow::kFail, kRuns, "RRRRR"},
     {P::kCoordinatorDecisionBefore, 1, Flow::kCommitAlone, kRuns, "CCCCC"},
     {P::kCoordinatorDecisionStored, 1, Flow::kCommitAlone, kRuns, "CCCCC"},
+    {P::kCoordinatorDecisionBefore, 1, Flow::kCommitOne, kRuns, "CCCCC", false, /*only_one_phase=*/true},
+    {P::kCoordinatorDecisionStored, 1, Flow::kCommitOne, kRuns, "CCCCC", false, /*only_one_phase=*/true},
     {P::kCoordinatorDecisionBefore, 1, Flow::kFailAlone, kRuns, "RRRRR"},
     {P::kCoordinatorDecisionStored, 1, Flow::kAbortAlone, kRuns, "RRRRR"},
     {P::kCoordinatorCompletionStored, 1, Flow::kCommitAlone, kRuns, "CCCCC"},
@@ -130,6 +136,7 @@ constexpr FlowName kFlowNames[] = {{Flow::kCommit, "commit"},
                                    {Flow::kFail, "fail"},
                                    {Flow::kAbort, "abort"},
                                    {Flow::kCommitAlone, "commit-alone"},
+                                   {Flow::kCommitOne, "commit-one"},
                                    {Flow::kFailAlone, "fail-alone"},
                                    {Flow::kAbortAlone, "abort-alone"},
                                    {Flow::kOrphan, "orphan"}};
@@ -174,7 +181,8 @@ struck, or it is asleep already.
 Flows: `commit`: one process begins, works, commits. `vote-then-commit` and `vote-then-roll-back`: a worker votes and waits, the
 initiator decides later. `fail`: as `commit`, but the second branch's SQL fails. `abort`: the application rolls back before it votes. `commit-alone`,
 `fail-alone`, `abort-alone`: the same by a sole participant, of whose transaction nothing is on record before the decision; what it leaves
-prepared is rolled back as an orphan, and where it was never prepared no record is made at all. `orphan`: a prepared branch of which no record exists.
+prepared is rolled back as an orphan, and where it was never prepared no record is made at all. `commit-one`: likewise, but the second branch
+only reads, so that the first is committed in one phase, and is on record afterwards (only without the binary log). `orphan`: a prepared branch of which no record exists.
 
 | point | where | flow | the participant | participant | coordinator | database | connections | asleep |
 |---|---|---|---|---|---|---|---|---|
@@ -200,7 +208,10 @@ absl::string_view Name(Flow flow) {
   return "?";
 }
 
-bool IsAlone(Flow flow) { return flow == Flow::kCommitAlone || flow == Flow::kFailAlone || flow == Flow::kAbortAlone; }
+bool IsAlone(Flow flow) {
+  return flow == Flow::kCommitAlone || flow == Flow::kCommitOne || flow == Flow::kFailAlone ||
+         flow == Flow::kAbortAlone;
+}
 
 absl::optional<Flow> FlowOf(absl::string_view name) {
   for (const FlowName& each : kFlowNames) {

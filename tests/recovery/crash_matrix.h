@@ -34,6 +34,7 @@ enum class Flow {
   kFail,              // As kCommit, but the second branch's SQL fails, so that it votes FAILED.
   kAbort,             // The application rolls back before any vote.
   kCommitAlone,       // As kCommit, by a sole participant: nothing is on record before the decision.
+  kCommitOne,         // Likewise, but the second branch only reads: it is committed in one phase.
   kFailAlone,         // Likewise.
   kAbortAlone,        // Likewise.
   kOrphan,            // No participant: a branch is prepared on a database that no record knows of.
@@ -70,6 +71,8 @@ struct Row {
   // The point is reached only where PREPARE does not let go of a branch (MariaDB): a prepared branch's session is
   // killed, its witness is forgotten.
   bool only_attached = false;
+  // The point is reached only where a branch can be committed in one phase (MariaDB without a binary log).
+  bool only_one_phase = false;
 };
 absl::Span<const Row> AllRows();
 Ending EndingOf(const Row& row, Disaster disaster);

@@ -59,23 +59,30 @@ class Board {
     cells_.resize(rows.size());
     for (size_t i = 0; i < rows.size(); ++i) {
       for (const Disaster disaster : kAllDisasters) {
-        const bool exists =
-            EndingOf(rows[i], disaster) != Ending::kNoSuchCell && !(rows[i].only_attached && EveryServerDetaches());
+        const bool exists = EndingOf(rows[i], disaster) != Ending::kNoSuchCell &&
+                            !(rows[i].only_attached && EveryServerDetaches()) &&
+                            !(rows[i].only_one_phase && EngineOfServer(0) != v1::Resource::ENGINE_MARIADB);
         cells_[i].emplace_back(exists ? "not run" : Shown(Ending::kNoSuchCell));
         if (!exists) continue;
-        if (absl::StrContains(CellName(rows[i], disaster), only())) jobs_.push_back({i, disaster});
+        if (absl::StrContains(CellName(rows[i], disaster), only())) waiting_.push_back({i, disaster});
       }
     }
     if (!TakesAllCells()) {
-      std::shuffle(jobs_.begin(), jobs_.end(), std::mt19937_64(seed));
-      jobs_.resize((jobs_.size() + 1) / 2);
+      std::shuffle(waiting_.begin(), waiting_.end(), std::mt19937_64(seed));
+      waiting_.resize((waiting_.size() + 1) / 2);
     }
+    jobs_ = waiting_.size();
   }
 
-  absl::optional<Job> Take() {
+  // One that has not been given out, for servers with or without a binary log.
+  absl::optional<Job> Take(bool binary_log) {
     MutexLock lock(&mutex_);
-    if (next_ == jobs_.size()) return absl::nullopt;
-    return jobs_[next_++];
+    const auto fits = [&](const Job& job) { return !binary_log || !AllRows()[job.row].only_one_phase; };
+    const auto it = std::find_if(waiting_.begin(), waiting_.end(), fits);
+    if (it == waiting_.end()) return absl::nullopt;
+    const Job job = *it;
+    waiting_.erase(it);
+    return job;
   }
   void Note(const Job& job, const CellResult& result, absl::Duration took) {
     const Row& row = AllRows()[job.row];
@@ -97,14 +104,14 @@ class Board {
   }
 
   // Once the lanes have ended.
-  size_t jobs() const { return jobs_.size(); }
+  size_t jobs() const { return jobs_; }
   const std::vector<std::vector<std::string>>& cells() const { return cells_; }
   const std::vector<std::string>& problems() const { return problems_; }
 
  private:
-  std::vector<Job> jobs_;
+  size_t jobs_ = 0;
   Mutex mutex_;
-  size_t next_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::vector<Job> waiting_ ABSL_GUARDED_BY(mutex_);
   std::vector<std::vector<std::string>> cells_;
   std::vector<std::string> problems_;
 };
@@ -115,7 +122,7 @@ void RunLane(bool binary_log, Board* board) {
     board->Complain(lane.status().ToString());
     return;
   }
-  while (const absl::optional<Job> job = board->Take()) {
+  while (const absl::optional<Job> job = board->Take(binary_log)) {
     const absl::Time begin = absl::Now();
     const CellResult result = (*lane)->Run(AllRows()[job->row], job->disaster);
     board->Note(*job, result, absl::Now() - begin);

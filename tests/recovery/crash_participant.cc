@@ -41,6 +41,8 @@ absl::Status Work(const Arguments& arguments, GlobalTransaction* transaction) {
     const absl::StatusOr<Branch*> branch = transaction->OpenBranch(i == 0 ? "a" : "b", arguments.sessions[i].get());
     if (!branch.ok()) return branch.status();
     const Xid& xid = (*branch)->xid();
+    if (arguments.flow == Flow::kCommitOne && i == 1)
+      return (*branch)->Execute("SELECT gtrid FROM app.t LIMIT 1").status();
     const absl::Status inserted =
         (*branch)->Execute(absl::StrCat("INSERT INTO app.t VALUES ('", xid.gtrid, "', '", xid.bqual, "')")).status();
     if (!inserted.ok()) return inserted;
@@ -110,6 +112,7 @@ std::string Run(const Arguments& arguments) {
     case Flow::kCommit:
     case Flow::kFail:
     case Flow::kCommitAlone:
+    case Flow::kCommitOne:
     case Flow::kFailAlone: told = {CommitFlow(arguments, &*transaction)}; break;
     case Flow::kAbort:
     case Flow::kAbortAlone:

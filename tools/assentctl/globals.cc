@@ -66,6 +66,7 @@ std::string DecidedBy(const Global& global) {
     case v1::DECISION_CAUSE_BRANCH_FAILED: return absl::StrCat("a branch that failed, reported", from);
     case v1::DECISION_CAUSE_DEADLINE: return "the coordinator: the deadline had passed";
     case v1::DECISION_CAUSE_PRESUMED_ABORT: return "the coordinator, when it started";
+    case v1::DECISION_CAUSE_ONE_PHASE: return absl::StrCat("its database: committed in one phase, or not", from);
     default: return absl::StrCat("cause ", static_cast<int>(global.cause()), from);
   }
 }
@@ -74,6 +75,7 @@ std::string Why(const Global& global, absl::Time now) {
   if (global.state() == Global::STATE_ACTIVE) {
     return absl::StrCat("undecided; rolls back ", Relative(GetTime(global.expire_time()), now));
   }
+  if (global.state() == Global::STATE_ONE_PHASE) return "committed in one phase, or not: the answer was lost";
   return global.cause_detail().empty() ? DecidedBy(global) : global.cause_detail();
 }
 
@@ -107,6 +109,10 @@ std::string OutcomeText(const v1::GetGlobalResponse& response) {
                         ", and an operator has closed it; what was done about it stands in its history");
   }
   const std::vector<std::string> open = BranchesThat(global, [](const Branch& branch) { return !IsDone(branch); });
+  if (global.state() == Global::STATE_ONE_PHASE) {
+    return absl::StrCat("in doubt: ", absl::StrJoin(open, ", "),
+                        " was to be committed in one phase, and the answer was lost; its database decides");
+  }
   return absl::StrCat("in doubt: decided ", DecisionWord(global.decision()), ", not yet proven for ",
                       absl::StrJoin(open, ", "));
 }
@@ -182,8 +188,8 @@ std::vector<Global::State> StatesOf(const std::vector<std::string>& words) {
   std::vector<Global::State> states;
   for (const std::string& word : words) {
     if (word == "open") {
-      states.insert(states.end(), {Global::STATE_ACTIVE, Global::STATE_COMMITTING, Global::STATE_ROLLING_BACK,
-                                   Global::STATE_HEURISTIC});
+      states.insert(states.end(), {Global::STATE_ACTIVE, Global::STATE_ONE_PHASE, Global::STATE_COMMITTING,
+                                   Global::STATE_ROLLING_BACK, Global::STATE_HEURISTIC});
       continue;
     }
     Global::State state;
@@ -216,7 +222,7 @@ std::string RenderGlobal(const v1::GetGlobalResponse& response, absl::Time now) 
     sheet.Add("Why", global.cause_detail());
   }
   sheet.Add("Created", At(global.create_time(), now));
-  if (global.decision() == v1::DECISION_UNSPECIFIED) sheet.Add("Rolls back", At(global.expire_time(), now));
+  if (global.state() == Global::STATE_ACTIVE) sheet.Add("Rolls back", At(global.expire_time(), now));
   sheet.Add("Ended", At(global.end_time(), now));
   sheet.Add("Timeout", absl::FormatDuration(GetDuration(global.timeout())));
   sheet.Add("Policy", PolicyText(global));

@@ -147,22 +147,26 @@ class FinalizeResponse(_message.Message):
     def __init__(self, status: _Optional[_Union[_global_pb2.GlobalStatus, _Mapping]] = ...) -> None: ...
 
 class Completion(_message.Message):
-    __slots__ = ("gtrid", "bqual", "result")
+    __slots__ = ("gtrid", "bqual", "result", "create")
     class Result(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         RESULT_UNSPECIFIED: _ClassVar[Completion.Result]
         RESULT_COMMITTED: _ClassVar[Completion.Result]
         RESULT_ROLLED_BACK: _ClassVar[Completion.Result]
+        RESULT_UNKNOWN: _ClassVar[Completion.Result]
     RESULT_UNSPECIFIED: Completion.Result
     RESULT_COMMITTED: Completion.Result
     RESULT_ROLLED_BACK: Completion.Result
+    RESULT_UNKNOWN: Completion.Result
     GTRID_FIELD_NUMBER: _ClassVar[int]
     BQUAL_FIELD_NUMBER: _ClassVar[int]
     RESULT_FIELD_NUMBER: _ClassVar[int]
+    CREATE_FIELD_NUMBER: _ClassVar[int]
     gtrid: str
     bqual: str
     result: Completion.Result
-    def __init__(self, gtrid: _Optional[str] = ..., bqual: _Optional[str] = ..., result: _Optional[_Union[Completion.Result, str]] = ...) -> None: ...
+    create: NewGlobal
+    def __init__(self, gtrid: _Optional[str] = ..., bqual: _Optional[str] = ..., result: _Optional[_Union[Completion.Result, str]] = ..., create: _Optional[_Union[NewGlobal, _Mapping]] = ...) -> None: ...
 
 class CompletedRequest(_message.Message):
     __slots__ = ("completions",)

@@ -49,6 +49,7 @@ class DecisionCause(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DECISION_CAUSE_DEADLINE: _ClassVar[DecisionCause]
     DECISION_CAUSE_PRESUMED_ABORT: _ClassVar[DecisionCause]
     DECISION_CAUSE_REFUSED: _ClassVar[DecisionCause]
+    DECISION_CAUSE_ONE_PHASE: _ClassVar[DecisionCause]
 
 class DecisionPolicy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -81,6 +82,7 @@ DECISION_CAUSE_BRANCH_FAILED: DecisionCause
 DECISION_CAUSE_DEADLINE: DecisionCause
 DECISION_CAUSE_PRESUMED_ABORT: DecisionCause
 DECISION_CAUSE_REFUSED: DecisionCause
+DECISION_CAUSE_ONE_PHASE: DecisionCause
 DECISION_POLICY_UNSPECIFIED: DecisionPolicy
 DECISION_POLICY_ON_FINALIZE: DecisionPolicy
 DECISION_POLICY_WHEN_ALL_PREPARED: DecisionPolicy
@@ -97,6 +99,7 @@ class Global(_message.Message):
         STATE_ROLLED_BACK: _ClassVar[Global.State]
         STATE_HEURISTIC: _ClassVar[Global.State]
         STATE_HEURISTIC_CLOSED: _ClassVar[Global.State]
+        STATE_ONE_PHASE: _ClassVar[Global.State]
     STATE_UNSPECIFIED: Global.State
     STATE_ACTIVE: Global.State
     STATE_COMMITTING: Global.State
@@ -105,6 +108,7 @@ class Global(_message.Message):
     STATE_ROLLED_BACK: Global.State
     STATE_HEURISTIC: Global.State
     STATE_HEURISTIC_CLOSED: Global.State
+    STATE_ONE_PHASE: Global.State
     GTRID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     DECISION_FIELD_NUMBER: _ClassVar[int]
@@ -180,7 +184,7 @@ class HistoryEntry(_message.Message):
     def __init__(self, revision: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., actor: _Optional[str] = ..., event: _Optional[_Union[HistoryEntry.Event, str]] = ..., state: _Optional[_Union[Global.State, str]] = ..., detail: _Optional[str] = ...) -> None: ...
 
 class Branch(_message.Message):
-    __slots__ = ("bqual", "resource", "state", "failure", "witness_table", "create_time", "update_time", "request_id", "vote", "session", "evidence", "acknowledged", "server", "witness_missing", "witnessed", "timeline")
+    __slots__ = ("bqual", "resource", "state", "failure", "witness_table", "create_time", "update_time", "request_id", "vote", "session", "evidence", "acknowledged", "server", "witness_missing", "witnessed", "timeline", "one_phase")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[Branch.State]
@@ -217,6 +221,7 @@ class Branch(_message.Message):
     WITNESS_MISSING_FIELD_NUMBER: _ClassVar[int]
     WITNESSED_FIELD_NUMBER: _ClassVar[int]
     TIMELINE_FIELD_NUMBER: _ClassVar[int]
+    ONE_PHASE_FIELD_NUMBER: _ClassVar[int]
     bqual: str
     resource: str
     state: Branch.State
@@ -233,7 +238,8 @@ class Branch(_message.Message):
     witness_missing: bool
     witnessed: bool
     timeline: int
-    def __init__(self, bqual: _Optional[str] = ..., resource: _Optional[str] = ..., state: _Optional[_Union[Branch.State, str]] = ..., failure: _Optional[_Union[BranchFailure, _Mapping]] = ..., witness_table: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., request_id: _Optional[str] = ..., vote: _Optional[_Union[VoteKind, str]] = ..., session: _Optional[_Union[Session, _Mapping]] = ..., evidence: _Optional[_Iterable[_Union[Evidence, _Mapping]]] = ..., acknowledged: bool = ..., server: _Optional[str] = ..., witness_missing: bool = ..., witnessed: bool = ..., timeline: _Optional[int] = ...) -> None: ...
+    one_phase: bool
+    def __init__(self, bqual: _Optional[str] = ..., resource: _Optional[str] = ..., state: _Optional[_Union[Branch.State, str]] = ..., failure: _Optional[_Union[BranchFailure, _Mapping]] = ..., witness_table: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., request_id: _Optional[str] = ..., vote: _Optional[_Union[VoteKind, str]] = ..., session: _Optional[_Union[Session, _Mapping]] = ..., evidence: _Optional[_Iterable[_Union[Evidence, _Mapping]]] = ..., acknowledged: bool = ..., server: _Optional[str] = ..., witness_missing: bool = ..., witnessed: bool = ..., timeline: _Optional[int] = ..., one_phase: bool = ...) -> None: ...
 
 class Session(_message.Message):
     __slots__ = ("server", "connection_id", "server_start_time", "session_start_time", "detached", "transaction_id", "timeline")

@@ -1,0 +1,237 @@
+// Transactions of a sole participant of which only one branch has written: committed in one phase, and on record
+// afterwards.
+#include <grpcpp/client_context.h>
+#include <mariadb/mysql.h>
+#include <sys/socket.h>
+
+#include <thread>
+
+#include "assent/v1/coordinator_service.grpc.pb.h"
+#include "base/xid.h"
+#include "participant_sdk/cpp/sdk_test_rig.h"
+#include "resource_manager/witness_table.h"
+
+namespace assent {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr char kRead[] = "SELECT balance FROM bank.accounts WHERE id = 3";
+
+class OnePhaseTest : public SdkTest {
+ protected:
+  GlobalTransaction Begin(BeginOptions begin = {}) {
+    begin.sole_participant = true;
+    return MustBegin(&client_, begin);
+  }
+  // Takes one on the first server, and reads on the second.
+  void Work(GlobalTransaction* transaction) {
+    ASSERT_TRUE(MustOpen(transaction, kOrders, session(0))->Execute(Take(2)).ok());
+    ASSERT_TRUE(MustOpen(transaction, kPayments, session(1))->Execute(kRead).ok());
+  }
+  int64_t Prepares() { return Counter(0, "Com_xa_prepare"); }
+  static absl::Status GetGlobal(const std::string& gtrid) {
+    return CoordinatorApi(rig().config().coordinator).GetGlobal(gtrid).status();
+  }
+  void ExpectRecord(const std::string& gtrid, v1::Outcome outcome) {
+    const v1::Global global = Global(gtrid).global();
+    EXPECT_EQ(Global(gtrid).outcome(), outcome) << global.DebugString();
+    EXPECT_EQ(global.cause(), v1::DECISION_CAUSE_ONE_PHASE);
+    ASSERT_GE(global.branches_size(), 1);
+    EXPECT_TRUE(global.branches(0).one_phase());
+    // Unless a sweep came before the report.
+    if (global.branches_size() == 2) {
+      EXPECT_EQ(global.branches(1).state(), v1::Branch::STATE_READ_ONLY);
+    }
+  }
+  void Sweep() {
+    grpc::ClientContext context;
+    v1::RecoverResponse response;
+    const grpc::Status status =
+        CoordinatorApi(rig().config().coordinator).coordinator()->Recover(&context, {}, &response);
+    ASSERT_TRUE(status.ok()) << status.error_message();
+  }
+  void AwaitNoWitness(const std::string& gtrid) {
+    for (int i = 0; i < 1000 && Witnesses(0, gtrid) != 0; ++i) absl::SleepFor(absl::Milliseconds(10));
+    EXPECT_EQ(Witnesses(0, gtrid), 0);
+  }
+  // Commits while the server cannot: `meanwhile` runs when its session waits for that.
+  absl::Status CommitUnderReadLock(GlobalTransaction* transaction, const std::function<void()>& meanwhile) {
+    Sql(0, "FLUSH TABLES WITH READ LOCK");
+    absl::Status told;
+    std::thread committing([&] { told = transaction->Commit(); });
+    AwaitState(0, *session(0), "Waiting for backup lock");
+    meanwhile();
+    Sql(0, "UNLOCK TABLES");
+    committing.join();
+    return told;
+  }
+
+  Client client_ = NewClient();
+};
+
+TEST_F(OnePhaseTest, OneWriterIsCommittedInOnePhaseAndRecordedAfterwards) {
+  { GlobalTransaction first = Begin(); Work(&first); ASSERT_TRUE(first.Commit().ok()); }
+  ASSERT_TRUE(client_.Flush(absl::Seconds(10)));
+  const int64_t prepares = Prepares(), calls = client_.calls_sent();
+  GlobalTransaction transaction = Begin();
+  Work(&transaction);
+  const absl::Status told = transaction.Commit();
+  ASSERT_TRUE(told.ok()) << told;
+  EXPECT_EQ(transaction.outcome(), v1::OUTCOME_COMMITTED);
+  EXPECT_EQ(Taken(2), 2);
+  EXPECT_TRUE(transaction.Commit().ok()) << "repeated, it answers the same";
+  EXPECT_EQ(ReasonOf(transaction.Rollback()), Reason::GLOBAL_COMMITTED);
+  ASSERT_TRUE(client_.Flush(absl::Seconds(10)));
+  EXPECT_EQ(Prepares(), prepares);
+  EXPECT_EQ(client_.calls_sent() - calls, 1) << "only the report";
+  ExpectRecord(transaction.gtrid(), v1::OUTCOME_COMMITTED);
+  AwaitNoWitness(transaction.gtrid());
+}
+
+TEST_F(OnePhaseTest, TwoWritersOrTheOptionMeanTwoPhases) {
+  for (const bool option : {true, false}) {
+    const int64_t prepares = Prepares();
+    BeginOptions begin;
+    begin.one_phase_commit = option;
+    GlobalTransaction transaction = Begin(begin);
+    Work(&transaction);
+    if (option) {
+      ASSERT_TRUE(session(1)->Query(Take(3)).ok());
+    }
+    ASSERT_TRUE(transaction.Commit().ok());
+    EXPECT_EQ(Prepares(), prepares + 1);
+    EXPECT_EQ(Global(transaction.gtrid()).global().cause(), v1::DECISION_CAUSE_FINALIZE);
+  }
+  EXPECT_EQ(Taken(2), 2);
+  EXPECT_EQ(Taken(3), 1);
+}
+
+TEST_F(OnePhaseTest, PastItsTimeoutItIsRolledBack) {
+  BeginOptions begin;
+  begin.timeout = absl::Milliseconds(300);
+  GlobalTransaction transaction = Begin(begin);
+  Work(&transaction);
+  absl::SleepFor(absl::Milliseconds(400));
+  EXPECT_TRUE(absl::IsAborted(transaction.Commit()));
+  EXPECT_EQ(Global(transaction.gtrid()).global().cause(), v1::DECISION_CAUSE_DEADLINE);
+  EXPECT_EQ(Taken(2), 0);
+}
+
+TEST_F(OnePhaseTest, TheCoordinatorNeedNotBeThere) {
+  { GlobalTransaction first = Begin(); Work(&first); ASSERT_TRUE(first.Commit().ok()); }
+  ASSERT_TRUE(client_.Flush(absl::Seconds(10)));
+  GlobalTransaction transaction = Begin();
+  Work(&transaction);
+  rig().coordinator().Kill9();
+  const absl::Status told = transaction.Commit();
+  EXPECT_TRUE(told.ok()) << told;
+  EXPECT_EQ(Taken(2), 2);
+  ASSERT_TRUE(rig().coordinator().Restart().ok());
+  ASSERT_TRUE(client_.Flush(absl::Seconds(20)));
+  // By the report or, without the reader, by the sweep after the start.
+  EXPECT_EQ(Global(transaction.gtrid()).outcome(), v1::OUTCOME_COMMITTED);
+  EXPECT_TRUE(Global(transaction.gtrid()).global().branches(0).one_phase());
+}
+
+TEST_F(OnePhaseTest, AReaderThatIsLostRollsTheWriterBack) {
+  GlobalTransaction transaction = Begin();
+  Work(&transaction);
+  // It has read under its own lock, so what the writer relied on may not hold any more: as with two phases.
+  ASSERT_TRUE(session(1)->Query("SELECT balance FROM bank.accounts WHERE id = 5 LOCK IN SHARE MODE").ok());
+  KillConnection(1, session(1));
+  const absl::Status told = transaction.Commit();
+  EXPECT_TRUE(absl::IsAborted(told)) << told;
+  EXPECT_EQ(Taken(2), 0);
+}
+
+TEST_F(OnePhaseTest, AConnectionThatEndedBeforeItWasSentIsARollback) {
+  GlobalTransaction transaction = Begin();
+  Work(&transaction);
+  KillConnection(0, session(0));
+  const absl::Status told = transaction.Commit();
+  EXPECT_TRUE(absl::IsAborted(told)) << told;
+  EXPECT_EQ(transaction.outcome(), v1::OUTCOME_ROLLED_BACK);
+  EXPECT_EQ(Taken(2), 0);
+}
+
+TEST_F(OnePhaseTest, ALostAnswerIsAskedForAndMayMeanCommitted) {
+  GlobalTransaction transaction = Begin();
+  Work(&transaction);
+  const absl::Status told = CommitUnderReadLock(&transaction, [this] {
+    // The server does not notice.
+    ASSERT_EQ(shutdown(mysql_get_socket(session(0)->BorrowHandle()), SHUT_RD), 0);
+    absl::SleepFor(absl::Milliseconds(300));
+  });
+  EXPECT_TRUE(told.ok()) << told;
+  EXPECT_EQ(transaction.outcome(), v1::OUTCOME_COMMITTED);
+  EXPECT_EQ(Taken(2), 1);
+  ExpectRecord(transaction.gtrid(), v1::OUTCOME_COMMITTED);
+  EXPECT_EQ(Global(transaction.gtrid()).global().branches(0).evidence_size(), 1);
+  AwaitNoWitness(transaction.gtrid());
+}
+
+TEST_F(OnePhaseTest, ALostAnswerIsAskedForAndMayMeanRolledBack) {
+  GlobalTransaction transaction = Begin();
+  Work(&transaction);
+  const absl::Status told = CommitUnderReadLock(&transaction, [this] { KillConnection(0, session(0)); });
+  EXPECT_TRUE(absl::IsAborted(told)) << told;
+  EXPECT_EQ(transaction.outcome(), v1::OUTCOME_ROLLED_BACK);
+  EXPECT_EQ(Taken(2), 0);
+  ExpectRecord(transaction.gtrid(), v1::OUTCOME_ROLLED_BACK);
+}
+
+TEST_F(OnePhaseTest, ALostAnswerWithoutACoordinatorIsInDoubtUntilThereIsOne) {
+  ClientOptions impatient;
+  impatient.decision_patience = absl::Seconds(1);
+  client_ = NewClient(impatient);
+  GlobalTransaction transaction = Begin();
+  Work(&transaction);
+  const absl::Status told = CommitUnderReadLock(&transaction, [this] {
+    rig().coordinator().Kill9();
+    ASSERT_EQ(shutdown(mysql_get_socket(session(0)->BorrowHandle()), SHUT_RD), 0);
+    absl::SleepFor(absl::Milliseconds(300));
+  });
+  EXPECT_EQ(ReasonOf(told), Reason::OUTCOME_IN_DOUBT) << told;
+  EXPECT_THAT(std::string(told.message()), HasSubstr("the answer of its database was lost"));
+  EXPECT_EQ(ReasonOf(transaction.Rollback()), Reason::OUTCOME_IN_DOUBT) << "nobody may roll it back any more";
+  ASSERT_TRUE(rig().coordinator().Restart().ok());
+  absl::Status again;
+  for (int i = 0; i < 30; ++i) {
+    again = transaction.Commit();
+    if (again.ok()) break;
+  }
+  EXPECT_TRUE(again.ok()) << again;
+  ExpectRecord(transaction.gtrid(), v1::OUTCOME_COMMITTED);
+}
+
+// As if the process had died: nobody reports.
+TEST_F(OnePhaseTest, WhatNobodyReportsIsFoundByItsWitness) {
+  const std::string gtrid = NewGtrid("bank", absl::Now());
+  const Xid xid = {gtrid, "b1"};
+  const auto own = Session(0);
+  const WitnessTable witness = *WitnessTable::OfSchema("");
+  ASSERT_TRUE(own->Start(xid, Take(2)).xa.ok());
+  own->SendCommitOnePhase(xid, &witness);
+  ASSERT_TRUE(own->Receive().ok());
+  AwaitOutcome(gtrid, v1::OUTCOME_COMMITTED);
+  EXPECT_EQ(Global(gtrid).global().cause(), v1::DECISION_CAUSE_ONE_PHASE);
+  AwaitNoWitness(gtrid);
+}
+
+// A witness of a prepared branch without a record proves nothing of the kind: a DBA may have committed an orphan.
+TEST_F(OnePhaseTest, AnOrphanCommittedByHandIsNotTakenForOne) {
+  const std::string gtrid = NewGtrid("bank", absl::Now());
+  const Xid xid = {gtrid, "b1"};
+  const auto own = Session(0);
+  const WitnessTable witness = *WitnessTable::OfSchema("");
+  ASSERT_TRUE(own->Start(xid, Take(2)).xa.ok());
+  ASSERT_TRUE(own->Prepare(xid, &witness).ok());
+  ASSERT_TRUE(own->Commit(xid).ok());
+  Sweep();
+  EXPECT_EQ(ReasonOf(GetGlobal(gtrid)), Reason::GLOBAL_NOT_FOUND);
+  Sql(0, absl::StrCat("DELETE FROM assent.witness WHERE gtrid = '", gtrid, "'"));
+}
+
+}  // namespace
+}  // namespace assent
