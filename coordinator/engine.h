@@ -78,6 +78,8 @@ class Engine {
   // The answers are in the order of the events.
   std::vector<absl::StatusOr<GlobalPtr>> SubmitAllAndWait(std::vector<Event> events);
   absl::StatusOr<GlobalPtr> ReadAndWait(const std::string& gtrid);
+  // OK: what is known of this transaction, and of all that were known before, is on disk. One forced write. Blocks.
+  absl::Status MakeDurable(const std::string& gtrid) { return store_->Settle(gtrid).status(); }
   // Whoever asked has gone: if the call only waits, it is answered with CANCELLED now. What it did stays done.
   void Cancel(const CallPtr& call);
 

@@ -771,7 +771,8 @@ TEST(ProtocolTest, WhatWasCommittedInOnePhaseIsRecordedAfterwards) {
   EXPECT_EQ(record->branches(1).state(), Branch::STATE_COMMITTED);
   EXPECT_TRUE(record->branches(1).one_phase() && !record->branches(0).one_phase());
   EXPECT_EQ(GetTime(record->create_time()), kNow - absl::Seconds(1));
-  EXPECT_EQ(GetTime(record->branches(1).create_time()), kNow - absl::Seconds(1)) << "a younger witness table is no proof";
+  EXPECT_EQ(GetTime(record->branches(1).create_time()), kNow - absl::Seconds(1))
+      << "a younger witness table is no proof";
   // Whoever wants the opposite is told what is.
   EXPECT_EQ(ReasonOf(Apply(record.get(), FinalizeTo(v1::DECISION_ROLLBACK)).answer), Reason::GLOBAL_COMMITTED);
   EXPECT_EQ(ReasonOf(Apply(record.get(), CompleteAs("b", kRolledBackResult)).answer), Reason::COMPLETION_CHANGED);

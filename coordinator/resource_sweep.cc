@@ -271,7 +271,10 @@ absl::Status ResourceWorker::DeleteForgotten() {
     if (batch.empty() || !witness) return absl::OkStatus();
     worked_ = true;
     ASSENT_FAULT_POINT(kRecoveryForgetBefore);
-    if (absl::Status status = recovery_->ForgetWitnesses(*witness, batch); !status.ok()) {
+    // That they have ended was not forced to disk. A store that has lost that with its machine would look for these.
+    absl::Status status = engine_->MakeDurable(batch.back().gtrid);
+    if (status.ok()) status = recovery_->ForgetWitnesses(*witness, batch);
+    if (!status.ok()) {
       // Found again by the next sweep after that.
       next_forget_ = next_refill_ = Mono::now() + absl::ToChronoNanoseconds(Jittered(kWriteRetry));
       if (ReasonOf(status) == Reason::DATABASE_UNREACHABLE) return status;

@@ -37,6 +37,8 @@ struct Script {
   int refused ABSL_GUARDED_BY(mutex) = 0;  // Writes.
   int connects ABSL_GUARDED_BY(mutex) = 0;
   absl::Status witness_table ABSL_GUARDED_BY(mutex);
+  std::function<int64_t()> forced_groups;  // Of the store.
+  int64_t forced_before_forgetting ABSL_GUARDED_BY(mutex) = 0;
 };
 
 class ScriptedRecovery : public BranchRecovery {
@@ -100,6 +102,7 @@ class ScriptedRecovery : public BranchRecovery {
       ++script_->refused;
       return MakeError(Reason::DATABASE_ERROR, "1290");
     }
+    script_->forced_before_forgetting = script_->forced_groups();
     script_->forgotten.insert(script_->forgotten.end(), xids.begin(), xids.end());
     return absl::OkStatus();
   }
@@ -135,6 +138,7 @@ class ResourceWorkerTest : public testing::Test {
     SetDuration(absl::Seconds(1), resource.mutable_orphan_age());
     ASSERT_TRUE(registry_->Validate(false, &resource).ok());
     ASSERT_TRUE(registry_->Put(false, resource).ok());
+    script_.forced_groups = [this] { return store_->Stats().forced_groups; };
     options_.claimant = {"c", store_->Id(), nullptr};
     options_.sweep_interval = absl::Milliseconds(50);
     options_.patience = absl::Milliseconds(10);
@@ -310,6 +314,23 @@ TEST_F(ResourceWorkerTest, WitnessesOfFinishedTransactionsAreForgotten) {
     MutexLock lock(&script_.mutex);
     return known.epoch() == script_.claim->epoch && known.next_epoch() == 0;
   })) << "and the registry knows it";
+}
+
+// A record that has ended may still be lost with its machine; then its witness is looked for.
+TEST_F(ResourceWorkerTest, WhatHasEndedIsOnDiskBeforeItsWitnessIsForgotten) {
+  StartWorker();
+  ASSERT_TRUE(Await([&] { return worker_->Status().state() == v1::ResourceStatus::STATE_OK; }));
+  absl::SleepFor(absl::Milliseconds(200));  // What a start forces is done.
+  const int64_t before = store_->Stats().forced_groups;
+  Decided("c-1");
+  ASSERT_EQ(store_->Stats().forced_groups, before) << "a rollback is not forced";
+  worker_->Forget({"c-1", "b"});
+  ASSERT_TRUE(Await([&] {
+    MutexLock lock(&script_.mutex);
+    return script_.forgotten.size() == 1;
+  }));
+  MutexLock lock(&script_.mutex);
+  EXPECT_GT(script_.forced_before_forgetting, before);
 }
 
 TEST_F(ResourceWorkerTest, WhoTakesOverForgetsTheWitnessesThatItsPredecessorLeft) {

@@ -183,7 +183,7 @@ class PlayedMySql {
       EXPECT_THAT(sql, HasSubstr("performance_schema.global_status"));
       absl::optional<std::string> variable;
       if (detach_ != Detach::kMissing) variable = detaches ? "ON" : "OFF";
-      return {0, Rows{{"db:3306", detach_ == Detach::kMissing ? "8.0.28" : "9.7.4", "1700000000", variable}}};
+      return {0, Rows{{"db:3306", detach_ == Detach::kMissing ? "8.0.28" : "9.7.4", "1700000000", "1", variable}}};
     }
     if (absl::StrContains(sql, "@@session.xa_detach_on_prepare")) {
       if (detach_ == Detach::kMissing) return {1193, absl::nullopt};

@@ -71,7 +71,11 @@ class OnePhaseTest : public SdkTest {
 };
 
 TEST_F(OnePhaseTest, OneWriterIsCommittedInOnePhaseAndRecordedAfterwards) {
-  { GlobalTransaction first = Begin(); Work(&first); ASSERT_TRUE(first.Commit().ok()); }
+  {
+    GlobalTransaction first = Begin();
+    Work(&first);
+    ASSERT_TRUE(first.Commit().ok());
+  }
   ASSERT_TRUE(client_.Flush(absl::Seconds(10)));
   const int64_t prepares = Prepares(), calls = client_.calls_sent();
   GlobalTransaction transaction = Begin();
@@ -119,7 +123,11 @@ TEST_F(OnePhaseTest, PastItsTimeoutItIsRolledBack) {
 }
 
 TEST_F(OnePhaseTest, TheCoordinatorNeedNotBeThere) {
-  { GlobalTransaction first = Begin(); Work(&first); ASSERT_TRUE(first.Commit().ok()); }
+  {
+    GlobalTransaction first = Begin();
+    Work(&first);
+    ASSERT_TRUE(first.Commit().ok());
+  }
   ASSERT_TRUE(client_.Flush(absl::Seconds(10)));
   GlobalTransaction transaction = Begin();
   Work(&transaction);
@@ -214,6 +222,7 @@ TEST_F(OnePhaseTest, WhatNobodyReportsIsFoundByItsWitness) {
   ASSERT_TRUE(own->Start(xid, Take(2)).xa.ok());
   own->SendCommitOnePhase(xid, &witness);
   ASSERT_TRUE(own->Receive().ok());
+  for (int i = 0; i < 3000 && !GetGlobal(gtrid).ok(); ++i) absl::SleepFor(absl::Milliseconds(10));
   AwaitOutcome(gtrid, v1::OUTCOME_COMMITTED);
   EXPECT_EQ(Global(gtrid).global().cause(), v1::DECISION_CAUSE_ONE_PHASE);
   AwaitNoWitness(gtrid);

@@ -39,11 +39,21 @@ v1::ListGlobalsResponse ListOf(const v1::GetGlobalResponse& response) {
 
 TEST(GlobalsTest, StatesAreWordsAndOpenIsAllThatIsUnfinished) {
   EXPECT_THAT(StateWords(), ElementsAre("open", "active", "committing", "committed", "rolling-back", "rolled-back",
-                                        "heuristic", "heuristic-closed"));
+                                        "heuristic", "heuristic-closed", "one-phase"));
   EXPECT_THAT(StatesOf({"rolled-back", "active", "open"}),
               ElementsAre(v1::Global::STATE_ACTIVE, v1::Global::STATE_COMMITTING, v1::Global::STATE_ROLLING_BACK,
-                          v1::Global::STATE_ROLLED_BACK, v1::Global::STATE_HEURISTIC));
+                          v1::Global::STATE_ROLLED_BACK, v1::Global::STATE_HEURISTIC, v1::Global::STATE_ONE_PHASE));
   EXPECT_TRUE(StatesOf({"nonsense"}).empty());
+}
+
+TEST(GlobalsTest, AOnePhaseCommitWithoutAnAnswerIsInDoubtAndDoesNotRollBack) {
+  v1::GetGlobalResponse response = Undecided();
+  response.mutable_global()->set_state(v1::Global::STATE_ONE_PHASE);
+  response.set_outcome(v1::OUTCOME_IN_DOUBT);
+  const std::string text = RenderGlobal(response, kNow);
+  EXPECT_THAT(text, HasSubstr("its database decides"));
+  EXPECT_THAT(text, Not(HasSubstr("Rolls back")));
+  EXPECT_THAT(RenderGlobals(ListOf(response), kNow), HasSubstr("committed in one phase, or not"));
 }
 
 TEST(GlobalsTest, AnUndecidedOneSaysWhenItRollsBack) {
