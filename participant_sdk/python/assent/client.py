@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -138,6 +138,8 @@ class Transaction:
         self._core = core
         self._runner = runner
         self._branches: list[Branch] = []
+        self._at_end = ExitStack()
+        """What is to be done once it needs its connections no more."""
 
     @property
     def gtrid(self) -> str:
@@ -225,7 +227,8 @@ class Transaction:
 
     def close(self) -> None:
         """End its scope: without a decision it is rolled back. Idempotent; never raises what rolling back met."""
-        self._runner.run(self._core.close())
+        with self._at_end.pop_all():
+            self._runner.run(self._core.close())
 
     def __enter__(self) -> Transaction:
         """Return itself."""
