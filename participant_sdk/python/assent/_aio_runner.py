@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
 import grpc
@@ -50,7 +50,14 @@ class AsyncRunner:
         self._queue = ReportQueue()
         self._reported = asyncio.Event()
         self._reporter: asyncio.Task[None] | None = None
+        self._background: set[asyncio.Task[None]] = set()
         self._owner = os.getpid()
+
+    def in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run it as a task of its own."""
+        task = asyncio.create_task(work, name="assent-voted")
+        self._background.add(task)  # The loop alone would let go of it.
+        task.add_done_callback(self._background.discard)
 
     async def run(self, core: Core[T]) -> T:
         """Run a piece of the protocol to its end."""
@@ -160,7 +167,12 @@ class AsyncRunner:
         return self._queue.answered >= goal
 
     async def close(self) -> None:
-        """Flush for some seconds, and disconnect."""
+        """Wait some seconds for what runs in the background, flush as long, and disconnect."""
+        if running := list(self._background):
+            await asyncio.wait(running, timeout=FLUSH_PATIENCE)
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
         if not await self.flush(FLUSH_PATIENCE):
             logger.warning("completions could not be reported; the coordinator will find them out at the databases")
         if self._reporter:

@@ -13,15 +13,17 @@ waits for the coordinator may be made again (`commit` after a timeout around `co
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Any, TypeVar
 
+from assent import propagation
 from assent._aio_runner import AsyncRunner
 from assent._core import begin as begin_core
 from assent._core.branch import BranchCore, Stage
-from assent._core.effects import Call
+from assent._core.effects import Call, Core
 from assent._core.outcome import DbError
 from assent._core.reservation import Reservation
 from assent._core.session import Session
@@ -36,6 +38,7 @@ from assent.v1 import coordinator_service_pb2 as pb
 from assent.xid import Xid, check_gtrid
 
 T = TypeVar("T")
+logger = logging.getLogger("assent")
 
 
 class AsyncClient:
@@ -74,6 +77,11 @@ class AsyncClient:
     def join(self, gtrid: str) -> AsyncTransaction:
         """See Client.join."""
         return AsyncTransaction(begin_core.join(self.options, self._hooks, self._reservation, gtrid), self._runner)
+
+    def take_part(self, gtrid: str) -> AsyncTransaction:
+        """See Client.take_part."""
+        core = begin_core.take_part(self.options, self._hooks, self._reservation, gtrid)
+        return AsyncTransaction(core, self._runner)
 
     async def get_global(self, gtrid: str) -> pb.GetGlobalResponse:
         """See Client.get_global."""
@@ -127,7 +135,7 @@ class _Beginning:
     async def __aenter__(self) -> AsyncTransaction:
         """Begin."""
         self._begun = await self._begin()
-        return self._begun
+        return await self._begun.__aenter__()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -144,6 +152,10 @@ class AsyncTransaction:
         self._core = core
         self._runner = runner
         self._branches: list[AsyncBranch] = []
+        self._ending = asyncio.Lock()
+        self._outer: Any = None
+        self._at_end = AsyncExitStack()
+        """See Transaction."""
 
     @property
     def gtrid(self) -> str:
@@ -155,26 +167,40 @@ class AsyncTransaction:
         """See Transaction.outcome."""
         return self._core.outcome
 
-    async def branch(self, resource: str, connection: Any) -> AsyncBranch:
-        """See Transaction.branch."""
+    @property
+    def is_sole(self) -> bool:
+        """See Transaction.is_sole."""
+        return self._core.is_sole
+
+    async def branch(
+        self, resource: str, connection: Any, *, release: Callable[[Any], object] | None = None
+    ) -> AsyncBranch:
+        """See Transaction.branch. What `release` returns is awaited if it can be."""
         try:
-            session = await self._session_of(connection)
-        except AssentError as error:
-            self._core.refuse(resource, error)
+            session = await self._session_of(resource, connection)
+            core = await self._runner.run(self._core.open_branch(resource, session))
+        except BaseException:
+            if release:
+                await self._release(connection, release)
             raise
-        core = await self._runner.run(self._core.open_branch(resource, session))
+        if release:
+            self._at_end.push_async_callback(self._release, connection, release)
         branch = AsyncBranch(core, self._runner, connection)
         self._branches.append(branch)
         return branch
 
-    async def _session_of(self, connection: Any) -> Session:
-        session, is_new = registry.session_of(connection, asynchronous=True)
-        if is_new:
-            try:
-                await self._runner.run(session.set_up())
-            except BaseException:
-                registry.forget(session)
-                raise
+    async def _session_of(self, resource: str, connection: Any) -> Session:
+        try:
+            session, is_new = registry.session_of(connection, asynchronous=True)
+            if is_new:
+                try:
+                    await self._runner.run(session.set_up())
+                except BaseException:
+                    registry.forget(session)
+                    raise
+        except AssentError as error:
+            self._core.refuse(resource, error)
+            raise
         return session
 
     @asynccontextmanager
@@ -189,20 +215,37 @@ class AsyncTransaction:
             for branch in taken:
                 branch._busy = False
 
+    async def _end(self, end: Core[bool | None]) -> None:
+        """Run an end of it: one at a time."""
+        async with self._ending, self._exclusively():
+            if await self._runner.run(end):
+                self._runner.in_background(self._finish_voted())
+                self._core.hand_over()
+
     async def commit(self) -> None:
         """See Transaction.commit."""
-        async with self._exclusively():
-            await self._runner.run(self._core.commit())
+        await self._end(self._core.commit())
 
     async def prepare(self) -> None:
         """See Transaction.prepare."""
-        async with self._exclusively():
-            await self._runner.run(self._core.prepare())
+        await self._end(self._core.prepare())
+
+    async def vote(self) -> None:
+        """See Transaction.vote. The background is a task of the client's."""
+        await self._end(self._core.vote())
+
+    async def _finish_voted(self) -> None:
+        try:
+            verdict = await self._runner.run(self._core.decision())
+            async with self._ending:
+                await self._runner.run(self._core.finish_voted(verdict))
+        finally:
+            self._core.abandon()
+            await self._let_go()
 
     async def rollback(self, reason: str = "") -> None:
         """See Transaction.rollback."""
-        async with self._exclusively():
-            await self._runner.run(self._core.rollback(reason))
+        await self._end(self._core.rollback(reason))
 
     def leave(self) -> None:
         """See Transaction.leave."""
@@ -210,19 +253,39 @@ class AsyncTransaction:
 
     async def close(self) -> None:
         """See Transaction.close. If it is cancelled, what is not finished is closed and left to the coordinator."""
-        await self._runner.run(self._core.close())
+        if self._core.is_handed_over:
+            return
+        try:
+            await self._runner.run(self._core.close())
+        finally:
+            await self._let_go()
+
+    async def _let_go(self) -> None:
+        if self._core.is_over:
+            await self._at_end.pop_all().aclose()
+
+    async def _release(self, connection: Any, release: Callable[[Any], object]) -> None:
+        try:
+            await _await(release(connection))
+        except Exception:
+            logger.exception("gtrid=%s releasing a connection failed", self.gtrid)
 
     async def __aenter__(self) -> AsyncTransaction:
         """Return itself."""
+        self._outer = propagation.enter(self)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Commit or vote; after an exception roll back."""
+        propagation.enter(self._outer)
         try:
-            if error is None and not self._core.concluded and not self._core.is_left:
-                await (self.prepare() if self._core.joined else self.commit())
+            if error is None:
+                await self._end(self._core.leave_block())
+            else:
+                async with self._ending:
+                    await self._runner.run(self._core.fail_block(error))
         finally:
             await self.close()
 
