@@ -6,6 +6,7 @@ import time
 import aiomysql
 import psycopg
 import pytest
+import sqlalchemy
 from conftest import take
 from servers import wait_for
 
@@ -13,6 +14,7 @@ import assent
 from assent import aio
 from assent import client as client_module
 from assent._runner import Runner
+from assent.sqlalchemy import enlist
 
 
 @pytest.fixture
@@ -330,3 +332,17 @@ async def test_async_close_leaves_what_is_not_decided_to_the_coordinator(rig, se
         assert len(rig.servers[name].prepared()) == 1
         await tx.commit()
     assert rig.taken(name) == 1
+
+
+def test_a_pool_gets_its_connection_back_after_the_decision(rig, client, worker):
+    engine = sqlalchemy.create_engine(
+        f"mysql+pymysql://root:{rig.payments.password}@127.0.0.1:{rig.payments.port}/bank", pool_size=1, max_overflow=0
+    )
+    with client.transaction() as tx:
+        with worker.take_part(tx.gtrid) as part, enlist(part, "payments", engine) as connection:
+            connection.exec_driver_sql(take())
+        assert engine.pool.checkedout() == 1
+    wait_for(lambda: engine.pool.checkedout() == 0, "the return of the connection", 20)
+    assert engine.pool.checkedin() == 1
+    assert rig.taken("payments") == 1
+    engine.dispose()
