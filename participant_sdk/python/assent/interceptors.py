@@ -17,8 +17,8 @@ import grpc.aio
 
 from assent.aio import AsyncClient
 from assent.client import Client
-from assent.errors import RPC_STATUS_KEY, AssentError, Code, InvalidRequest, to_rpc_status
-from assent.propagation import GRPC_GTRID, GRPC_TRACEPARENT, ErrorAnswered, carried_by, with_traceparent
+from assent.errors import RPC_STATUS_KEY, AssentError, to_rpc_status
+from assent.propagation import GRPC_GTRID, GRPC_TRACEPARENT, ErrorAnswered, carried_by, the_only, with_traceparent
 
 _STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -85,12 +85,6 @@ class _Carried(NamedTuple):
     gtrids: list[str]
     traceparent: str
 
-    def gtrid(self) -> str:
-        """Return the one."""
-        if len(self.gtrids) > 1:
-            raise InvalidRequest(f"the call carries {len(self.gtrids)} global transactions", code=Code.INVALID_ARGUMENT)
-        return self.gtrids[0]
-
 
 def _carried_in(metadata: Iterable[tuple[str, Any]] | None) -> _Carried:
     pairs = list(metadata or ())
@@ -152,7 +146,7 @@ class ServerInterceptor(grpc.ServerInterceptor):  # type: ignore[misc]
     def _as_part(self, carried: _Carried, behavior: Callable[[Any, Any], Any], request: Any, context: Any) -> Any:
         answer = None
         try:
-            with self._client.take_part(carried.gtrid()):
+            with self._client.take_part(the_only(carried.gtrids, "the call")):
                 answer = behavior(request, context)
                 if _answers_error(context):
                     raise ErrorAnswered
@@ -200,7 +194,7 @@ class AioServerInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
     ) -> Any:
         answer = None
         try:
-            async with self._client.take_part(carried.gtrid()):
+            async with self._client.take_part(the_only(carried.gtrids, "the call")):
                 answer = await behavior(request, context)
                 if _answers_error(context):
                     raise ErrorAnswered

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from assent.errors import Code, FailedPrecondition
+from assent.errors import Code, FailedPrecondition, InvalidRequest
 from assent.xid import is_valid_id
 
 GRPC_GTRID = "assent-gtrid"
@@ -92,6 +92,13 @@ def gtrid_in(headers: Mapping[str, str]) -> str | None:
         if name.lower() == HTTP_GTRID.lower():
             return value if is_valid_id(value) else None
     return None
+
+
+def the_only(gtrids: Sequence[str], carrier: str) -> str:
+    """Return the one that a call or a request carries. INVALID_ARGUMENT if it carries more."""
+    if len(gtrids) > 1:
+        raise InvalidRequest(f"{carrier} carries {len(gtrids)} global transactions", code=Code.INVALID_ARGUMENT)
+    return gtrids[0]
 
 
 class ErrorAnswered(Exception):
