@@ -7,6 +7,7 @@ import asyncio
 import os
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -30,9 +31,13 @@ class Service:
     def __init__(self, coordinator, port):
         self.coordinator = coordinator
         self.connection = {"host": "127.0.0.1", "port": port, "user": "root", "password": "secret", "autocommit": True}
-        self.calls = 0
+        self.calls = self.released = 0
         self.before_answer = lambda: None
         self.address = ""
+
+    def release(self, connection):
+        self.released += 1
+        connection.close()
 
     def answer(self):
         self.before_answer()
@@ -62,10 +67,12 @@ class SyncService(Service):
         self.calls += 1
         if tx := assent.current_transaction():
             connection = pymysql.connect(**self.connection)
-            branch = tx.branch("payments", connection, release=lambda it: it.open and it.close())
+            branch = tx.branch("payments", connection, release=self.release)
             branch.execute(TAKE)
             if request == b"duplicate":
                 branch.execute(DUPLICATE)
+        if request == b"slow":
+            time.sleep(1)
         if request == b"raise":
             raise ZeroDivisionError
         if request == b"abort":
@@ -107,10 +114,12 @@ class AioService(Service):
         self.calls += 1
         if tx := assent.current_transaction():
             connection = await aiomysql.connect(**self.connection)
-            branch = await tx.branch("payments", connection, release=lambda it: it.close())
+            branch = await tx.branch("payments", connection, release=self.release)
             await branch.execute(TAKE)
             if request == b"duplicate":
                 await branch.execute(DUPLICATE)
+        if request == b"slow":
+            await asyncio.sleep(60)
         if request == b"raise":
             raise ZeroDivisionError
         if request == b"abort":

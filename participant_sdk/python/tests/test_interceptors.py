@@ -36,7 +36,7 @@ def channel(service):
 @pytest.fixture
 def pay(channel):
     call = channel.unary_unary("/Payments/Pay")
-    return lambda request=b"pay": call(request, timeout=30)
+    return lambda request=b"pay", timeout=30: call(request, timeout=timeout)
 
 
 def told_by(call, *args, **kwargs) -> assent.AssentError:
@@ -111,6 +111,14 @@ def test_the_coordinator_is_away_at_the_vote(rig, begun, service, pay):
     assert told_by(pay).reason is assent.Reason.OUTCOME_IN_DOUBT
     rig.coordinator.start()
     begun.rollback()
+
+
+def test_a_caller_that_does_not_wait(rig, begun, service, pay):
+    assert told_by(pay, b"slow", timeout=0.5).code is assent.Code.DEADLINE_EXCEEDED
+    begun.rollback()
+    wait_for(lambda: service.released == 1, "the release of the connection", 10)
+    assert rig.nothing_prepared()
+    assert rig.taken("payments") == 0
 
 
 @pytest.mark.parametrize("gtrids", [["no gtrid!"], ["x" * 65], ["py-1", "py-1"]])

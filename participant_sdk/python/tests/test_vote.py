@@ -4,6 +4,9 @@ import threading
 import time
 
 import aiomysql
+import asyncmy
+import mariadb
+import MySQLdb
 import psycopg
 import pytest
 import sqlalchemy
@@ -25,24 +28,45 @@ def worker(rig):
     made.close()
 
 
-@pytest.fixture(params=["payments", "stock"])
+def connect_mysqlclient(server):
+    return MySQLdb.connect(host="127.0.0.1", port=server.port, user="root", password=server.password)
+
+
+def connect_mariadb(server):
+    return mariadb.connect(host="127.0.0.1", port=server.port, user="root", password=server.password)
+
+
+DRIVERS = {
+    "pymysql": ("payments", lambda server: server.connect()),
+    "mysqlclient": ("payments", connect_mysqlclient),
+    "mariadb": ("payments", connect_mariadb),
+    "psycopg": ("stock", lambda server: server.connect()),
+}
+
+
+@pytest.fixture(params=DRIVERS)
 def part(request, rig, client, worker):
     """A transaction, and a part of it that has taken from an account on another server."""
-    return Part(rig, client.transaction(), worker, request.param)
+    return Part(rig, client.transaction(), worker, *DRIVERS[request.param])
 
 
 class Part:
-    def __init__(self, rig, tx, worker, resource="payments") -> None:
+    def __init__(self, rig, tx, worker, resource="payments", connect=DRIVERS["pymysql"][1]) -> None:
         self.resource = resource
         self.server = rig.servers[resource]
-        self.connection = self.server.connect()
+        self.connection = connect(self.server)
         self.freed = []
         self.begun = tx
         self.tx = worker.join(tx.gtrid)
         self.tx.branch(resource, self.connection, release=self.freed.append).execute(take())
 
     def is_open(self) -> bool:
-        return self.connection.open if self.resource == "payments" else not self.connection.closed
+        try:
+            cursor = self.connection.cursor()
+            cursor.execute("SELECT 1")
+            return cursor.fetchone() == (1,)
+        except Exception:
+            return False
 
     def wait_until_free(self) -> None:
         wait_for(lambda: self.freed, "the release of the connection", 20)
@@ -264,15 +288,17 @@ def test_a_release_that_fails_harms_nobody(rig, client, worker):
     assert rig.taken("payments") == 1
 
 
-@pytest.fixture(params=["payments", "stock"])
+@pytest.fixture(params=["aiomysql", "asyncmy", "psycopg"])
 async def second(request, rig):
     """A resource, and a connection to it."""
-    server = rig.servers[request.param]
-    if request.param == "stock":
+    name = "stock" if request.param == "psycopg" else "payments"
+    server = rig.servers[name]
+    if request.param == "psycopg":
         connection = await psycopg.AsyncConnection.connect(server.conninfo, autocommit=True)
     else:
-        connection = await aiomysql.connect(host="127.0.0.1", port=server.port, user="root", password=server.password)
-    yield request.param, connection
+        connect = aiomysql.connect if request.param == "aiomysql" else asyncmy.connect
+        connection = await connect(host="127.0.0.1", port=server.port, user="root", password=server.password)
+    yield name, connection
     if (closing := connection.close()) is not None:
         await closing
 
