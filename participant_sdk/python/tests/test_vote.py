@@ -254,6 +254,17 @@ def test_a_part_that_fails_takes_all_with_it(rig, client, worker):
     assert rig.taken("orders") + rig.taken("payments") == 0
 
 
+def test_a_part_that_rolls_back_by_itself_does_not_end_well(rig, client, worker):
+    tx = client.transaction()
+    freed = []
+    with pytest.raises(assent.TransactionRolledBack, match="no stock"), worker.take_part(tx.gtrid) as part:
+        part.branch("payments", rig.payments.connect(), release=freed.append).execute(take())
+        part.rollback("no stock")
+    assert len(freed) == 1
+    with pytest.raises(assent.TransactionRolledBack, match="no stock"):
+        tx.commit()
+
+
 def test_a_part_that_changes_its_mind_after_its_vote(rig, client, worker):
     tx = client.transaction()
     freed = []

@@ -239,13 +239,15 @@ class TransactionCore:
 
     def leave_block(self) -> Core[bool]:
         """Do what leaving its block without an exception does; results as `vote`."""
-        if self.concluded or self._left or self._handed_over:
+        if self._left or self._handed_over:
             return False
-        if not self.is_part:
+        if self.is_part:
+            # Rolled back in the block: nobody may be told that it went well.
+            has_part = self.concluded or self.branches or self._refused or self._created
+            return bool(has_part) and (yield from self.vote())
+        if not self.concluded:
             yield from self.prepare() if self.joined else self.commit()
-            return False
-        has_part = self.branches or self._refused or self._created
-        return bool(has_part) and (yield from self.vote())
+        return False
 
     def fail_block(self, error: BaseException) -> Core[None]:
         """Do what an exception that leaves its block does, before `close`. Of a part: everything is rolled back."""
