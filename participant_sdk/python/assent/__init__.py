@@ -36,6 +36,7 @@ from assent.errors import (
 )
 from assent.hooks import Hooks
 from assent.options import BeginOptions, ClientOptions, DecisionPolicy, TransactionOutcome
+from assent.propagation import current_transaction
 from assent.xid import Xid
 
 __version__ = "0.1.0"
@@ -78,4 +79,5 @@ __all__ = [
     "WrongServer",
     "XaNotSupported",
     "Xid",
+    "current_transaction",
 ]

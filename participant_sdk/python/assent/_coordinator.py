@@ -11,7 +11,7 @@ import grpc
 
 from assent._core.calls import CHANNEL_OPTIONS, RESPONSES, SERVICE, CallLoop, Instances, is_away, is_wait_over
 from assent._core.effects import Call
-from assent.errors import from_rpc_error, from_rpc_status
+from assent.errors import CoordinatorUnreachable, from_rpc_error, from_rpc_status
 from assent.v1 import coordinator_service_pb2 as pb
 
 
@@ -27,11 +27,14 @@ class CoordinatorConnection:
         self._channels: dict[int, grpc.Channel] = {}
         self._methods: dict[tuple[int, str], Any] = {}
         self._owner = os.getpid()
+        self._closed = False
 
     def _method(self, instance: int, name: str) -> Any:
         if self._owner == os.getpid() and (method := self._methods.get((instance, name))):
             return method
         with self._lock:
+            if self._closed:
+                raise CoordinatorUnreachable("the client has been closed")
             if self._owner != os.getpid():
                 self._owner = os.getpid()
                 self._channels = {}
@@ -84,8 +87,9 @@ class CoordinatorConnection:
             self.instances.leave(instance)
 
     def close(self) -> None:
-        """Close the channels."""
+        """Close the channels, which ends the calls of other threads."""
         with self._lock:
+            self._closed = True
             if self._owner == os.getpid():
                 for channel in self._channels.values():
                     channel.close()

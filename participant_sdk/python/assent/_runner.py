@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -14,6 +16,7 @@ from assent._core.reservation import Reservation
 from assent._reporter import CompletionReporter
 
 T = TypeVar("T")
+logger = logging.getLogger("assent")
 
 _pool_lock = threading.Lock()
 _pool: ThreadPoolExecutor | None = None
@@ -54,6 +57,36 @@ class Runner:
         self._reporter = reporter
         self._reservation = reservation
         self._renewing = threading.Lock()
+        self._lock = threading.Lock()
+        self._background: set[threading.Thread] = set()
+        self._owner = os.getpid()
+
+    def in_background(self, work: Callable[[], None]) -> None:
+        """Run it on a thread of its own, which does not keep the process alive."""
+
+        def run() -> None:
+            try:
+                work()
+            except Exception:
+                logger.exception("finishing branches in the background failed; they are left to the coordinator")
+            finally:
+                with self._lock:
+                    self._background.discard(thread)
+
+        thread = threading.Thread(target=run, name="assent-voted", daemon=True)
+        with self._lock:
+            if self._owner != os.getpid():  # A fork has none of its parent's threads.
+                self._owner, self._background = os.getpid(), set()
+            thread.start()
+            self._background.add(thread)
+
+    def wait_for_background(self, patience: float) -> None:
+        """Wait until nothing runs there, that long at most."""
+        give_up = time.monotonic() + patience
+        with self._lock:
+            running = list(self._background) if self._owner == os.getpid() else []
+        for thread in running:
+            thread.join(max(0.0, give_up - time.monotonic()))
 
     def run(self, core: Core[T]) -> T:
         """Run a piece of the protocol to its end."""

@@ -14,29 +14,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Any, TypeVar
 
-import grpc
-import grpc.aio
-
+from assent import propagation
+from assent._aio_runner import AsyncRunner
 from assent._core import begin as begin_core
 from assent._core.branch import BranchCore, Stage
-from assent._core.calls import CHANNEL_OPTIONS, RESPONSES, SERVICE, CallLoop, Instances, is_wait_over
-from assent._core.effects import Answer, Call, Core, Effect, Exchange, RenewReservation, Report, Sleep
+from assent._core.effects import Call, Core
 from assent._core.outcome import DbError
-from assent._core.reporting import ATTEMPT, FLUSH_PATIENCE, LINGER, MAX_WAITING, PAUSE, ReportQueue
 from assent._core.reservation import Reservation
 from assent._core.session import Session
 from assent._core.statement import NOTHING_EXPECTED, Expected, driver_error, joined, prefix_of, start_answer
 from assent._core.transaction import TransactionCore
 from assent._drivers import registry
 from assent.client import _first_row, _given, is_database_error
-from assent.errors import AssentError, DatabaseFailed, SessionHoldsBranch, from_rpc_error
+from assent.errors import AssentError, DatabaseFailed, SessionHoldsBranch
 from assent.hooks import all_of
 from assent.options import BeginOptions, ClientOptions, DecisionPolicy, TransactionOutcome
 from assent.v1 import coordinator_service_pb2 as pb
@@ -46,36 +41,15 @@ T = TypeVar("T")
 logger = logging.getLogger("assent")
 
 
-async def exchange(batches: Sequence[tuple[Any, Sequence[str]]]) -> list[Answer]:
-    """Send to all and read from all, at once. If that is cancelled, all of these connections are closed."""
-    try:
-        if len(batches) == 1:
-            wire, statements = batches[0]
-            return [await wire.exchange(statements)]
-        return list(await asyncio.gather(*(wire.exchange(statements) for wire, statements in batches)))
-    except BaseException:
-        for wire, _ in batches:
-            wire.shutdown()
-        raise
-
-
 class AsyncClient:
     """The way in. Belongs to the event loop that first uses it; see Client."""
 
     def __init__(self, addresses: str | Sequence[str], options: ClientOptions | None = None) -> None:
         self.options = options or ClientOptions()
-        self._instances = Instances(addresses if isinstance(addresses, str) else ",".join(addresses))
         self._hooks = all_of(self.options.hooks)
         self._reservation = Reservation()
-        self._renewing = asyncio.Lock()
-        self._channels: dict[int, Any] = {}
-        self._methods: dict[tuple[int, str], Any] = {}
-        self._queue = ReportQueue()
-        self._reported = asyncio.Event()
-        self._reporter: asyncio.Task[None] | None = None
-        self._owner = os.getpid()
-        self.calls_sent = 0
-        """Calls sent to the coordinator so far, repetitions included."""
+        text = addresses if isinstance(addresses, str) else ",".join(addresses)
+        self._runner = AsyncRunner(text, self.options.credentials, self._reservation)
 
     def transaction(
         self,
@@ -102,33 +76,33 @@ class AsyncClient:
 
     def join(self, gtrid: str) -> AsyncTransaction:
         """See Client.join."""
-        return AsyncTransaction(begin_core.join(self.options, self._hooks, self._reservation, gtrid), self)
+        return AsyncTransaction(begin_core.join(self.options, self._hooks, self._reservation, gtrid), self._runner)
+
+    def take_part(self, gtrid: str) -> AsyncTransaction:
+        """See Client.take_part."""
+        core = begin_core.take_part(self.options, self._hooks, self._reservation, gtrid)
+        return AsyncTransaction(core, self._runner)
 
     async def get_global(self, gtrid: str) -> pb.GetGlobalResponse:
         """See Client.get_global."""
         if error := check_gtrid(gtrid):
             raise error
         call = Call("GetGlobal", pb.GetGlobalRequest(gtrid=gtrid), self.options.call_patience)
-        response: pb.GetGlobalResponse = await self._call(call)
+        response: pb.GetGlobalResponse = await self._runner.call(call)
         return response
 
     async def flush(self, patience: float = 30.0) -> bool:
         """See Client.flush."""
-        give_up = time.monotonic() + patience
-        goal = self._queue.reported
-        while self._queue.answered < goal and time.monotonic() < give_up:
-            await asyncio.sleep(LINGER)
-        return self._queue.answered >= goal
+        return await self._runner.flush(patience)
+
+    @property
+    def calls_sent(self) -> int:
+        """See Client.calls_sent."""
+        return self._runner.calls_sent
 
     async def close(self) -> None:
         """See Client.close."""
-        if not await self.flush(FLUSH_PATIENCE):
-            logger.warning("completions could not be reported; the coordinator will find them out at the databases")
-        if self._reporter:
-            self._reporter.cancel()
-        for channel in self._channels.values():
-            await channel.close()
-        self._channels, self._methods = {}, {}
+        await self._runner.close()
 
     async def __aenter__(self) -> AsyncClient:
         """Return itself."""
@@ -137,106 +111,6 @@ class AsyncClient:
     async def __aexit__(self, *_: object) -> None:
         """Close."""
         await self.close()
-
-    # -- what the core asks for
-
-    async def _run(self, core: Core[T]) -> T:
-        try:
-            effect = next(core)
-            while True:
-                try:
-                    result = await self._do(effect)
-                except BaseException as error:
-                    effect = core.throw(error)
-                else:
-                    effect = core.send(result)
-        except StopIteration as end:
-            value: T = end.value
-            return value
-
-    async def _do(self, effect: Effect) -> Any:
-        if isinstance(effect, Exchange):
-            return await exchange(effect.batches)
-        if isinstance(effect, Call):
-            return await self._call(effect)
-        if isinstance(effect, Report):
-            return await self._report(effect.completions)
-        if isinstance(effect, RenewReservation):
-            async with self._renewing:
-                if not self._reservation.is_current(effect.resource):
-                    await self._run(self._reservation.renew(effect.resource, effect.patience))
-            return None
-        assert isinstance(effect, Sleep)
-        return await asyncio.sleep(effect.seconds)
-
-    def _method(self, instance: int, name: str) -> Any:
-        if self._owner != os.getpid():
-            raise SessionHoldsBranch(
-                f"this asyncio client belongs to process {self._owner}, and this one was forked off it: "
-                "make a client of its own here"
-            )
-        if method := self._methods.get((instance, name)):
-            return method
-        channel = self._channels.get(instance)
-        if channel is None:
-            address = self._instances.addresses[instance]
-            credentials = self.options.credentials
-            channel = (
-                grpc.aio.secure_channel(address, credentials, CHANNEL_OPTIONS)
-                if credentials
-                else grpc.aio.insecure_channel(address, CHANNEL_OPTIONS)
-            )
-            self._channels[instance] = channel
-        request, response = RESPONSES[name]
-        method = channel.unary_unary(
-            SERVICE + name, request_serializer=request.SerializeToString, response_deserializer=response.FromString
-        )
-        self._methods[instance, name] = method
-        return method
-
-    async def _call(self, call: Call) -> Any:
-        give_up = time.monotonic() + call.patience
-        while True:
-            response = await self._call_once(call, give_up)
-            over = not call.waits or is_wait_over(call.request.wait, response.status)
-            if over or time.monotonic() >= give_up:
-                return response
-
-    async def _call_once(self, call: Call, give_up: float) -> Any:
-        loop = CallLoop(self._instances, give_up)
-        while True:
-            attempt = loop.next(time.monotonic())
-            method = self._method(attempt.instance, call.method)
-            self.calls_sent += 1
-            try:
-                return await method(call.request, timeout=attempt.timeout, wait_for_ready=attempt.wait_for_ready)
-            except grpc.RpcError as error:
-                pause = loop.failed(from_rpc_error(error), time.monotonic())
-            if pause:
-                await asyncio.sleep(pause)
-
-    async def _report(self, completions: list[pb.Completion]) -> None:
-        while len(self._queue) >= MAX_WAITING:
-            await asyncio.sleep(PAUSE)
-        self._queue.add(completions)
-        self._reported.set()
-        if self._reporter is None or self._reporter.done():
-            self._reporter = asyncio.create_task(self._report_all(), name="assent-completions")
-
-    async def _report_all(self) -> None:
-        while True:
-            await self._reported.wait()
-            await asyncio.sleep(LINGER)
-            self._reported.clear()
-            while len(self._queue):
-                batch = self._queue.batch()
-                answer: pb.CompletedResponse | AssentError
-                try:
-                    answer = await self._call(Call("Completed", batch, ATTEMPT))
-                except AssentError as error:
-                    answer = error
-                if self._queue.take(batch, answer):
-                    await asyncio.sleep(PAUSE)
 
 
 class _Beginning:
@@ -249,8 +123,10 @@ class _Beginning:
 
     async def _begin(self) -> AsyncTransaction:
         client = self._client
-        core = await client._run(begin_core.begin(client.options, client._hooks, client._reservation, self._wanted))
-        return AsyncTransaction(core, client)
+        core = await client._runner.run(
+            begin_core.begin(client.options, client._hooks, client._reservation, self._wanted)
+        )
+        return AsyncTransaction(core, client._runner)
 
     def __await__(self) -> Generator[Any, Any, AsyncTransaction]:
         """Begin."""
@@ -259,7 +135,7 @@ class _Beginning:
     async def __aenter__(self) -> AsyncTransaction:
         """Begin."""
         self._begun = await self._begin()
-        return self._begun
+        return await self._begun.__aenter__()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -272,10 +148,14 @@ class _Beginning:
 class AsyncTransaction:
     """See Transaction. One task at a time; its branches may be used by several."""
 
-    def __init__(self, core: TransactionCore, client: AsyncClient) -> None:
+    def __init__(self, core: TransactionCore, runner: AsyncRunner) -> None:
         self._core = core
-        self._client = client
+        self._runner = runner
         self._branches: list[AsyncBranch] = []
+        self._ending = asyncio.Lock()
+        self._outer: Any = None
+        self._at_end = AsyncExitStack()
+        """See Transaction."""
 
     @property
     def gtrid(self) -> str:
@@ -287,26 +167,40 @@ class AsyncTransaction:
         """See Transaction.outcome."""
         return self._core.outcome
 
-    async def branch(self, resource: str, connection: Any) -> AsyncBranch:
-        """See Transaction.branch."""
+    @property
+    def is_sole(self) -> bool:
+        """See Transaction.is_sole."""
+        return self._core.is_sole
+
+    async def branch(
+        self, resource: str, connection: Any, *, release: Callable[[Any], object] | None = None
+    ) -> AsyncBranch:
+        """See Transaction.branch. What `release` returns is awaited if it can be."""
         try:
-            session = await self._session_of(connection)
-        except AssentError as error:
-            self._core.refuse(resource, error)
+            session = await self._session_of(resource, connection)
+            core = await self._runner.run(self._core.open_branch(resource, session))
+        except BaseException:
+            if release:
+                await self._release(connection, release)
             raise
-        core = await self._client._run(self._core.open_branch(resource, session))
-        branch = AsyncBranch(core, self._client, connection)
+        if release:
+            self._at_end.push_async_callback(self._release, connection, release)
+        branch = AsyncBranch(core, self._runner, connection)
         self._branches.append(branch)
         return branch
 
-    async def _session_of(self, connection: Any) -> Session:
-        session, is_new = registry.session_of(connection, asynchronous=True)
-        if is_new:
-            try:
-                await self._client._run(session.set_up())
-            except BaseException:
-                registry.forget(session)
-                raise
+    async def _session_of(self, resource: str, connection: Any) -> Session:
+        try:
+            session, is_new = registry.session_of(connection, asynchronous=True)
+            if is_new:
+                try:
+                    await self._runner.run(session.set_up())
+                except BaseException:
+                    registry.forget(session)
+                    raise
+        except AssentError as error:
+            self._core.refuse(resource, error)
+            raise
         return session
 
     @asynccontextmanager
@@ -321,20 +215,37 @@ class AsyncTransaction:
             for branch in taken:
                 branch._busy = False
 
+    async def _end(self, end: Core[bool | None]) -> None:
+        """Run an end of it: one at a time."""
+        async with self._ending, self._exclusively():
+            if await self._runner.run(end):
+                self._runner.in_background(self._finish_voted())
+                self._core.hand_over()
+
     async def commit(self) -> None:
         """See Transaction.commit."""
-        async with self._exclusively():
-            await self._client._run(self._core.commit())
+        await self._end(self._core.commit())
 
     async def prepare(self) -> None:
         """See Transaction.prepare."""
-        async with self._exclusively():
-            await self._client._run(self._core.prepare())
+        await self._end(self._core.prepare())
+
+    async def vote(self) -> None:
+        """See Transaction.vote. The background is a task of the client's."""
+        await self._end(self._core.vote())
+
+    async def _finish_voted(self) -> None:
+        try:
+            verdict = await self._runner.run(self._core.decision())
+            async with self._ending:
+                await self._runner.run(self._core.finish_voted(verdict))
+        finally:
+            self._core.abandon()
+            await self._let_go()
 
     async def rollback(self, reason: str = "") -> None:
         """See Transaction.rollback."""
-        async with self._exclusively():
-            await self._client._run(self._core.rollback(reason))
+        await self._end(self._core.rollback(reason))
 
     def leave(self) -> None:
         """See Transaction.leave."""
@@ -342,19 +253,39 @@ class AsyncTransaction:
 
     async def close(self) -> None:
         """See Transaction.close. If it is cancelled, what is not finished is closed and left to the coordinator."""
-        await self._client._run(self._core.close())
+        if self._core.is_handed_over:
+            return
+        try:
+            await self._runner.run(self._core.close())
+        finally:
+            await self._let_go()
+
+    async def _let_go(self) -> None:
+        if self._core.is_over:
+            await self._at_end.pop_all().aclose()
+
+    async def _release(self, connection: Any, release: Callable[[Any], object]) -> None:
+        try:
+            await _await(release(connection))
+        except Exception:
+            logger.exception("gtrid=%s releasing a connection failed", self.gtrid)
 
     async def __aenter__(self) -> AsyncTransaction:
         """Return itself."""
+        self._outer = propagation.enter(self)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Commit or vote; after an exception roll back."""
+        propagation.enter(self._outer)
         try:
-            if error is None and not self._core.concluded and not self._core.is_left:
-                await (self.prepare() if self._core.joined else self.commit())
+            if error is None:
+                await self._end(self._core.leave_block())
+            else:
+                async with self._ending:
+                    await self._runner.run(self._core.fail_block(error))
         finally:
             await self.close()
 
@@ -362,9 +293,9 @@ class AsyncTransaction:
 class AsyncBranch:
     """See Branch. One task at a time."""
 
-    def __init__(self, core: BranchCore, client: AsyncClient, connection: Any) -> None:
+    def __init__(self, core: BranchCore, runner: AsyncRunner, connection: Any) -> None:
         self._core = core
-        self._client = client
+        self._runner = runner
         self._connection = connection
         self._busy = False
 
@@ -407,7 +338,7 @@ class AsyncBranch:
         try:
             self._core.check_usable()
             if self._core.stage is Stage.IDLE:
-                await self._client._run(self._core.start(None))
+                await self._runner.run(self._core.start(None))
             self._core.note_sql(None)
             return self._connection
         finally:
@@ -430,7 +361,7 @@ class AsyncBranch:
         self, cursor: Any, sql: Any, execute: Callable[[Any], Awaitable[T]], expected: Expected, buffered: bool = True
     ) -> T:
         core = self._core
-        run = self._client._run
+        run = self._runner.run
         self._take()
         try:
             core.check_usable()
@@ -462,7 +393,7 @@ class AsyncBranch:
             raise error
         found: DbError = core.session.wire.classify(error)  # type: ignore[attr-defined]
         if keeps:
-            await self._client._run(core.release(failed=True))
+            await self._runner.run(core.release(failed=True))
         raise core.after_failure(found, expected.codes, expected.sqlstates) from error
 
     async def _run_merged(self, cursor: Any, sql: str, execute: Callable[[str], Awaitable[T]], prefix: list[str]) -> T:
@@ -489,7 +420,7 @@ class AsyncBranch:
             assert unstarted is not None
             raise unstarted from error
         core.note_sql(sql)
-        await self._client._run(core.after_success(""))
+        await self._runner.run(core.after_success(""))
         return result
 
     async def __aenter__(self) -> AsyncBranch:

@@ -13,17 +13,20 @@ no exception (committed, proven on every branch), `Aborted` (rolled back: do it 
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any, TypeVar
 
+from assent import propagation
 from assent._coordinator import CoordinatorConnection
 from assent._core import begin as begin_core
 from assent._core.branch import BranchCore, Stage
-from assent._core.effects import Call
+from assent._core.effects import Call, Core
 from assent._core.outcome import DbError
+from assent._core.reporting import FLUSH_PATIENCE
 from assent._core.reservation import Reservation
 from assent._core.session import Session
 from assent._core.statement import NOTHING_EXPECTED, Expected, driver_error, joined, prefix_of, start_answer
@@ -38,6 +41,7 @@ from assent.v1 import coordinator_service_pb2 as pb
 from assent.xid import Xid, check_gtrid
 
 T = TypeVar("T")
+logger = logging.getLogger("assent")
 
 
 class Client:
@@ -90,6 +94,15 @@ class Client:
         """
         return Transaction(begin_core.join(self.options, self._hooks, self._reservation, gtrid), self._runner)
 
+    def take_part(self, gtrid: str) -> Transaction:
+        """Take part for the time of one handler, which a caller that carries a transaction waits for.
+
+        Leaving the block votes as `Transaction.vote` does, if anything was done in it here, or tried. An exception that
+        leaves it rolls the transaction back, and goes on as it was.
+        """
+        core = begin_core.take_part(self.options, self._hooks, self._reservation, gtrid)
+        return Transaction(core, self._runner)
+
     def get_global(self, gtrid: str) -> pb.GetGlobalResponse:
         """Return a transaction with all its branches, as the coordinator knows it. GLOBAL_NOT_FOUND."""
         if error := check_gtrid(gtrid):
@@ -113,9 +126,15 @@ class Client:
         return self._connection.instances.addresses[self._connection.instances.current]
 
     def close(self) -> None:
-        """Flush what is to be reported, for some seconds, and disconnect. No transaction may be open."""
+        """Disconnect. No transaction may be open.
+
+        What `vote` has left to the background is waited for some seconds, and what is to be reported as long. Branches
+        that still wait for their decision then are left to the coordinator, and their connections closed.
+        """
+        self._runner.wait_for_background(FLUSH_PATIENCE)
         self._reporter.close()
         self._connection.close()
+        self._runner.wait_for_background(FLUSH_PATIENCE)  # To close their connections.
 
     def __enter__(self) -> Client:
         """Return itself."""
@@ -129,15 +148,19 @@ class Client:
 class Transaction:
     """A global transaction as one process sees it. One thread at a time; its branches may be used by several.
 
-    As a context manager: leaving the block commits (a joined one: prepares and votes); an exception rolls back and goes
-    on. Whatever happens, no connection is left with a prepared branch on it: what cannot be finished is closed and left
-    to the coordinator.
+    As a context manager: inside the block it is `assent.current_transaction()`; leaving it commits (a joined one:
+    prepares and votes); an exception rolls back and goes on. Whatever happens, no connection is left with a prepared
+    branch on it: what cannot be finished is closed and left to the coordinator.
     """
 
     def __init__(self, core: TransactionCore, runner: Runner) -> None:
         self._core = core
         self._runner = runner
         self._branches: list[Branch] = []
+        self._ending = threading.Lock()
+        self._outer: Any = None
+        self._at_end = ExitStack()
+        """What is to be done once it needs its connections no more."""
 
     @property
     def gtrid(self) -> str:
@@ -149,32 +172,48 @@ class Transaction:
         """COMMITTED, ROLLED_BACK or IN_DOUBT as far as this process knows."""
         return self._core.outcome
 
-    def branch(self, resource: str, connection: Any) -> Branch:
+    @property
+    def is_sole(self) -> bool:
+        """Tell whether it was begun with sole_participant, so that nobody can join it."""
+        return self._core.is_sole
+
+    def branch(self, resource: str, connection: Any, *, release: Callable[[Any], object] | None = None) -> Branch:
         """Make a branch on a registered resource that runs over `connection`, a DB-API connection to its server.
 
         No SQL is sent before the first statement. Until the transaction has ended the connection is its branch's: it
-        must not be reset, given back to its pool or closed. Errors: SESSION_HOLDS_BRANCH if it carries a branch
-        already; WRONG_SERVER; BRANCH_ENDED once prepare, commit or rollback was called; INVALID_FIELD for a driver that
-        is not known; the coordinator's (RESOURCE_NOT_FOUND, GLOBAL_ROLLED_BACK, …). After an error it may be tried
-        again; while a resource's last try has failed, commit and prepare roll back.
+        must not be reset, given back to its pool or closed. When that is over `release` is called with it (after `vote`
+        on another thread), or at once if this call fails. What could not be finished on it is closed by then.
+
+        Errors: SESSION_HOLDS_BRANCH if it carries a branch already; WRONG_SERVER; BRANCH_ENDED once prepare, commit,
+        vote or rollback was called; INVALID_FIELD for a driver that is not known; the coordinator's
+        (RESOURCE_NOT_FOUND, GLOBAL_ROLLED_BACK, …). After an error it may be tried again; while a resource's last try
+        has failed, commit and prepare roll back.
         """
         try:
-            session = self._session_of(connection)
-        except AssentError as error:
-            self._core.refuse(resource, error)
+            session = self._session_of(resource, connection)
+            core = self._runner.run(self._core.open_branch(resource, session))
+        except BaseException:
+            if release:
+                self._release(connection, release)
             raise
-        branch = Branch(self._runner.run(self._core.open_branch(resource, session)), self._runner, connection)
+        if release:
+            self._at_end.callback(self._release, connection, release)
+        branch = Branch(core, self._runner, connection)
         self._branches.append(branch)
         return branch
 
-    def _session_of(self, connection: Any) -> Session:
-        session, is_new = registry.session_of(connection, asynchronous=False)
-        if is_new:
-            try:
-                self._runner.run(session.set_up())
-            except BaseException:
-                registry.forget(session)
-                raise
+    def _session_of(self, resource: str, connection: Any) -> Session:
+        try:
+            session, is_new = registry.session_of(connection, asynchronous=False)
+            if is_new:
+                try:
+                    self._runner.run(session.set_up())
+                except BaseException:
+                    registry.forget(session)
+                    raise
+        except AssentError as error:
+            self._core.refuse(resource, error)
+            raise
         return session
 
     @contextmanager
@@ -190,6 +229,13 @@ class Transaction:
             for branch in taken:
                 branch._lock.release()
 
+    def _end(self, end: Core[bool | None]) -> None:
+        """Run an end of it: one at a time."""
+        with self._ending, self._exclusively():
+            if self._runner.run(end):
+                self._runner.in_background(self._finish_voted)
+                self._core.hand_over()
+
     def commit(self) -> None:
         """Prepare this process's branches in parallel, ask for COMMIT, and commit them in parallel.
 
@@ -197,24 +243,39 @@ class Transaction:
         commit may be called again, as after OUTCOME_IN_DOUBT because the coordinator was away. Otherwise repeating it
         says the same. `Aborted`: rolled back. OUTCOME_IN_DOUBT: neither, as far as anybody may say.
         """
-        with self._exclusively():
-            self._runner.run(self._core.commit())
+        self._end(self._core.commit())
 
     def prepare(self) -> None:
         """For a worker that joined: prepare, vote, wait for the decision, and finish on the same connections.
 
         Returns: decided COMMIT, and committed on every branch of this process.
         """
-        with self._exclusively():
-            self._runner.run(self._core.prepare())
+        self._end(self._core.prepare())
+
+    def vote(self) -> None:
+        """For a worker that must answer before the decision, like a handler of a call that carries the transaction.
+
+        Prepares this process's branches and votes. Returns: the votes count, and the initiator may commit. The decision
+        is awaited, and the branches finished on their connections, in the background; `prepare` waits for that and says
+        how it ended. Errors as in `prepare`.
+        """
+        self._end(self._core.vote())
+
+    def _finish_voted(self) -> None:
+        try:
+            verdict = self._runner.run(self._core.decision())
+            with self._ending:
+                self._runner.run(self._core.finish_voted(verdict))
+        finally:
+            self._core.abandon()
+            self._let_go()
 
     def rollback(self, reason: str = "") -> None:
         """Roll this process's branches back at once and everybody else's through the coordinator.
 
         Returns: ROLLBACK is decided. GLOBAL_COMMITTED if COMMIT had been decided before: then they have been committed.
         """
-        with self._exclusively():
-            self._runner.run(self._core.rollback(reason))
+        self._end(self._core.rollback(reason))
 
     def leave(self) -> None:
         """Leave it as it is: the end of the block neither commits nor rolls back.
@@ -225,19 +286,39 @@ class Transaction:
 
     def close(self) -> None:
         """End its scope: without a decision it is rolled back. Idempotent; never raises what rolling back met."""
-        self._runner.run(self._core.close())
+        if self._core.is_handed_over:
+            return  # The background ends it.
+        try:
+            self._runner.run(self._core.close())
+        finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        if self._core.is_over:
+            self._at_end.pop_all().close()
+
+    def _release(self, connection: Any, release: Callable[[Any], object]) -> None:
+        try:
+            release(connection)
+        except Exception:
+            logger.exception("gtrid=%s releasing a connection failed", self.gtrid)
 
     def __enter__(self) -> Transaction:
         """Return itself."""
+        self._outer = propagation.enter(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Commit or vote; after an exception roll back."""
+        propagation.enter(self._outer)
         try:
-            if error is None and not self._core.concluded and not self._core.is_left:
-                self.prepare() if self._core.joined else self.commit()
+            if error is None:
+                self._end(self._core.leave_block())
+            else:
+                with self._ending:
+                    self._runner.run(self._core.fail_block(error))
         finally:
             self.close()
 

@@ -14,6 +14,8 @@ import grpc
 from google.rpc import error_details_pb2, status_pb2
 
 DOMAIN = "assent.v1"
+RPC_STATUS_KEY = "grpc-status-details-bin"
+"""The trailing metadata that holds a google.rpc.Status."""
 
 
 class Code(enum.IntEnum):
@@ -341,12 +343,21 @@ def from_rpc_status(status: status_pb2.Status) -> AssentError:
     return class_of(None, code)(status.message, code=code)
 
 
+def to_rpc_status(error: AssentError) -> status_pb2.Status:
+    """Return the google.rpc.Status that `from_rpc_status` reads."""
+    status = status_pb2.Status(code=int(error.code), message=error.message)
+    if error.reason:
+        info = error_details_pb2.ErrorInfo(reason=error.reason.name, domain=DOMAIN, metadata=error.metadata)
+        status.details.add().Pack(info)
+    return status
+
+
 def from_rpc_error(error: grpc.RpcError) -> AssentError:
     """Return what a failed call says, with the reason and metadata if the coordinator gave them."""
     code = Code(error.code().value[0])
     trailing: Any = error.trailing_metadata() or ()
     for key, value in trailing:
-        if key == "grpc-status-details-bin":
+        if key == RPC_STATUS_KEY:
             status = status_pb2.Status()
             try:
                 status.ParseFromString(value)

@@ -1,7 +1,8 @@
 """Hooks: what happens to global transactions in this process, as it happens.
 
 Derive from `Hooks`, override what you want to know, and give an instance to the client. Hooks run on the caller's
-thread (or its event loop): they must be quick, must not wait, and cannot change anything. What one raises is logged.
+thread (or its event loop; after `vote` on a thread of the client's): they must be quick, must not wait, and cannot
+change anything. What one raises is logged.
 """
 
 from __future__ import annotations

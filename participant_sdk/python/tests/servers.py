@@ -258,6 +258,30 @@ class Assentd(Server):
             )
 
 
+class Redis(Server):
+    """Nothing of it is kept."""
+
+    def __init__(self) -> None:
+        super().__init__("redis")
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def command(self) -> list[str]:
+        program = shutil.which("redis-server") or "/usr/bin/redis-server"
+        place = ["--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder)]
+        return [program, *place, "--save", "", "--appendonly", "no"]
+
+    def answers(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), 1) as probe:
+                probe.sendall(b"PING\r\n")
+                return probe.recv(5) == b"+PONG"
+        except OSError:
+            return False
+
+
 def end(server: Server) -> None:
     """Gently, for what must write on its way out."""
     server.signal(signal.SIGTERM)

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import textwrap
 import zipfile
 from pathlib import Path
 
@@ -36,27 +37,51 @@ def test_the_readme_shows_the_example():
     assert len(shown.splitlines()) <= 10
 
 
+@pytest.mark.parametrize("part", ["service", "caller"])
+def test_the_documentation_shows_the_carried_call(part):
+    shown = (HERE / "examples/carried_call.py").read_text().split(f"# [{part}]\n")[1].rstrip()
+    assert f"```python\n{textwrap.dedent(shown)}\n```" in (HERE.parents[1] / "docs/python.md").read_text()
+
+
+def make_shop(rig):
+    for server in (rig.orders, rig.payments):
+        server.query("CREATE DATABASE IF NOT EXISTS shop")
+    rig.orders.query("CREATE OR REPLACE TABLE shop.orders (id INT PRIMARY KEY, what TEXT, price INT)")
+    rig.payments.query("CREATE OR REPLACE TABLE shop.accounts (id INT PRIMARY KEY, balance INT CHECK (balance >= 0))")
+    rig.payments.query("INSERT INTO shop.accounts VALUES (1, 1000)")
+
+
+def run_twice(rig, program, folder, environment=None):
+    """Return what it says. The second time the money is not enough (and the order's id is taken)."""
+    told = []
+    for _ in range(2):
+        run = subprocess.run(
+            [*program, rig.coordinator.address, str(rig.orders.port), str(rig.payments.port)],
+            capture_output=True, text=True, cwd=folder, env={"SHOP_PASSWORD": "secret"} | (environment or {}),
+        )  # fmt: skip
+        assert run.returncode == 0, run.stderr
+        told.append(run.stdout)
+        rig.orders.query("UPDATE shop.orders SET id = 2 WHERE id = 1")
+    assert rig.orders.query("SELECT COUNT(*) FROM shop.orders") == [(1,)]
+    assert rig.payments.query("SELECT balance FROM shop.accounts") == [(200,)]
+    return told
+
+
 @pytest.mark.parametrize("kind", ["*.whl", "*.tar.gz"])
 def test_installed_into_a_clean_environment_the_example_is_atomic(rig, built, kind, tmp_path):
     (package,) = built.glob(kind)
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
     python = tmp_path / "venv/bin/python"
     subprocess.run([python, "-m", "pip", "install", "--quiet", package, "pymysql"], check=True, capture_output=True)
-    for server in (rig.orders, rig.payments):
-        server.query("CREATE DATABASE IF NOT EXISTS shop")
-    rig.orders.query("CREATE OR REPLACE TABLE shop.orders (id INT PRIMARY KEY, what TEXT, price INT)")
-    rig.payments.query("CREATE OR REPLACE TABLE shop.accounts (id INT PRIMARY KEY, balance INT CHECK (balance >= 0))")
-    rig.payments.query("INSERT INTO shop.accounts VALUES (1, 1000)")
-    told = []
-    for _ in range(2):  # The second time the money is not enough (and the order's id is taken).
-        run = subprocess.run(
-            [python, HERE / "examples/two_databases.py", rig.coordinator.address, str(rig.orders.port),
-             str(rig.payments.port)],
-            capture_output=True, text=True, cwd=tmp_path, env={"SHOP_PASSWORD": "secret"}, check=True,
-        )  # fmt: skip
-        told.append(run.stdout)
-        rig.orders.query("UPDATE shop.orders SET id = 2 WHERE id = 1")
+    make_shop(rig)
+    told = run_twice(rig, [python, HERE / "examples/two_databases.py"], tmp_path)
     assert told[0] == "committed\n"
     assert re.match("rolled back", told[1])
-    assert rig.orders.query("SELECT COUNT(*) FROM shop.orders") == [(1,)]
-    assert rig.payments.query("SELECT balance FROM shop.accounts") == [(200,)]
+
+
+def test_the_carried_call_is_atomic(rig, tmp_path):
+    make_shop(rig)
+    environment = {"PYTHONPATH": str(HERE)}
+    told = run_twice(rig, [sys.executable, HERE / "examples/carried_call.py"], tmp_path, environment)
+    assert told[0] == "committed\n"
+    assert re.match(r"rolled back: .*CONSTRAINT", told[1], re.DOTALL)

@@ -60,3 +60,10 @@ def join(options: ClientOptions, hooks: Hooks, reservation: Reservation, gtrid: 
     if error := check_gtrid(gtrid):
         raise error
     return TransactionCore(options, hooks, reservation, gtrid, joined=True)
+
+
+def take_part(options: ClientOptions, hooks: Hooks, reservation: Reservation, gtrid: str) -> TransactionCore:
+    """Join for the time of one handler. INVALID_GTRID."""
+    core = join(options, hooks, reservation, gtrid)
+    core.is_part = True
+    return core

@@ -146,6 +146,16 @@ class BranchCore:
             self.poison = DatabaseFailed(f"the branch was left by {type(why).__name__}")
             self.poison.__cause__ = why
 
+    def forgive(self) -> bool:
+        """Clear the poison, because ROLLBACK TO SAVEPOINT is next and undoes the statement behind it, and all after it.
+
+        False: there is no branch left to go on with, and nothing has changed.
+        """
+        if self.stage is not Stage.ACTIVE or not self.session.revive():
+            return False
+        self.poison = None
+        return True
+
     def interrupted(self, why: BaseException) -> None:
         """A statement was given up half-way (Ctrl-C, cancellation): the connection is out of step, and is closed."""
         self.session.shutdown()

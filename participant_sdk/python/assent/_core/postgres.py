@@ -183,6 +183,12 @@ class PostgresSession(Session):
         if self._state is State.ACTIVE and not self.lost and self.wire.has_failed():
             self._state = State.ROLLBACK_ONLY
 
+    def revive(self) -> bool:
+        """A failed transaction comes back, unless it was ended."""
+        if self._state is State.ROLLBACK_ONLY and not self.lost and self.wire.in_transaction():
+            self._state = State.ACTIVE
+        return super().revive()
+
     def keep(self) -> Core[DbError]:
         """Set the savepoint in front of a statement whose error is expected."""
         return (yield from self._exchange([f"SAVEPOINT {SAVEPOINT}"])).error

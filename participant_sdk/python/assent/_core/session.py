@@ -115,6 +115,10 @@ class Session:
         """Take note of a statement of the application's that failed."""
         raise NotImplementedError
 
+    def revive(self) -> bool:
+        """Take the branch for active again if a ROLLBACK TO SAVEPOINT, which is next, can make it so; else False."""
+        return self._state is State.ACTIVE and not self.lost
+
     def probe(self) -> Core[bool]:
         """Ask whether the branch may have written. False: it certainly has not, and needs no PREPARE."""
         raise NotImplementedError
@@ -161,6 +165,11 @@ class Session:
         if self._state is not State.NONE and self.lost:
             return State.UNKNOWN
         return self._state
+
+    @property
+    def is_free(self) -> bool:
+        """Tell whether the connection works and has no branch: its owner may do with it what he likes."""
+        return not self.lost and self._state is State.NONE
 
     def is_own(self, xid: Xid) -> bool:
         """Tell whether that is its branch."""

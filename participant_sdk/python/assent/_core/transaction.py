@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from assent._core import two_phase
 from assent._core.branch import BranchCore
@@ -92,6 +92,10 @@ class TransactionCore:
         self.outcome = TransactionOutcome.UNSPECIFIED
         self.branches: list[BranchCore] = []
         self.concluded = False
+        self.is_over = False
+        """Nothing of it is on any connection here any more."""
+        self.is_part = False
+        """Leaving its block votes; see Client.take_part."""
         self._options = options
         self._hooks = hooks
         self._reservation = reservation
@@ -103,6 +107,7 @@ class TransactionCore:
         self._refused: dict[str, AssentError] = {}
         self._ended = False
         self._left = False
+        self._handed_over = False
         self._rollback_patience = options.call_patience
         self._result: AssentError | None = None
         if not joined:
@@ -187,15 +192,81 @@ class TransactionCore:
         self._left = True
 
     @property
-    def is_left(self) -> bool:
-        """Tell whether the end of the scope leaves it as it is."""
-        return self._left
+    def is_sole(self) -> bool:
+        """See Transaction.is_sole."""
+        return self._sole
 
-    def _decide(self, finalize: bool, all_branches: bool) -> Core[None]:
+    def vote(self) -> Core[bool]:
+        """See Transaction.vote. True: undecided, so that `decision` and `finish_voted` are to follow by themselves."""
+        if self._is_answered() or self._handed_over:
+            return False
+        votes = yield from self._votes_now()
+        answer = yield from self._send_votes(
+            "Prepared", pb.PreparedRequest(gtrid=self.gtrid, votes=votes, wait=pb.WAIT_NONE)
+        )
+        verdict = verdict_of(answer)
+        if not isinstance(answer, AssentError) and verdict.decision == gpb.DECISION_UNSPECIFIED:
+            return True
+        yield from self._conclude(verdict, all_branches=False)
+        self._is_answered()
+        return False
+
+    @property
+    def is_handed_over(self) -> bool:
+        """Tell whether `hand_over` was called."""
+        return self._handed_over
+
+    def hand_over(self) -> None:
+        """From now on whoever runs `finish_voted` ends it, and not the end of the scope."""
+        self._handed_over = True
+
+    def decision(self) -> Core[Verdict]:
+        """After `vote`: wait for the decision. Touches nothing, so that others may end it meanwhile."""
+        request = pb.PreparedRequest(gtrid=self.gtrid, wait=pb.WAIT_DECIDED)
+        try:
+            return verdict_of((yield Call("Prepared", request, self._options.decision_patience, waits=True)).status)
+        except AssentError as error:
+            return verdict_of(error)
+
+    def finish_voted(self, verdict: Verdict) -> Core[None]:
+        """Finish the branches as decided, unless somebody has. `abandon` must follow."""
         if self.concluded:
-            if self._result:
-                raise self._result
             return
+        try:
+            yield from self._conclude(verdict, all_branches=False)
+        except OutcomeInDoubt as error:
+            logger.warning("gtrid=%s after the vote: %s", self.gtrid, error)
+
+    def leave_block(self) -> Core[bool]:
+        """Do what leaving its block without an exception does; results as `vote`."""
+        if self._left or self._handed_over:
+            return False
+        if self.is_part:
+            # Rolled back in the block: nobody may be told that it went well.
+            has_part = self.concluded or self.branches or self._refused or self._created
+            return bool(has_part) and (yield from self.vote())
+        if not self.concluded:
+            yield from self.prepare() if self.joined else self.commit()
+        return False
+
+    def fail_block(self, error: BaseException) -> Core[None]:
+        """Do what an exception that leaves its block does, before `close`. Of a part: everything is rolled back."""
+        if not self.is_part or not isinstance(error, Exception):
+            return
+        self._rollback_patience = SCOPE_PATIENCE
+        try:
+            yield from self.rollback(f"the handler failed: {type(error).__name__}")
+        except AssentError as why:
+            logger.warning("gtrid=%s rollback after a failed handler: %s", self.gtrid, why)
+
+    def _is_answered(self) -> bool:
+        """Tell whether it has ended; raise what it has ended with, if that is an error."""
+        if self.concluded and self._result:
+            raise self._result
+        return self.concluded
+
+    def _votes_now(self) -> Core[list[pb.Vote]]:
+        """Prepare, and collect the votes; or raise that it came to nothing."""
         self._check_owner()
         for resource, error in self._refused.items():
             yield from self._roll_back_because(f"no branch could be opened on '{resource}': {error.message}", error)
@@ -210,18 +281,15 @@ class TransactionCore:
         votes += [pb.Vote(bqual=unused.bqual, kind=gpb.VOTE_KIND_READ_ONLY) for unused in self._created]
         if any(vote.kind == gpb.VOTE_KIND_FAILED for vote in votes):
             yield from self._failed_to_prepare(votes)
+        return votes
+
+    def _send_votes(self, method: str, request: Any) -> Core[gpb.GlobalStatus | AssentError]:
+        """Send them; results in what is known of the decision. Raises that they were not counted."""
         fresh = two_phase.mark_voted(self.branches)
         self._hooks.on_voted(self.gtrid)
-        patience = self._options.decision_patience
         answer: gpb.GlobalStatus | AssentError
         try:
-            if finalize:
-                request = self._finalize_with(_COMMIT)
-                request.votes.extend(votes)
-                answer = (yield Call("Finalize", request, patience, waits=True)).status
-            else:
-                vote = pb.PreparedRequest(gtrid=self.gtrid, votes=votes, wait=pb.WAIT_DECIDED)
-                answer = (yield Call("Prepared", vote, patience, waits=True)).status
+            answer = (yield Call(method, request, self._options.decision_patience, waits=True)).status
         except AssentError as error:
             answer = error
         if isinstance(answer, AssentError) and answer.reason in (Reason.BRANCHES_NOT_PREPARED, Reason.WRONG_SERVER):
@@ -232,12 +300,24 @@ class TransactionCore:
             if answer.reason is Reason.WRONG_SERVER:
                 yield from self._roll_back_because(answer.message, answer)
             raise answer
+        return answer
+
+    def _decide(self, finalize: bool, all_branches: bool) -> Core[None]:
+        if self._is_answered():
+            return
+        votes = yield from self._votes_now()
+        if finalize:
+            request = self._finalize_with(_COMMIT)
+            request.votes.extend(votes)
+            answer = yield from self._send_votes("Finalize", request)
+        else:
+            vote = pb.PreparedRequest(gtrid=self.gtrid, votes=votes, wait=pb.WAIT_DECIDED)
+            answer = yield from self._send_votes("Prepared", vote)
         # What it was run on counts no more, perhaps.
         if not isinstance(answer, AssentError) and answer.cause == gpb.DECISION_CAUSE_REFUSED:
             self._reservation.forget()
         yield from self._conclude(verdict_of(answer), all_branches)
-        if self._result:
-            raise self._result
+        self._is_answered()
 
     def _finalize_with(self, decision: gpb.Decision) -> pb.FinalizeRequest:
         request = pb.FinalizeRequest(gtrid=self.gtrid, decision=decision, wait=pb.WAIT_DECIDED)
@@ -344,12 +424,16 @@ class TransactionCore:
                     except AssentError as error:
                         logger.warning("gtrid=%s rollback at the end of scope: %s", self.gtrid, error)
         finally:
-            two_phase.abandon(self.branches)
+            self._let_go()
 
     def abandon(self) -> None:
         """The last resort, without I/O: close what is not finished, and leave it to the coordinator."""
         if self._is_owner():
-            two_phase.abandon(self.branches)
+            self._let_go()
+
+    def _let_go(self) -> None:
+        two_phase.abandon(self.branches)
+        self.is_over = True
 
     # -- conclusions
 
