@@ -49,6 +49,19 @@ bazel_stop() { (cd "$assent_root" && bazel shutdown >/dev/null 2>&1) || true; }
 # The folder of what was built.
 bazel_bin() { (cd "$assent_root" && bazel info -c opt bazel-bin 2>/dev/null); }
 
+# The bank's workers in other languages (tests/bank/bank_worker.cc says what they do): each prints the path of its program.
+python_bank_worker() {
+  local sdk=$assent_root/participant_sdk/python venv program=$assent_cache/bank-worker-python
+  venv=$("$sdk/environment")
+  printf '#!/bin/sh\nPYTHONPATH=%q exec %q %q "$@"\n' "$sdk" "$venv/bin/python" "$sdk/examples/bank_worker.py" >"$program"
+  chmod +x "$program"
+  echo "$program"
+}
+go_bank_worker() {
+  (cd "$assent_root/participant_sdk/go" && GOTOOLCHAIN=local go build -o "$assent_cache/bin/bank-worker-go" ./examples/bankworker >&2)
+  echo "$assent_cache/bin/bank-worker-go"
+}
+
 # run_built PROGRAM ARGUMENTS...: installs what is missing, builds the program (tools/NAME/NAME) and becomes it. Every
 # signal reaches it then, and it cleans up after itself.
 run_built() {

@@ -34,7 +34,11 @@ class Chaos {
  private:
   struct Worker {
     pid_t pid = 0;
-    std::string journal;
+    BankWorkerProgram program;
+  };
+  struct Journal {
+    std::string path;
+    std::string language;
   };
 
   absl::Status Start();
@@ -50,7 +54,7 @@ class Chaos {
   std::mt19937_64 random_;
   std::unique_ptr<BankRig> rig_;
   std::vector<Worker> workers_;
-  std::vector<std::string> journals_;
+  std::vector<Journal> journals_;
   ChaosReport report_;
 };
 
@@ -63,8 +67,16 @@ absl::Status Chaos::Start() {
   absl::StatusOr<std::unique_ptr<BankRig>> rig = BankRig::Start(options);
   if (!rig.ok()) return rig.status();
   rig_ = *std::move(rig);
+  std::vector<BankWorkerProgram> programs = options_.programs;
+  if (programs.empty()) {
+    absl::StatusOr<std::string> built = FindBuiltProgram("tests/bank/bank_worker");
+    if (!built.ok()) return built.status();
+    programs.push_back({"cpp", *std::move(built)});
+  }
   workers_.resize(static_cast<size_t>(options_.workers));
-  for (Worker& worker : workers_) {
+  for (size_t i = 0; i < workers_.size(); ++i) {
+    Worker& worker = workers_[i];
+    worker.program = programs[i % programs.size()];
     if (absl::Status status = StartWorker(&worker); !status.ok()) return status;
   }
   return absl::OkStatus();
@@ -72,15 +84,12 @@ absl::Status Chaos::Start() {
 
 absl::Status Chaos::StartWorker(Worker* worker) {
   const int64_t life = static_cast<int64_t>(journals_.size());
-  worker->journal = absl::StrCat(folder_.path(), "/journal.", life);
-  journals_.push_back(worker->journal);
+  journals_.push_back({absl::StrCat(folder_.path(), "/journal.", life), worker->program.language});
   SpawnOptions spawn;
   spawn.output_path = absl::StrCat(folder_.path(), "/workers.log");
-  const absl::StatusOr<std::string> program = FindBuiltProgram("tests/bank/bank_worker");
-  if (!program.ok()) return program.status();
   const absl::StatusOr<pid_t> pid =
-      Spawn({*program, rig_->config_path(), worker->journal, absl::StrCat(life * kIdsPerLife + 1),
-             absl::StrCat((life + 1) * kIdsPerLife), absl::StrCat(random_())},
+      Spawn({worker->program.path, rig_->config_path(), journals_.back().path, absl::StrCat(life * kIdsPerLife + 1),
+             absl::StrCat((life + 1) * kIdsPerLife), absl::StrCat(random_() >> 1)},
             spawn);
   if (!pid.ok()) return pid.status();
   worker->pid = *pid;
@@ -106,6 +115,7 @@ absl::Status Chaos::Strike() {
   kill(worker.pid, SIGKILL);
   WaitForExit(worker.pid, absl::InfiniteDuration());
   ++report_.worker_kills;
+  ++report_.languages[worker.program.language].kills;
   return StartWorker(&worker);
 }
 
@@ -129,7 +139,8 @@ absl::Status Chaos::AwaitEnd() {
   for (;;) {
     const absl::StatusOr<std::vector<v1::Global>> open =
         CoordinatorApi(rig_->config().coordinator)
-            .ListAllGlobals({v1::Global::STATE_ACTIVE, v1::Global::STATE_COMMITTING, v1::Global::STATE_ROLLING_BACK});
+            .ListAllGlobals({v1::Global::STATE_ACTIVE, v1::Global::STATE_ONE_PHASE, v1::Global::STATE_COMMITTING,
+                             v1::Global::STATE_ROLLING_BACK});
     if (open.ok() && open->empty()) return absl::OkStatus();
     if (absl::Now() > give_up) {
       return absl::DeadlineExceededError(absl::StrCat(
@@ -153,9 +164,11 @@ absl::StatusOr<ChaosReport> Chaos::Run() {
   if (absl::Status status = StopWorkers(); !status.ok()) return status;
   if (absl::Status status = AwaitEnd(); !status.ok()) return status;
   std::vector<JournalEntry> journal;
-  for (const std::string& path : journals_) {
-    const absl::StatusOr<std::vector<JournalEntry>> entries = JournalReader(path).ReadNew();
+  for (const Journal& each : journals_) {
+    const absl::StatusOr<std::vector<JournalEntry>> entries = JournalReader(each.path).ReadNew();
     if (!entries.ok()) return entries.status();
+    report_.languages[each.language].committed += std::count_if(
+        entries->begin(), entries->end(), [](const JournalEntry& entry) { return entry.told == Told::kCommitted; });
     journal.insert(journal.end(), entries->begin(), entries->end());
   }
   CheckOptions check;

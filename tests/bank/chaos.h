@@ -6,7 +6,9 @@
 #include <array>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -16,10 +18,18 @@
 
 namespace assent {
 
+// A program that does what bank_worker.cc does, with the same arguments.
+struct BankWorkerProgram {
+  std::string language;
+  std::string path;
+};
+
 struct ChaosOptions {
   absl::Duration duration = absl::Seconds(20);
   std::array<v1::Resource::Engine, kBankServers> engines = {EngineOfServer(0), EngineOfServer(1)};
   int workers = 8;
+  // The workers' programs, by turns; none: bank_worker.cc.
+  std::vector<BankWorkerProgram> programs;
   int64_t accounts = 200;
   uint64_t seed = 1;
   // How long what is left unfinished at the end may take.
@@ -33,6 +43,12 @@ struct ChaosReport {
   int64_t coordinator_kills = 0;
   int64_t database_kills = 0;
   int64_t worker_kills = 0;
+  // By language.
+  struct OfLanguage {
+    int64_t kills = 0;
+    int64_t committed = 0;
+  };
+  std::map<std::string, OfLanguage> languages;
 };
 
 // Blocks. An error: something could not be looked at, or did not finish in time.

@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cstdio>
+#include <cstdlib>
 #include <random>
 #include <string>
 #include <utility>
@@ -20,6 +21,7 @@
 #include "base/errors.h"
 #include "tests/bank/chaos.h"
 #include "tests/failover/failover.h"
+#include "tests/fixtures/assentd.h"
 #include "tests/race/race.h"
 
 namespace assent {
@@ -62,14 +64,21 @@ constexpr char kUsage[] =
     "longest\n"
     "time during which no instance committed anything, but for restarts of the store; exits with 1 if V > 0.\n"
     "\n"
-    "tools/soak bank [--engines A,B] [--minutes N] [--workers W] [--seed S]\n"
+    "tools/soak bank [--engines A,B] [--languages L,M] [--minutes N] [--workers W] [--seed S]\n"
     "\n"
     "Kills of everything. W worker processes (8) transfer money between a server of engine A and one of engine B\n"
     "(mariadb,postgresql; also mysql with ASSENT_TEST_MYSQLD) for N minutes (10), while the coordinator, either "
     "server\n"
     "and any worker are killed with -9 and started again. Then the same is held against each other.\n"
     "\n"
-    "Ends with a line `bank: K kills, C committed, V violations`; exits with 1 if V > 0.\n";
+    "  --languages   the SDKs that the workers use, by turns: cpp (as set if not given), python, go\n"
+    "\n"
+    "Ends with a line `bank: K kills, C committed, V violations`; exits with 1 if V > 0, or if no worker of some "
+    "language\n"
+    "committed anything.\n";
+
+// What tools/soak has built for us: ASSENT_BANK_WORKER_PYTHON and …_GO.
+constexpr char kWorkerVariable[] = "ASSENT_BANK_WORKER_";
 
 void Say(absl::string_view text) {
   absl::PrintF("%s\n", text);
@@ -132,10 +141,30 @@ bool ParseEngines(const std::string& value, std::array<v1::Resource::Engine, kBa
   return true;
 }
 
+// Exits where a language's worker is not there: that is not the command line's fault.
+bool ParseLanguages(const std::string& value, std::vector<BankWorkerProgram>* programs) {
+  for (const std::string& language : std::vector<std::string>(absl::StrSplit(value, ','))) {
+    if (language == "cpp") {
+      programs->push_back({language, FindBuiltProgram("tests/bank/bank_worker").value()});
+      continue;
+    }
+    if (language != "python" && language != "go") return false;
+    const std::string variable = absl::StrCat(kWorkerVariable, absl::AsciiStrToUpper(language));
+    const char* const path = std::getenv(variable.c_str());
+    if (path == nullptr) {
+      Say(absl::StrCat("the ", language, " worker is not there (", variable, "); start this with tools/soak"));
+      std::exit(1);
+    }
+    programs->push_back({language, path});
+  }
+  return true;
+}
+
 bool ParseBankOption(const std::string& name, const std::string& value, Command* command) {
   if (name == "--seed") return absl::SimpleAtoi(value, &command->chaos.seed);
   if (name == "--minutes") return ParseMinutes(value, &command->chaos.duration);
   if (name == "--engines") return ParseEngines(value, &command->chaos.engines);
+  if (name == "--languages") return ParseLanguages(value, &command->chaos.programs);
   return name == "--workers" && absl::SimpleAtoi(value, &command->chaos.workers) && command->chaos.workers >= 1 &&
          command->chaos.workers <= 200;
 }
@@ -248,11 +277,16 @@ int Bank(ChaosOptions options) {
   Say(absl::StrFormat(
       "    %d kills of the coordinator, %d of databases, %d of workers; %d rolled back, %d told in doubt",
       report->coordinator_kills, report->database_kills, report->worker_kills, bank.rolled_back, bank.in_doubt));
+  bool all_work = true;
+  for (const auto& [language, of] : report->languages) {
+    Say(absl::StrFormat("    %s: %d kills, %d told committed", language, of.kills, of.committed));
+    all_work = all_work && of.committed > 0;
+  }
   for (const CheckLine& check : bank.checks) ShowLines(absl::StrCat("VIOLATION: ", check.what), check.violations);
   Say(absl::StrFormat("bank: %d kills, %d committed, %d violations",
                       report->coordinator_kills + report->database_kills + report->worker_kills, bank.committed,
                       bank.violations));
-  return bank.violations == 0 ? 0 : 1;
+  return bank.violations == 0 && all_work ? 0 : 1;
 }
 
 int Main(int argc, char** argv) {

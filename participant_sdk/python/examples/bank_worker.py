@@ -40,6 +40,8 @@ class Server:
         if self.engine == "ENGINE_POSTGRESQL":
             import psycopg
 
+            if host == "unix":  # /folder/.s.PGSQL.5432
+                host, _, port = port.rpartition("/.s.PGSQL.")
             return psycopg.connect(
                 host=host, port=port, user=self.user, password=self.password, dbname=self.database, autocommit=True,
                 options=f"-c lock_timeout={LOCK_WAIT_SECONDS}s",
@@ -172,7 +174,7 @@ def run(path: str, journal_path: str, first: int, last: int, seed: int, stopped:
             source, target = target, source
         failure = chance.choice(FAILURES) if chance.random() < 0.1 else ""
         told, gtrid, why = teller.transfer(Transfer(number, source, target, 1 + chance.randrange(20), failure))
-        line = f"{number} {told} {gtrid or '-'} {' '.join(why.split())}".rstrip() + "\n"
+        line = f"{number} {told} {gtrid or '-'} {' '.join(why.split())}" + "\n"
         os.write(journal, line.encode("utf-8", "replace"))
         if not gtrid:
             time.sleep(0.02)  # Something is away: it is not asked without a pause.
