@@ -196,7 +196,7 @@ class AsyncTransaction:
                 try:
                     await self._runner.run(session.set_up())
                 except BaseException:
-                    registry.forget(session)
+                    registry.forget(connection)
                     raise
         except AssentError as error:
             self._core.refuse(resource, error)

@@ -209,7 +209,7 @@ class Transaction:
                 try:
                     self._runner.run(session.set_up())
                 except BaseException:
-                    registry.forget(session)
+                    registry.forget(connection)
                     raise
         except AssentError as error:
             self._core.refuse(resource, error)

@@ -39,6 +39,7 @@ class BranchCore:
         self.resource = resource
         self.witness = witness if session.engine == "mysql" else None
         self.session = session
+        self._connection = session.wire.connection  # Its wrapper might let go of it.
         self.stage = Stage.IDLE
         self.poison: AssentError | None = None
         """The error that made it unable to commit."""

@@ -40,6 +40,11 @@ class Wire(Protocol):
     """Takes several statements in one message, and stops at the first that fails."""
 
     @property
+    def connection(self) -> Any:
+        """The driver's; its session must not keep it alive, so whoever has a branch on it does (BranchCore)."""
+        ...
+
+    @property
     def lost(self) -> bool:
         """The connection cannot be used any more."""
         ...

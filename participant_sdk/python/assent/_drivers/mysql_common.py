@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import socket
+import weakref
 from typing import Any
 
 from assent._core.outcome import CONNECTION_LOST_CODE, DbError, is_connection_lost
@@ -71,8 +72,13 @@ class MySqlWire:
     """`send` does not wait for the answer."""
 
     def __init__(self, connection: Any) -> None:
-        self.connection = connection
+        self._connection = weakref.ref(connection)
         self._lost = False
+
+    @property
+    def connection(self) -> Any:
+        """See Wire."""
+        return self._connection()
 
     @property
     def lost(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,9 +27,14 @@ class PostgresWire:
     sends_ahead = True
 
     def __init__(self, connection: Any) -> None:
-        self.connection = connection
+        self._connection = weakref.ref(connection)
         self._lost = False
         self._sent = False
+
+    @property
+    def connection(self) -> Any:
+        """See Wire."""
+        return self._connection()
 
     @property
     def lost(self) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -28,8 +27,9 @@ _ASYNC: dict[str, Callable[[Any], Any]] = {
     "psycopg": PostgresWire,
 }
 
+_KEPT_AS = "_assent_session"
+"""The attribute of the connection that holds its session, which in turn knows the connection weakly."""
 _lock = threading.Lock()
-_sessions: weakref.WeakKeyDictionary[Any, Session] = weakref.WeakKeyDictionary()
 
 
 def unwrap(connection: Any) -> Any:
@@ -66,20 +66,17 @@ def session_of(connection: Any, asynchronous: bool) -> tuple[Session, bool]:
     """Return the connection's session, and whether it is new and must be set up."""
     connection = unwrap(connection)
     with _lock:
-        try:
-            session = _sessions.get(connection)
-        except TypeError:  # No driver's connection; `_wire_of` says so.
-            session = None
+        session: Session | None = getattr(connection, "__dict__", {}).get(_KEPT_AS)  # Not through a wrapper.
         usable = session is not None and not session.lost
         if session and usable and (session.wire.identity() == session.identity or session.state is not State.NONE):
             return session, False
         wire = _wire_of(connection, asynchronous)
         session = PostgresSession(wire) if wire.engine == "postgresql" else MariaDbSession(wire)
-        _sessions[connection] = session
+        vars(connection)[_KEPT_AS] = session
         return session, True
 
 
-def forget(session: Session) -> None:
-    """The session could not be set up: whoever comes next tries again."""
+def forget(connection: Any) -> None:
+    """Its session could not be set up: whoever comes next tries again."""
     with _lock:
-        _sessions.pop(unwrap(session.wire.connection), None)  # type: ignore[attr-defined]
+        vars(unwrap(connection)).pop(_KEPT_AS, None)
