@@ -16,7 +16,7 @@ from assent.errors import AssentError, BranchPoisoned, InvalidRequest, Reason, S
 
 T = TypeVar("T")
 
-_BLANK = r"(?:\s|/\*(?![!M]).*?\*/)*"
+_BLANK = r"(?:\s|--[^\n]*\n|/\*(?![!M]).*?\*/)*"
 _SAVEPOINT = re.compile(
     rf"{_BLANK}(?:(?P<set>SAVEPOINT)|(?P<undo>ROLLBACK\s+TO(?:\s+SAVEPOINT)?)|RELEASE(?:\s+SAVEPOINT)?)\s+"
     r"(?P<name>\S+?)\s*;?\s*\Z",
