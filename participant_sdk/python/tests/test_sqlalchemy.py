@@ -468,6 +468,12 @@ def test_ddl_in_a_branch_rolls_back(rig, client, engines):
     assert count(rig, "orders") == 0
 
 
+def test_a_compound_statement_is_no_begin(rig, client, engines):
+    with client.transaction(sole_participant=True) as tx, enlist(tx, "orders", engines["orders"]) as mine:
+        mine.exec_driver_sql(f"BEGIN NOT ATOMIC {take()}; {take(2)}; END")
+    assert (rig.taken("orders"), rig.taken("orders", 2)) == (1, 1)
+
+
 def test_isolation_levels(rig, client):
     mine = sa.create_engine(url_of(rig, "orders"), isolation_level="SERIALIZABLE")
     with client.transaction(sole_participant=True) as tx, enlist(tx, "orders", mine) as connection:
