@@ -16,14 +16,14 @@ from assent.errors import AssentError, BranchPoisoned, InvalidRequest, Reason, S
 
 T = TypeVar("T")
 
-_BLANK = r"(?:\s|/\*(?![!M]).*?\*/)*"
+_BLANK = r"(?:\s|--[^\n]*\n|/\*(?![!M]).*?\*/)*"
 _SAVEPOINT = re.compile(
     rf"{_BLANK}(?:(?P<set>SAVEPOINT)|(?P<undo>ROLLBACK\s+TO(?:\s+SAVEPOINT)?)|RELEASE(?:\s+SAVEPOINT)?)\s+"
     r"(?P<name>\S+?)\s*;?\s*\Z",
     re.IGNORECASE | re.DOTALL,
 )
 _ENDS = re.compile(
-    rf"{_BLANK}(?P<verb>COMMIT|ROLLBACK|ABORT|BEGIN|END|START\s+TRANSACTION|PREPARE\s+TRANSACTION|XA)\b",
+    rf"{_BLANK}(?P<verb>COMMIT|ROLLBACK|ABORT|BEGIN(?!\s+NOT\s+ATOMIC)|END|START\s+TRANSACTION|PREPARE\s+TRANSACTION|XA)\b",
     re.IGNORECASE | re.DOTALL,
 )
 

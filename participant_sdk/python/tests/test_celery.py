@@ -223,6 +223,13 @@ def test_a_start_that_fails_commits_nothing(rig, bank):
     assert rig.taken("orders") == 0
 
 
+def test_no_tasks_and_too_many(rig, bank):
+    assert end_of(bank.transactions.start([], resource="orders"), rig) == []
+    with pytest.raises(assent.InvalidRequest) as refused:
+        bank.transactions.start([bank.take.s("orders")] * 1001, resource="orders")
+    assert refused.value.reason is assent.Reason.TOO_MANY_BRANCHES
+
+
 def test_outside_of_a_group(rig, bank):
     with pytest.raises(assent.FailedPrecondition, match=r"Transactions\.start"):
         bank.take("orders")

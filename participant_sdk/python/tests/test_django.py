@@ -173,6 +173,22 @@ def test_savepoints(rig, client, second):
     assert done == ["inner"]
 
 
+def test_the_orm_at_large(rig, client, second):
+    with atomic(client, ["orders", second]):
+        Order.objects.using(second).bulk_create([Order(what=f"{number:03}") for number in range(250)])
+        chosen = Order.objects.using(second).select_for_update().get(what="007")
+        chosen.what = "seven"
+        chosen.save(update_fields=["what"])
+        assert sum(1 for _ in Order.objects.using(second).order_by("id").iterator(chunk_size=50)) == 250
+        sid = transaction.savepoint(using=second)
+        Order.objects.using(second).filter(what__lt="100").delete()
+        transaction.savepoint_rollback(sid, using=second)
+        Order.objects.using(second).filter(what__gte="200", what__lt="999").delete()
+        create("orders")
+    assert len(names(rig, second)) == 200
+    assert "seven" in names(rig, second)
+
+
 @pytest.mark.parametrize("how", ["set_rollback", "savepoint=False", "close"])
 def test_where_django_rolls_back_in_silence_it_is_said(rig, client, second, how):
     done = []

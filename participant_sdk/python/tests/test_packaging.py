@@ -29,6 +29,16 @@ def test_the_wheel_is_pure_and_typed(built):
     assert not [name for name in names if name.startswith(("tests", "benchmarks", "examples"))]
 
 
+def test_every_module_that_needs_a_library_has_an_extra(built):
+    (wheel,) = built.glob("*.whl")
+    package = zipfile.ZipFile(wheel)
+    modules = {name.removeprefix("assent/").removesuffix(".py") for name in package.namelist()}
+    (metadata,) = [name for name in package.namelist() if name.endswith("/METADATA")]
+    extras = set(re.findall(r"^Provides-Extra: (\S+)$", package.read(metadata).decode(), re.MULTILINE))
+    assert extras == {"celery", "django", "opentelemetry", "prometheus", "sqlalchemy"}
+    assert extras <= modules
+
+
 def test_the_readme_shows_the_example():
     example = (HERE / "examples/two_databases.py").read_text()
     ten_lines = example.split("# [ten lines]\n")[1].rstrip()

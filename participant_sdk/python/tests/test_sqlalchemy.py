@@ -114,6 +114,23 @@ def test_a_session_of_a_sessionmaker(rig, client, engines, second):
     assert both(rig, second) == (1, 1)
 
 
+@pytest.mark.parametrize("driver", ["mysql+mysqldb", "mariadb+mariadbconnector"])
+def test_other_drivers(rig, client, engines, driver):
+    engine = sa.create_engine(url_of(rig, "payments").replace("mysql+pymysql", driver))
+    with client.transaction(sole_participant=True) as tx:
+        with enlist(tx, "orders", engines["orders"]) as mine:
+            mine.execute(sa.insert(Order), [{"what": "laptop"}, {"what": "desktop"}])
+        with enlist_session(tx, {"payments": engine}) as session:
+            session.add_all([Order(what="one"), Order(what="two")])
+            with pytest.raises(sa.exc.IntegrityError), session.begin_nested():
+                session.add(Order(what="one"))
+            with pytest.raises(assent.SessionHoldsBranch):
+                session.commit()
+    assert both(rig, "payments") == (2, 2)
+    assert engine.pool.checkedin() == 1
+    engine.dispose()
+
+
 def test_a_branch_that_only_reads_is_not_prepared(client, engines, second):
     with client.transaction() as tx:
         with enlist(tx, "orders", engines["orders"]) as mine:
@@ -219,6 +236,22 @@ def test_a_savepoint_behind_the_error_does_not_take_it_back(rig, client, engines
     assert count(rig, "orders") == 1
 
 
+def test_a_lock_that_does_not_come_is_undone_by_a_savepoint(rig, client, engines, second):
+    other = rig.servers[second].connect(autocommit=False)
+    other.cursor().execute(take(2))
+    patience = "SET LOCAL lock_timeout = '1s'" if second == "stock" else "SET SESSION innodb_lock_wait_timeout = 1"
+    with client.transaction(sole_participant=True) as tx:
+        with enlist(tx, second, engines[second]) as yours:
+            yours.exec_driver_sql(patience)
+            yours.exec_driver_sql(take(1))
+            with pytest.raises(sa.exc.OperationalError, match=r"1205|lock timeout"), yours.begin_nested():
+                yours.exec_driver_sql(take(3))
+                yours.exec_driver_sql(take(2))
+    other.rollback()
+    other.close()
+    assert [rig.taken(second, account) for account in (1, 2, 3)] == [1, 0, 0]
+
+
 def test_a_deadlock_is_not_undone_by_a_savepoint(rig, client, engines):
     other = rig.orders.connect(autocommit=False)
     busy = f"SELECT 1 FROM information_schema.PROCESSLIST WHERE ID = {other.thread_id()} AND INFO LIKE 'UPDATE%'"
@@ -257,6 +290,7 @@ COMMITS = {
     "isolation_level": lambda connection, session: connection.execution_options(isolation_level="AUTOCOMMIT"),
     "begin_twophase": lambda connection, session: connection.begin_twophase(),
     "text COMMIT": lambda connection, session: connection.exec_driver_sql("/* bye */ commit"),
+    "text START": lambda connection, session: connection.exec_driver_sql("-- hello\nSTART TRANSACTION"),
     "text BEGIN": lambda connection, session: connection.exec_driver_sql("BEGIN"),
     "session.commit": lambda connection, session: session.commit(),
     "session.begin": lambda connection, session: session.begin().__exit__(None, None, None),
@@ -432,6 +466,12 @@ def test_ddl_in_a_branch_rolls_back(rig, client, engines):
         with pytest.raises(assent.Aborted):
             tx.commit()
     assert count(rig, "orders") == 0
+
+
+def test_a_compound_statement_is_no_begin(rig, client, engines):
+    with client.transaction(sole_participant=True) as tx, enlist(tx, "orders", engines["orders"]) as mine:
+        mine.exec_driver_sql(f"BEGIN NOT ATOMIC {take()}; {take(2)}; END")
+    assert (rig.taken("orders"), rig.taken("orders", 2)) == (1, 1)
 
 
 def test_isolation_levels(rig, client):
