@@ -375,8 +375,10 @@ absl::Status GlobalTransaction::Rollback(absl::string_view reason) {
     const absl::Status known = AwaitOnePhase();
     if (!concluded_) return known;
   }
-  if (concluded_ && one_phase_ != nullptr && outcome_ == v1::OUTCOME_COMMITTED) {
-    return MakeError(Reason::GLOBAL_COMMITTED, "it has been committed in one phase", {{"gtrid", gtrid_}});
+  if (concluded_ && outcome_ == v1::OUTCOME_COMMITTED) {
+    return MakeError(Reason::GLOBAL_COMMITTED,
+                     absl::StrCat("global transaction '", gtrid_, "' has been committed; it cannot be rolled back"),
+                     {{"gtrid", gtrid_}});
   }
   if (concluded_) return outcome_ == v1::OUTCOME_ROLLED_BACK ? absl::OkStatus() : result_;
   ended_ = true;

@@ -314,8 +314,12 @@ func (tx *Global) failedToPrepare(votes []*v1.Vote) *Error {
 // rollback: with tx.mu held.
 func (tx *Global) rollback(reason string) *Error {
 	if tx.concluded {
-		if tx.outcome == v1.Outcome_OUTCOME_ROLLED_BACK {
+		switch tx.outcome {
+		case v1.Outcome_OUTCOME_ROLLED_BACK:
 			return nil
+		case v1.Outcome_OUTCOME_COMMITTED:
+			return newError(GlobalCommitted, "global transaction '"+tx.gtrid+"' has been committed; it cannot be rolled back",
+				map[string]string{"gtrid": tx.gtrid})
 		}
 		return tx.result
 	}

@@ -1,10 +1,11 @@
-// The first of three services, each in another language and with a database of its own: makes orders until SIGTERM, each
-// of which is paid by a call that carries the transaction (payments_service.py), and that is passed on to the stock (Go).
+// The first of three services, each in another language and with a database of its own: makes orders until SIGTERM,
+// each of which is paid by a call that carries the transaction (payments_service.py), and that is passed on to the
+// stock (Go).
 //
 //   chain_caller ASSENTD ORDERS_SERVER PASSWORD_FILE PAYMENTS_SERVICE JOURNAL FIRST_ID
 //
-// ORDERS_SERVER: host:port of a MariaDB server with a table chain.ledger (id). JOURNAL gets a line `ID TOLD GTRID WHY` for
-// each order: COMMITTED, ROLLED_BACK or IN_DOUBT.
+// ORDERS_SERVER: host:port of a MariaDB server with a table chain.ledger (id). JOURNAL gets a line `ID TOLD GTRID WHY`
+// for each order: COMMITTED, ROLLED_BACK or IN_DOUBT.
 #include <glog/logging.h>
 #include <google/protobuf/wrappers.pb.h>
 #include <grpcpp/create_channel.h>
@@ -105,8 +106,12 @@ int Main(int argc, char** argv) {
     std::string gtrid;
     const absl::Status told = shop.Order(id, &gtrid);
     const bool in_doubt = !told.ok() && !absl::IsAborted(told) && !gtrid.empty();
-    journal << id << " " << (told.ok() ? "COMMITTED" : in_doubt ? "IN_DOUBT" : "ROLLED_BACK") << " "
-            << (gtrid.empty() ? "-" : gtrid) << " " << absl::StrReplaceAll(told.message(), {{"\n", " "}}) << std::endl;
+    journal << id << " "
+            << (told.ok()  ? "COMMITTED"
+                : in_doubt ? "IN_DOUBT"
+                           : "ROLLED_BACK")
+            << " " << (gtrid.empty() ? "-" : gtrid) << " " << absl::StrReplaceAll(told.message(), {{"\n", " "}})
+            << std::endl;
     if (!told.ok()) absl::SleepFor(kPause);
   }
   return shop.Flush() ? 0 : 1;

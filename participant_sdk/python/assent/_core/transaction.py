@@ -378,6 +378,8 @@ class TransactionCore:
     def rollback(self, reason: str = "") -> Core[None]:
         """See Transaction.rollback."""
         if self.concluded:
+            if self.outcome is TransactionOutcome.COMMITTED:
+                raise self._committed()
             if self.outcome is TransactionOutcome.ROLLED_BACK or self._result is None:
                 return
             raise self._result
@@ -399,11 +401,16 @@ class TransactionCore:
             raise verdict.why  # May be called again.
         yield from self._conclude(verdict, all_branches=False)
         if verdict.decision == _COMMIT:
-            raise verdict.why or make_error(
-                Reason.GLOBAL_COMMITTED, f"global transaction '{self.gtrid}' has been committed", {"gtrid": self.gtrid}
-            )
+            raise verdict.why or self._committed()
         if isinstance(self._result, OutcomeInDoubt):
             raise self._result
+
+    def _committed(self) -> AssentError:
+        return make_error(
+            Reason.GLOBAL_COMMITTED,
+            f"global transaction '{self.gtrid}' has been committed; it cannot be rolled back",
+            {"gtrid": self.gtrid},
+        )
 
     def close(self) -> Core[None]:
         """End of scope: without a decision it rolls back, and nothing that is prepared stays on a connection."""
