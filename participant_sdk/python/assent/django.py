@@ -12,21 +12,27 @@ without it: what is written there commits by itself.
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from assent._extras import missing
 from assent._savepoints import Guard, GuardedCursor, refuse_driver_isolation
 from assent.client import Client, Transaction
-from assent.errors import SessionInTransaction
+from assent.errors import AssentError, Reason, SessionInTransaction, make_error
 from assent.options import TransactionOutcome
+from assent.propagation import current_transaction
 
 try:
     from django.db import Error, connections, transaction
 except ImportError as _error:
     raise missing(__name__, "Django", "django", _error) from _error
+
+logger = logging.getLogger("assent")
 
 
 @contextmanager
@@ -42,7 +48,8 @@ def atomic(
 
     `resources`: on which resource an alias is; without an entry on that of its own name. `join`: the gtrid of another
     process's transaction to take part in (the end of the block prepares, votes and waits for the decision); else one is
-    begun, with `options` as of `Client.transaction`.
+    begun, with `options` as of `Client.transaction`. If `join` names the transaction whose block this is in, as in the
+    handler of a call that carries one, that is used, and ends at the end of its own block: see `_within`.
 
     No exception means COMMITTED, and only then `on_commit` callbacks run: what one of them raises comes out although
     everything is committed. An exception rolls everything back. Where Django would quietly roll back at the end of the
@@ -52,17 +59,60 @@ def atomic(
     `Transaction.branch` and `Transaction.commit`.
     """
     aliases = [using] if isinstance(using, str) else list(dict.fromkeys(using))
+    places = {alias: (resources or {}).get(alias, alias) for alias in aliases}
+    current = current_transaction()
+    if join and isinstance(current, Transaction) and current.gtrid == join:
+        with _within(current, places):
+            yield current
+        return
     for alias in aliases:
         _check_outside(alias)
     held: list[_Held] = []
     with client.join(join) if join else client.transaction(**options) as tx, ExitStack() as blocks:
-        for alias in aliases:
-            held.append(_Held(tx, alias, (resources or {}).get(alias, alias)))
+        for alias, resource in places.items():
+            held.append(_Held(tx, alias, resource))
+            tx._at_end.callback(held[-1].let_go)
             blocks.enter_context(transaction.atomic(using=alias, durable=True))
         yield tx
     if tx.outcome is TransactionOutcome.COMMITTED:
         for each in held:
             each.run_callbacks()
+
+
+_lent: WeakKeyDictionary[Transaction, dict[Any, _LentForBlocks]] = WeakKeyDictionary()
+"""What transactions hold whose blocks are around `atomic`, by Django's connection object."""
+
+
+@contextmanager
+def _within(tx: Transaction, places: Mapping[str, str]) -> Iterator[None]:
+    """Run the block in branches of a transaction that ends later than it, and perhaps on another thread.
+
+    So its connections stay with it when the block ends: the aliases connect anew, unless another such block follows,
+    which goes on in the same branches. They are closed when the transaction has ended. `on_commit` callbacks run then,
+    on whichever thread learns of it, and what they raise is logged. What rolls the block back in Django's eyes (an
+    exception above all) poisons the branches.
+    """
+    held = _lent.setdefault(tx, {})
+    with ExitStack() as blocks:
+        for alias, resource in places.items():
+            wrapper = connections[alias]
+            if wrapper.in_atomic_block or wrapper not in held:
+                held[wrapper] = _hold(tx, alias, resource)
+            blocks.enter_context(held[wrapper].lent())
+            blocks.enter_context(transaction.atomic(using=alias, durable=True))
+        yield
+
+
+def _hold(tx: Transaction, alias: str, resource: str) -> _LentForBlocks:
+    """Open the branch; or see to it that nothing commits without what was to be done in it."""
+    try:
+        _check_outside(alias)
+        return _LentForBlocks(tx, alias, resource)
+    except Exception as error:
+        why = f"no connection of alias '{alias}' could be had: {error}"
+        refusal = error if isinstance(error, AssentError) else make_error(Reason.DATABASE_UNREACHABLE, why)
+        tx._core.refuse(resource, refusal)
+        raise
 
 
 def _check_outside(alias: str) -> None:
@@ -91,6 +141,10 @@ class _Held:
         self.guard = Guard(tx.branch(resource, self._connection))
         self._callbacks: list[Any] = []
         self._pid = os.getpid()
+        self._replaced: list[str] = []
+        self._replace()
+
+    def _replace(self) -> None:
         create, close = self.wrapper.create_cursor, self.wrapper._close
         replaced = {
             "create_cursor": lambda name=None: self._cursor(create, name),
@@ -100,7 +154,11 @@ class _Held:
             "_set_autocommit": lambda autocommit: None,
         }
         vars(self.wrapper).update(replaced)
-        tx._at_end.callback(self._let_go, replaced)
+        self._replaced = list(replaced)
+
+    def _restore(self) -> None:
+        for name in self._replaced:
+            delattr(self.wrapper, name)
 
     def _cursor(self, create: Callable[[str | None], Any], name: str | None) -> GuardedCursor:
         if self.wrapper.connection is not self._connection:
@@ -109,16 +167,16 @@ class _Held:
 
     def _commit(self) -> None:
         """The end of Django's outermost block: its callbacks must wait for the global one."""
-        self._callbacks, self.wrapper.run_on_commit = self.wrapper.run_on_commit, []
+        self._callbacks += self.wrapper.run_on_commit
+        self.wrapper.run_on_commit = []
 
     def _close(self, close: Callable[[], None]) -> None:
         self.guard.roll_back("close()")
         close()
 
-    def _let_go(self, replaced: Iterable[str]) -> None:
+    def let_go(self) -> None:
         """The transaction has ended: the connection is Django's again, if its branch is finished."""
-        for name in replaced:
-            delattr(self.wrapper, name)
+        self._restore()
         if self._pid == os.getpid() and not self.guard.branch._core.session.is_free:
             with suppress(Error):  # Some drivers complain that it is closed.
                 self.wrapper.close()
@@ -127,6 +185,46 @@ class _Held:
         """Run what `on_commit` was given, as Django does."""
         self.wrapper.run_on_commit = self._callbacks
         self.wrapper.run_and_clear_commit_hooks()
+
+
+class _LentForBlocks(_Held):
+    """An alias whose connection is its branch's for longer than the block: see `_within`."""
+
+    def __init__(self, tx: Transaction, alias: str, resource: str) -> None:
+        super().__init__(tx, alias, resource)
+        self._restore()
+        self._thread = threading.get_ident()
+        tx._at_end.callback(self._end, tx)
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """Let Django use the connection in the block."""
+        wrapper = self.wrapper
+        own = None if wrapper.connection is self._connection else wrapper.connection
+        wrapper.connection = self._connection
+        self._replace()
+        try:
+            yield
+        finally:
+            self._restore()
+            wrapper.connection = own
+
+    def _end(self, tx: Transaction) -> None:
+        """The transaction has ended: close the connection, and run the callbacks if they are to run."""
+        _lent.pop(tx, None)
+        if self._pid != os.getpid():
+            return
+        with suppress(Exception):  # Some drivers complain that it is closed.
+            self._connection.close()
+        if tx.outcome is not TransactionOutcome.COMMITTED or not self._callbacks:
+            return
+        for _, callback, *_ in self._callbacks:
+            try:
+                callback()
+            except Exception:
+                logger.exception("gtrid=%s an on_commit callback failed after COMMIT", tx.gtrid)
+        if threading.get_ident() != self._thread:
+            connections.close_all()  # Those that callbacks have opened on this thread, which is about to end.
 
 
 __all__ = ["atomic"]
