@@ -1,4 +1,4 @@
-"""participant_sdk/scenarios.txt with every SDK, alone and in pairs. Run by ./test, which says where the programs are."""
+"""participant_sdk/scenarios.txt with every SDK, alone and in pairs. Run by ./test, which says where all is."""
 
 import os
 import subprocess
