@@ -1,5 +1,5 @@
-// Does the steps of participant_sdk/scenarios.txt with the C++ SDK: reads one a line, and answers each with a line `OK`,
-// `OK TEXT`, or `CODE REASON`.
+// Does the steps of participant_sdk/scenarios.txt with the C++ SDK: reads one a line, and answers each with a line
+// `OK`, `OK TEXT`, or `CODE REASON`.
 //
 //   scenario_runner ASSENTD (RESOURCE ENGINE ADDRESS USER PASSWORD_FILE DATABASE)…
 #include <glog/logging.h>
@@ -31,9 +31,7 @@ struct Server {
   ConnectOptions options;
 };
 
-std::string CodeOf(const absl::Status& status) {
-  return absl::StatusCodeToString(status.code());
-}
+std::string CodeOf(const absl::Status& status) { return absl::StatusCodeToString(status.code()); }
 
 std::string Answer(const absl::Status& status) {
   if (status.ok()) return "OK";
@@ -56,7 +54,8 @@ class Runner {
     if (verb == "prepare") return Answer(transaction_->Prepare());
     if (verb == "vote") return Answer(transaction_->Vote());
     if (verb == "rollback") return Answer(transaction_->Rollback());
-    if (verb == "outcome") return absl::StrCat("OK ", absl::StripPrefix(v1::Outcome_Name(transaction_->outcome()), "OUTCOME_"));
+    if (verb == "outcome")
+      return absl::StrCat("OK ", absl::StripPrefix(v1::Outcome_Name(transaction_->outcome()), "OUTCOME_"));
     CHECK_EQ(verb, "leave");
     transaction_.reset();
     return "OK";
