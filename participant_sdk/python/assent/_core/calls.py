@@ -144,6 +144,7 @@ RESPONSES: dict[str, tuple[type[Any], type[Any]]] = {
         "GetGlobal",
         "ListGlobals",
         "ListInDoubt",
+        "Recover",
     )
 }
 SERVICE = "/assent.v1.CoordinatorService/"
