@@ -7,6 +7,7 @@
 #include "absl/strings/str_join.h"
 #include "base/errors.h"
 #include "base/timestamp.h"
+#include "base/xid.h"
 #include "coordinator/protocol_draft.h"
 #include "resource_manager/session_server.h"
 
@@ -97,8 +98,10 @@ absl::Status BeginGlobal(const Event& event, absl::Time begun, Draft* draft) {
   SetTime(begun, global->mutable_create_time());
   SetTime(begun + event.timeout, global->mutable_expire_time());
   if (absl::Status status = AppendBranches(event, "", draft); !status.ok()) return status;
-  // Whether a witness table is older than a branch is told by this.
-  for (Branch& branch : *global->mutable_branches()) SetTime(begun, branch.mutable_create_time());
+  // Whether a witness table is older than a branch is told by this. How old it was when the report was written is no
+  // proof of how old it is: but its gtrid was handed out before.
+  const absl::Time created = event.creates ? std::min(begun, BirthOf(event.gtrid).value_or(begun)) : begun;
+  for (Branch& branch : *global->mutable_branches()) SetTime(created, branch.mutable_create_time());
   global->set_created_with(global->branches_size());
   return absl::OkStatus();
 }

@@ -201,21 +201,26 @@ absl::StatusOr<v1::RecoverResponse> Recovery::Recover(const v1::RecoverRequest& 
   return response;
 }
 
-std::vector<v1::InDoubtBranch> Recovery::Heuristics(const std::string& resource) {
+std::vector<v1::InDoubtBranch> Recovery::NobodysInDoubt(const std::string& resource) {
   std::vector<v1::InDoubtBranch> all;
   for (const GlobalPtr& global : engine_->Undone()) {
-    for (const v1::Branch& branch : global->branches()) {
-      if (!IsHeuristic(branch) || branch.acknowledged() || (!resource.empty() && branch.resource() != resource))
-        continue;
+    for (int i = 0; i < global->branches_size(); ++i) {
+      const v1::Branch& branch = global->branches(i);
+      if (!resource.empty() && branch.resource() != resource) continue;
+      const bool heuristic = IsHeuristic(branch) && !branch.acknowledged();
+      if (!heuristic && !(IsOpen(branch) && Find(branch.resource()) == nullptr)) continue;
       v1::InDoubtBranch shown;
       shown.set_gtrid(global->gtrid());
       *shown.mutable_branch() = branch;
       shown.set_state(global->state());
       shown.set_decision(global->decision());
-      *shown.mutable_since() = global->decide_time();
+      SetTime(OpenBranch{global, i}.since(), shown.mutable_since());
       shown.set_next_step(
-          "an operator must look: correct the data by hand and resolve the branch as decided, or acknowledge "
-          "that it stays so (`assentctl resolve`)");
+          heuristic ? "an operator must look: correct the data by hand and resolve the branch as decided, or "
+                      "acknowledge that it "
+                      "stays so (`assentctl resolve`)"
+                    : absl::StrCat("an operator must look: resource '", branch.resource(),
+                                   "' is not registered, so nobody can; register it (again) under that name"));
       shown.set_alarm(true);
       all.push_back(std::move(shown));
     }
@@ -231,7 +236,7 @@ std::vector<v1::InDoubtBranch> Recovery::AllInDoubt(const std::map<std::string, 
   for (const auto& worker : workers) {
     for (v1::InDoubtBranch& branch : worker.second->InDoubt()) all.push_back(std::move(branch));
   }
-  for (v1::InDoubtBranch& branch : Heuristics(resource)) all.push_back(std::move(branch));
+  for (v1::InDoubtBranch& branch : NobodysInDoubt(resource)) all.push_back(std::move(branch));
   std::stable_sort(all.begin(), all.end(), IsBefore);
   all.erase(std::unique(all.begin(), all.end(),
                         [](const auto& a, const auto& b) {

@@ -80,7 +80,8 @@ class Recovery {
   WorkerPtr Find(absl::string_view name);
   // The one that is named, or all. RESOURCE_NOT_FOUND.
   absl::StatusOr<std::map<std::string, WorkerPtr>> Select(const std::string& name);
-  std::vector<v1::InDoubtBranch> Heuristics(const std::string& resource);
+  // What no worker shows: contradicted branches, and those of resources that are not registered (any more).
+  std::vector<v1::InDoubtBranch> NobodysInDoubt(const std::string& resource);
   // Each branch in doubt once, alarms first.
   std::vector<v1::InDoubtBranch> AllInDoubt(const std::map<std::string, WorkerPtr>& workers,
                                             const std::string& resource);

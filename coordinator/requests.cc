@@ -17,6 +17,7 @@ constexpr size_t kMaxRequestIdBytes = 36;
 constexpr size_t kMaxReasonBytes = 1000;
 constexpr size_t kMaxServerBytes = 255;
 constexpr absl::Duration kMinTimeout = absl::Milliseconds(1);
+constexpr absl::Duration kMaxLag = absl::Minutes(5);
 
 absl::Status InvalidField(absl::string_view field, absl::string_view problem) {
   return MakeError(Reason::INVALID_FIELD, absl::StrCat(field, " ", problem), {{"field", std::string(field)}});
@@ -116,14 +117,25 @@ absl::Status AddBranches(const google::protobuf::RepeatedPtrField<v1::BranchSpec
   return absl::OkStatus();
 }
 
+// Whether a gtrid without a record certainly never had one.
+absl::Status CheckFence(const Event& event, const RequestLimits& limits) {
+  const absl::Time birth = BirthOf(event.gtrid).value_or(absl::InfinitePast());
+  const absl::Duration distance = event.now > birth ? event.now - birth : birth - event.now;
+  if (distance <= limits.gtrid_age) return absl::OkStatus();
+  return MakeError(Reason::INVALID_GTRID,
+                   absl::StrCat("the gtrid was handed out at ", absl::FormatTime(birth, absl::UTCTimeZone()),
+                                ", which is too far from now to be sure that it was never decided"),
+                   {{"problem", "age"}});
+}
+
 // The whole transaction that a Finalize, or the report of a one-phase commit, brings with it. Only what can be refused
 // by looking at the request alone is.
 absl::Status AddWhole(const v1::NewGlobal& whole, const RequestLimits& limits, ResourceRegistry* registry,
                       Request* out) {
   Event* const event = &out->event;
   if (absl::Status status = ValidateSpecs(whole.branches()); !status.ok()) return status;
-  absl::StatusOr<absl::Duration> timeout = Timeout(whole, limits);
-  if (!timeout.ok()) return timeout.status();
+  const absl::StatusOr<absl::Duration> timeout = Timeout(whole, limits);
+  event->problem.Update(timeout.status());
   const absl::optional<absl::Time> birth = BirthOf(event->gtrid);
   if (!birth || !HasClusterPrefix(event->gtrid, limits.cluster)) {
     return MakeError(Reason::INVALID_GTRID, "only a gtrid of ReserveGtrids can be created by Finalize or Completed",
@@ -131,12 +143,16 @@ absl::Status AddWhole(const v1::NewGlobal& whole, const RequestLimits& limits, R
   }
   event->creates = true;
   event->policy = v1::DECISION_POLICY_ON_FINALIZE;
-  event->timeout = *timeout;
-  event->age = std::max(absl::ZeroDuration(), GetDuration(whole.age()));
+  event->timeout = timeout.value_or(limits.default_timeout);
+  // Nothing is older than its gtrid, give or take the lag of clocks.
+  const absl::Duration oldest = std::max(absl::ZeroDuration(), event->now - *birth) + kMaxLag;
+  event->age = std::min(oldest, std::max(absl::ZeroDuration(), GetDuration(whole.age())));
   for (const v1::BranchSpec& spec : whole.branches()) {
     if (spec.bqual().empty()) return InvalidField("create.branches.bqual", "is required");
     event->problem.Update(AddBranch(spec, registry, out));
     NewBranch& added = event->branches.back();
+    // Where it really ran, wherever the resource is by now.
+    if (!spec.session().server().empty()) added.server = spec.session().server();
     if (added.witness_table == spec.witness_table()) continue;
     event->problem.Update(
         MakeError(Reason::RESOURCE_UNFIT,
@@ -144,13 +160,7 @@ absl::Status AddWhole(const v1::NewGlobal& whole, const RequestLimits& limits, R
                                "' by now, and branch '", spec.bqual(), "' was run with '", spec.witness_table(), "'")));
     added.witness_table = spec.witness_table();
   }
-  const absl::Duration distance = event->now > *birth ? event->now - *birth : *birth - event->now;
-  if (distance > limits.gtrid_age) {
-    event->problem.Update(
-        MakeError(Reason::INVALID_GTRID,
-                  absl::StrCat("the gtrid was handed out at ", absl::FormatTime(*birth, absl::UTCTimeZone()),
-                               ", which is too far from now to be sure that it was never decided")));
-  }
+  event->problem.Update(CheckFence(*event, limits));
   return absl::OkStatus();
 }
 
@@ -285,6 +295,11 @@ absl::StatusOr<Request> ToRequest(const v1::Completion& message, const RequestLi
                        {{"bqual", message.bqual()}});
     }
     if (absl::Status status = AddWhole(message.create(), limits, registry, &request); !status.ok()) return status;
+    // Its record may have been deleted, and with it what would show how it ended. (What is proven may always be put
+    // down.)
+    if (message.result() == v1::Completion::RESULT_UNKNOWN) {
+      if (absl::Status status = CheckFence(request.event, limits); !status.ok()) return status;
+    }
   }
   return request;
 }

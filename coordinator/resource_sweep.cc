@@ -326,11 +326,40 @@ absl::Status ResourceWorker::ReadWitnesses(bool all) {
       if (!all && !IsOnePhaseWitness(xid)) continue;
       const absl::StatusOr<GlobalPtr> record = engine_->ReadAndWait(xid.gtrid);
       if (!record.ok()) return absl::OkStatus();
-      if (*record != nullptr && IsFinished((*record)->state())) Forget(xid);
-      if (*record == nullptr && IsOnePhaseWitness(xid)) RecordOnePhase(xid);
+      if (IsOnePhaseWitness(xid)) {
+        JudgeOnePhaseWitness(xid, *record);
+      } else if (*record != nullptr && IsFinished((*record)->state())) {
+        Forget(xid);
+      }
     }
-    if (static_cast<int>(page->size()) < kWitnessPage) return absl::OkStatus();
+    if (static_cast<int>(page->size()) < kWitnessPage) break;
   }
+  MutexLock lock(&mutex_);
+  contradicted_.insert(contradictions_.begin(), contradictions_.end());
+  return absl::OkStatus();
+}
+
+void ResourceWorker::JudgeOnePhaseWitness(const Xid& witness, const GlobalPtr& record) {
+  if (record == nullptr) return RecordOnePhase(witness);
+  if (!IsFinished(record->state())) return;  // It is looked at for itself.
+  const std::string bqual = BranchOfOnePhase(witness).bqual;
+  int index = 0;
+  while (index < record->branches_size() && record->branches(index).bqual() != bqual) ++index;
+  const bool known = index < record->branches_size();
+  if (known && record->branches(index).one_phase() && record->branches(index).state() == v1::Branch::STATE_COMMITTED) {
+    return Forget(witness);
+  }
+  auto shown = std::make_shared<v1::Global>(*record);
+  if (!known) {
+    shown->add_branches()->set_bqual(bqual);
+    shown->mutable_branches(index)->set_resource(name_);
+  }
+  Contradict(
+      {std::move(shown), index},
+      absl::StrCat("an operator must look: its participant committed it in one phase (the witness is there), and "
+                   "its record says ",
+                   v1::Global::State_Name(record->state()), "; correct the data by hand, and delete the row (",
+                   record->gtrid(), ", ", witness.bqual, ") from ", WitnessOf(resource_)->name()));
 }
 
 // Its participant told its client, or died before it could; the report is on its way, or lost.

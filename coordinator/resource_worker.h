@@ -55,7 +55,8 @@ struct OpenBranch {
   const v1::Branch& branch() const { return global->branches(index); }
   // In doubt since when.
   absl::Time since() const {
-    return GetTime(global->has_decide_time() ? global->decide_time() : branch().update_time());
+    if (global->has_decide_time() || global->history().empty()) return GetTime(global->decide_time());
+    return GetTime(global->history(0).time());  // ONE_PHASE, from the first.
   }
   std::pair<std::string, std::string> key() const { return {global->gtrid(), branch().bqual()}; }
 };
@@ -158,7 +159,9 @@ class ResourceWorker {
   // Records what was committed in one phase and never reported. `all`: also finds the witnesses of transactions that
   // finished while nobody took note.
   absl::Status ReadWitnesses(bool all);
-  // A branch was committed in one phase, and there is no record of it.
+  // A branch was committed in one phase. Makes the record if there is none, forgets the witness if the record says so,
+  // and raises an alarm if it says something else.
+  void JudgeOnePhaseWitness(const Xid& witness, const GlobalPtr& record);
   void RecordOnePhase(const Xid& witness);
   BranchTask TaskOf(const OpenBranch& open);
 

@@ -24,6 +24,12 @@ absl::StatusOr<GlobalTransaction> Client::BeginAlone(const BeginOptions& options
         "sole_participant goes with the default policy and expected_branches only: it is the one who decides",
         {{"field", "sole_participant"}});
   }
+  // (How long it may be at most, the coordinator says when it is asked.)
+  if (options.timeout != absl::ZeroDuration() &&
+      (options.timeout < absl::Milliseconds(1) || options.timeout == absl::InfiniteDuration())) {
+    return MakeError(Reason::INVALID_TIMEOUT, "timeout must be at least 1ms, or zero for the coordinator's default",
+                     {{"timeout", absl::FormatDuration(options.timeout)}});
+  }
   if (!options.gtrid.empty() && (!BirthOf(options.gtrid) || !ValidateGtrid(options.gtrid).ok())) {
     return MakeError(
         Reason::INVALID_FIELD,
@@ -35,7 +41,8 @@ absl::StatusOr<GlobalTransaction> Client::BeginAlone(const BeginOptions& options
                                           : options.gtrid;
   if (!gtrid.ok()) return gtrid.status();
   GlobalTransaction transaction(state_, *std::move(gtrid), options.policy, /*joined=*/false);
-  transaction.BecomeSole(options.timeout, options.one_phase_commit);
+  // Of an id that is not the coordinator's own nobody knows here whether it is new.
+  transaction.BecomeSole(options.timeout, options.one_phase_commit && options.gtrid.empty());
   return transaction;
 }
 

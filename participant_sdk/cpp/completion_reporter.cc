@@ -102,7 +102,11 @@ void CompletionReporter::Run() {
     if (stopping_) break;
     Linger();
     v1::CompletedRequest batch;
-    for (size_t i = 0; i < kMaxBatch && i < waiting_.size(); ++i) *batch.add_completions() = waiting_[i];
+    for (size_t i = 0, bytes = 0; i < kMaxBatch && i < waiting_.size(); ++i) {
+      bytes += waiting_[i].ByteSizeLong();
+      if (i > 0 && bytes > kMaxBatchBytes) break;
+      *batch.add_completions() = waiting_[i];
+    }
     mutex_.Unlock();
     const std::vector<v1::Completion> again = Offer(batch);
     if (!again.empty()) absl::SleepFor(kPause);

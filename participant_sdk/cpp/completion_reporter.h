@@ -18,6 +18,8 @@ namespace assent {
 class CompletionReporter {
  public:
   static constexpr size_t kMaxBatch = 1000;
+  // The same in bytes, for those that bring their transaction; gRPC takes four times as much in one message.
+  static constexpr size_t kMaxBatchBytes = 1 << 20;
   // Reports that may wait while the coordinator is away; Report blocks beyond it.
   static constexpr size_t kMaxWaiting = 100000;
 

@@ -26,10 +26,15 @@ namespace {
 constexpr absl::Duration kScopePatience = absl::Seconds(5);
 // The coordinator refuses longer ones, and a reason must not be what a rollback fails for.
 constexpr size_t kMaxReasonBytes = 1000;
+// How long the age of a sole participant's transaction is good enough.
+constexpr absl::Duration kAgeHolds = absl::Seconds(1);
 // Between two tries to tell the coordinator what only it can look into.
 constexpr absl::Duration kTellPause = absl::Milliseconds(50);
 // As the coordinator's limit: what it would refuse when it is too late is refused before.
 constexpr size_t kMaxSoleBranches = 1000;
+
+// Refused by looking at the request alone (base/errors.h).
+bool IsRefusedByItself(Reason reason) { return reason < Reason::RESOURCE_NOT_FOUND; }
 
 }  // namespace
 
@@ -200,6 +205,15 @@ absl::Status GlobalTransaction::Decide(Ask ask, Scope scope, absl::Duration pati
     TwoPhase::UnmarkVoted(fresh);
     return reason == Reason::WRONG_SERVER ? RollBackBecause(answer.status().message()) : answer.status();
   }
+  if (sole_ && reason && IsRefusedByItself(*reason)) {
+    // No attempt of such a call is ever carried out: it has not been decided, and never will be.
+    TwoPhase::UnmarkVoted(fresh);
+    Report(RollBackUnvoted());
+    result_ = answer.status();
+    outcome_ = TwoPhase::AllFinished(branches) ? v1::OUTCOME_ROLLED_BACK : v1::OUTCOME_IN_DOUBT;
+    concluded_ = true;
+    return result_;
+  }
   // What it was run on counts no more, perhaps.
   if (answer.ok() && answer->cause() == v1::DECISION_CAUSE_REFUSED) client_->reservation.Forget();
   if (ask == Ask::kNothing && answer.ok() && answer->decision() == v1::DECISION_UNSPECIFIED) return absl::OkStatus();
@@ -287,9 +301,14 @@ absl::StatusOr<v1::GlobalStatus> GlobalTransaction::SendVotes(const std::vector<
 
 absl::StatusOr<v1::GlobalStatus> GlobalTransaction::SendFinalize(const std::vector<v1::Vote>& votes,
                                                                  absl::Time give_up) {
-  v1::FinalizeRequest request = FinalizeWith(v1::DECISION_COMMIT);
-  *request.mutable_votes() = {votes.begin(), votes.end()};
-  return client_->connection.Finalize(request, give_up);
+  for (;;) {
+    v1::FinalizeRequest request = FinalizeWith(v1::DECISION_COMMIT);
+    *request.mutable_votes() = {votes.begin(), votes.end()};
+    // What creates it says how old it is, which must stay true while nobody answers.
+    const absl::Time until = sole_ ? std::min(give_up, absl::Now() + kAgeHolds) : give_up;
+    absl::StatusOr<v1::GlobalStatus> answer = client_->connection.Finalize(request, until);
+    if (answer.ok() || !IsRetryable(answer.status()) || absl::Now() >= give_up) return answer;
+  }
 }
 
 v1::FinalizeRequest GlobalTransaction::FinalizeWith(v1::Decision decision) const {

@@ -10,6 +10,7 @@
 #include "base/xid.h"
 #include "participant_sdk/cpp/sdk_test_rig.h"
 #include "resource_manager/witness_table.h"
+#include "tests/fixtures/private_mariadb.h"
 
 namespace assent {
 namespace {
@@ -240,6 +241,103 @@ TEST_F(OnePhaseTest, AnOrphanCommittedByHandIsNotTakenForOne) {
   Sweep();
   EXPECT_EQ(ReasonOf(GetGlobal(gtrid)), Reason::GLOBAL_NOT_FOUND);
   Sql(0, absl::StrCat("DELETE FROM assent.witness WHERE gtrid = '", gtrid, "'"));
+}
+
+// What is not on the server that answers under the resource's name now proves nothing of what is on the other one.
+TEST_F(OnePhaseTest, AResourceThatMovesMeanwhileProvesNothing) {
+  CoordinatorApi api(rig().config().coordinator);
+  const auto get = [&api](const char* name) {
+    grpc::ClientContext context;
+    v1::GetResourceRequest request;
+    v1::GetResourceResponse response;
+    request.set_name(name);
+    EXPECT_TRUE(api.resources()->GetResource(&context, request, &response).ok());
+    return response.resource();
+  };
+  v1::RegisterResourceRequest back, away;
+  back.set_replace(true);
+  back.set_accept_server(true);
+  *back.mutable_resource() = get(kOrders);
+  away = back;
+  const auto elsewhere = PrivateMariaDb::Start();
+  ASSERT_TRUE(elsewhere.ok()) << elsewhere.status();
+  away.mutable_resource()->set_address((*elsewhere)->unix_address());
+  away.mutable_resource()->set_user((*elsewhere)->user());
+  away.mutable_resource()->set_password_file((*elsewhere)->password_file());
+  GlobalTransaction transaction = Begin();
+  Work(&transaction);
+  std::thread operator_at_work;
+  const absl::Status told = CommitUnderReadLock(&transaction, [&] {
+    ASSERT_TRUE(api.Register(away).ok());
+    ASSERT_EQ(shutdown(mysql_get_socket(session(0)->BorrowHandle()), SHUT_RD), 0);
+    absl::SleepFor(absl::Milliseconds(300));
+    operator_at_work = std::thread([&] {
+      absl::SleepFor(absl::Seconds(5));
+      EXPECT_EQ(Global(transaction.gtrid()).outcome(), v1::OUTCOME_IN_DOUBT);
+      EXPECT_TRUE(api.Register(back).ok());
+    });
+  });
+  operator_at_work.join();
+  EXPECT_TRUE(told.ok()) << told;
+  EXPECT_EQ(Taken(2), 1);
+}
+
+// A report that had to wait does not make its branch look younger than a witness table that was made anew.
+TEST_F(OnePhaseTest, AYoungerWitnessTableProvesNothingHoweverLateTheReport) {
+  ClientOptions impatient;
+  impatient.decision_patience = absl::Seconds(1);
+  client_ = NewClient(impatient);
+  GlobalTransaction transaction = Begin();
+  Work(&transaction);
+  absl::Status told = CommitUnderReadLock(&transaction, [this] {
+    rig().coordinator().Kill9();
+    ASSERT_EQ(shutdown(mysql_get_socket(session(0)->BorrowHandle()), SHUT_RD), 0);
+    absl::SleepFor(absl::Milliseconds(300));
+  });
+  ASSERT_EQ(ReasonOf(told), Reason::OUTCOME_IN_DOUBT) << told;
+  ASSERT_EQ(Taken(2), 1);
+  Sql(0, "DELETE FROM assent.witness; INSERT INTO assent.witness (gtrid, bqual) VALUES ('', '')");
+  absl::SleepFor(absl::Seconds(2));
+  ASSERT_TRUE(rig().coordinator().Restart().ok());
+  for (int i = 0; i < 4; ++i) told = transaction.Commit();
+  EXPECT_EQ(ReasonOf(told), Reason::OUTCOME_IN_DOUBT) << told;
+  EXPECT_EQ(transaction.outcome(), v1::OUTCOME_IN_DOUBT);
+  // The backup is read back.
+  Sql(0, absl::StrCat("INSERT INTO assent.witness (gtrid, bqual) VALUES ('", transaction.gtrid(), "', 'b1!')"));
+  AwaitOutcome(transaction.gtrid(), v1::OUTCOME_COMMITTED);
+}
+
+TEST_F(OnePhaseTest, AGtridOfOnesOwnMeansTwoPhases) {
+  BeginOptions begin;
+  begin.gtrid = NewGtrid("bank", absl::Now());
+  {
+    GlobalTransaction first = Begin(begin);
+    Work(&first);
+    ASSERT_TRUE(first.Rollback("the first try").ok());
+  }
+  // It must never be used again; who does it all the same is told so.
+  GlobalTransaction second = Begin(begin);
+  Work(&second);
+  EXPECT_TRUE(absl::IsAborted(second.Commit()));
+  EXPECT_EQ(Taken(2), 0);
+}
+
+TEST_F(OnePhaseTest, AWitnessAgainstItsRecordStaysAndIsAnAlarm) {
+  GlobalTransaction transaction = Begin();
+  Work(&transaction);
+  ASSERT_TRUE(transaction.Rollback("no").ok());
+  ASSERT_TRUE(client_.Flush(absl::Seconds(10)));
+  AwaitOutcome(transaction.gtrid(), v1::OUTCOME_ROLLED_BACK);
+  Sql(0, absl::StrCat("INSERT INTO assent.witness (gtrid, bqual) VALUES ('", transaction.gtrid(), "', 'b1!')"));
+  Sweep();
+  grpc::ClientContext context;
+  v1::ListInDoubtResponse in_doubt;
+  ASSERT_TRUE(CoordinatorApi(rig().config().coordinator).coordinator()->ListInDoubt(&context, {}, &in_doubt).ok());
+  ASSERT_EQ(in_doubt.branches_size(), 1) << in_doubt.DebugString();
+  EXPECT_EQ(in_doubt.branches(0).gtrid(), transaction.gtrid());
+  EXPECT_TRUE(in_doubt.branches(0).alarm());
+  EXPECT_EQ(Witnesses(0, transaction.gtrid()), 1);
+  Sql(0, absl::StrCat("DELETE FROM assent.witness WHERE gtrid = '", transaction.gtrid(), "'"));
 }
 
 }  // namespace

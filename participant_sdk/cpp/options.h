@@ -38,11 +38,12 @@ struct BeginOptions {
   // together with `policy` or `expected_branches`, and with a `gtrid` only if that is `<cluster>-<ULID>`, made now:
   // INVALID_FIELD.
   bool sole_participant = false;
-  // A sole participant of which only one branch has written (on MariaDB or MySQL, with a witness) commits that in one
-  // phase: one forced write at its database and none to wait for at the coordinator, which is told afterwards. If the
-  // answer is lost, or this process dies, the branch's witness is all that tells how it ended: Commit asks the
-  // coordinator to look; and of a process that died, GetGlobal may say GLOBAL_NOT_FOUND until a sweep of the resource
-  // has found the commit. `timeout` counts if it is given. False: always two phases, with the decision on record first.
+  // A sole participant of which only one branch has written (on MariaDB without a binary log, with a witness, under a
+  // gtrid that the coordinator has made) commits that in one phase: one forced write at its database and none to wait
+  // for at the coordinator, which is told afterwards. If the answer is lost, or this process dies, the branch's witness
+  // is all that tells how it ended: Commit asks the coordinator to look; and of a process that died, GetGlobal may say
+  // GLOBAL_NOT_FOUND until a sweep of the resource has found the commit. `timeout` counts if it is given. False: always
+  // two phases, with the decision on record first.
   bool one_phase_commit = true;
   // From Begin to ROLLBACK if undecided; zero: the coordinator's default.
   absl::Duration timeout = absl::ZeroDuration();

@@ -1,4 +1,6 @@
 // Transactions of a process that owns all of their branches: begun without a call, created with their decision.
+#include <thread>
+
 #include "base/timestamp.h"
 #include "base/xid.h"
 #include "participant_sdk/cpp/sdk_test_rig.h"
@@ -183,6 +185,47 @@ TEST_F(SoleParticipantTest, TermsThatHaveChangedRollBack) {
   Work(&again);
   EXPECT_EQ(again.Commit(), absl::OkStatus()) << "on the new terms";
   ASSERT_EQ(api.Register(as_it_was), absl::OkStatus());
+}
+
+TEST_F(SoleParticipantTest, ItsTimeoutAlsoCountsWhileTheCoordinatorIsAway) {
+  Client client = NewClient();
+  BeginOptions begin;
+  begin.timeout = absl::Seconds(2);
+  GlobalTransaction transaction = Begin(&client, begin);
+  Work(&transaction);
+  rig().coordinator().Kill9();
+  absl::Status told;
+  std::thread committing([&] { told = transaction.Commit(); });
+  absl::SleepFor(absl::Seconds(4));
+  ASSERT_TRUE(rig().coordinator().Restart().ok());
+  committing.join();
+  EXPECT_TRUE(absl::IsAborted(told)) << told;
+  EXPECT_EQ(Global(transaction.gtrid()).global().cause(), v1::DECISION_CAUSE_DEADLINE);
+  EXPECT_EQ(Taken(2) + Taken(3), 0);
+}
+
+TEST_F(SoleParticipantTest, WhatCannotBeGrantedLeavesNothingPrepared) {
+  Client client = NewClient();
+  BeginOptions too_long;
+  too_long.timeout = absl::Hours(48);
+  BeginOptions of_another_cluster;
+  of_another_cluster.gtrid = NewGtrid("wrong", absl::Now());
+  for (const BeginOptions& begin : {too_long, of_another_cluster}) {
+    GlobalTransaction transaction = Begin(&client, begin);
+    Work(&transaction);
+    const absl::Status told = transaction.Commit();
+    EXPECT_EQ(ReasonOf(told), begin.gtrid.empty() ? Reason::GLOBAL_ROLLED_BACK : Reason::INVALID_GTRID) << told;
+    EXPECT_EQ(transaction.outcome(), v1::OUTCOME_ROLLED_BACK);
+    EXPECT_EQ(PreparedOn(0) + PreparedOn(1), 0u);
+    EXPECT_TRUE(transaction.Rollback().ok());
+  }
+  EXPECT_EQ(Taken(2) + Taken(3), 0);
+  for (const absl::Duration none : {absl::Nanoseconds(1), -absl::Seconds(1), absl::InfiniteDuration()}) {
+    BeginOptions begin;
+    begin.sole_participant = true;
+    begin.timeout = none;
+    EXPECT_EQ(ReasonOf(client.Begin(begin).status()), Reason::INVALID_TIMEOUT) << none;
+  }
 }
 
 }  // namespace

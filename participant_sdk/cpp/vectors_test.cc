@@ -1,5 +1,5 @@
-// The test vectors that all SDKs share (participant_sdk/vectors.json). This SDK is their specification: where the file and
-// it differ, somebody has changed one and not the other.
+// The test vectors that all SDKs share (participant_sdk/vectors.json). This SDK is their specification: where the file
+// and it differ, somebody has changed one and not the other.
 #include <google/protobuf/struct.pb.h>
 #include <google/protobuf/util/json_util.h>
 

@@ -70,6 +70,7 @@ CellResult CrashLane::Run(const Row& row, Disaster disaster) {
   result.first_only = row.flow == Flow::kCommitOne;
   absl::Status status = Begin(&cell);
   if (status.ok()) status = AwaitHeld(cell.hold);
+  if (row.flow == Flow::kCommitOne) cell.gtrid = result.gtrid = ReadFile(cell.result + ".gtrid");
   if (status.ok()) status = Strike(&cell);
   if (status.ok()) status = AwaitEnd(&cell);
   if (status.ok()) status = Judge(cell, &result);

@@ -3,7 +3,8 @@
 //   crash_participant COORDINATOR GTRID FLOW TIMEOUT_MS RESULT_FILE
 //       ENGINE_A ADDRESS_A USER_A DATABASE_A PASSWORD_FILE_A  ENGINE_B …
 //
-// RESULT_FILE gets what the application was told for certain: COMMITTED, ROLLED_BACK, or UNKNOWN; then the words.
+// With commit-one the coordinator chooses another gtrid, which RESULT_FILE.gtrid gets. RESULT_FILE gets what the
+// application was told for certain: COMMITTED, ROLLED_BACK, or UNKNOWN; then the words.
 #include <glog/logging.h>
 
 #include <fstream>
@@ -30,6 +31,7 @@ constexpr absl::Duration kPollInterval = absl::Milliseconds(5);
 struct Arguments {
   std::string coordinator;
   std::string gtrid;
+  std::string result;
   Flow flow = Flow::kCommit;
   absl::Duration timeout;
   std::vector<std::unique_ptr<BranchSession>> sessions;
@@ -101,11 +103,13 @@ std::string Run(const Arguments& arguments) {
   options.decision_patience = absl::Seconds(30);
   Client client(arguments.coordinator, options);
   BeginOptions begin;
-  begin.gtrid = arguments.gtrid;
+  // One phase is for ids of the coordinator's only.
+  if (arguments.flow != Flow::kCommitOne) begin.gtrid = arguments.gtrid;
   begin.timeout = arguments.timeout;
   begin.sole_participant = IsAlone(arguments.flow);
   absl::StatusOr<GlobalTransaction> transaction = client.Begin(begin);
   if (!transaction.ok()) return absl::StrCat("UNKNOWN ", ToText(transaction.status()));
+  if (arguments.flow == Flow::kCommitOne) std::ofstream(arguments.result + ".gtrid") << transaction->gtrid();
   std::vector<absl::Status> told;
   bool wants_commit = true;
   switch (arguments.flow) {
@@ -141,6 +145,7 @@ int Main(int argc, char** argv) {
   Arguments arguments;
   arguments.coordinator = argv[1];
   arguments.gtrid = argv[2];
+  arguments.result = argv[5];
   arguments.flow = FlowOf(argv[3]).value();
   int64_t timeout_ms = 0;
   CHECK(absl::SimpleAtoi(argv[4], &timeout_ms));

@@ -66,7 +66,9 @@ std::string DecidedBy(const Global& global) {
     case v1::DECISION_CAUSE_BRANCH_FAILED: return absl::StrCat("a branch that failed, reported", from);
     case v1::DECISION_CAUSE_DEADLINE: return "the coordinator: the deadline had passed";
     case v1::DECISION_CAUSE_PRESUMED_ABORT: return "the coordinator, when it started";
-    case v1::DECISION_CAUSE_ONE_PHASE: return absl::StrCat("its database: committed in one phase, or not", from);
+    case v1::DECISION_CAUSE_ONE_PHASE:
+      return absl::StrCat("its database: ", global.decision() == v1::DECISION_COMMIT ? "" : "not ",
+                          "committed in one phase; reported", from);
     default: return absl::StrCat("cause ", static_cast<int>(global.cause()), from);
   }
 }

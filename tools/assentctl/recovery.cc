@@ -114,7 +114,9 @@ std::string RenderResolution(const v1::GetGlobalResponse& before, const v1::Reso
   sheet.Add("Gtrid", global.gtrid());
   sheet.Add("Branch", absl::StrCat(request.bqual(), branch == nullptr ? "" : " on ",
                                    branch == nullptr ? "" : branch->resource()));
-  sheet.Add("Decision", absl::StrCat(DecisionWord(global.decision()), " at ", At(global.decide_time(), now)));
+  if (global.decision() != v1::DECISION_UNSPECIFIED) {
+    sheet.Add("Decision", absl::StrCat(DecisionWord(global.decision()), " at ", At(global.decide_time(), now)));
+  }
   sheet.Add("Now", StatesText(global, request.bqual()));
   sheet.Add("Found", OutcomeWord(validated.evidence().outcome()));
   sheet.Add("", EvidenceText(validated.evidence()));

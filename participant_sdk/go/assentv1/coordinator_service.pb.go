@@ -1088,7 +1088,8 @@ type Completion struct {
 	Gtrid string `protobuf:"bytes,1,opt,name=gtrid,proto3" json:"gtrid,omitempty"`
 	// The branch.
 	Bqual string `protobuf:"bytes,2,opt,name=bqual,proto3" json:"bqual,omitempty"`
-	// How it ended, proven: the participant had the database's OK on the branch's own session. Anything less is not reported.
+	// How it ended, proven: the participant had the database's OK on the branch's own session. Anything less is not reported, but
+	// for UNKNOWN, which says that it is not known.
 	Result Completion_Result `protobuf:"varint,3,opt,name=result,proto3,enum=assent.v1.Completion_Result" json:"result,omitempty"`
 	// Of a branch that was committed in one phase: the transaction, of which nobody has told the coordinator before, and
 	// whose other branches have written nothing. Its gtrid is one of ReserveGtrids', the branch's bqual has at most 63 bytes,
