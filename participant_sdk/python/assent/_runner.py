@@ -39,8 +39,11 @@ def exchange(batches: Sequence[tuple[Any, Sequence[str]]]) -> list[Answer]:
         blocking = [wire for wire, _ in batches if not wire.sends_ahead]
         if len(batches) == 1 or not blocking:
             return [wire.receive() for wire, _ in batches]
-        waiting = [_threads().submit(wire.receive) for wire, _ in batches]
-        return [future.result() for future in waiting]
+        elsewhere = {wire: _threads().submit(wire.receive) for wire in blocking[1:]}
+        here = [blocking[0], *(wire for wire, _ in batches if wire.sends_ahead)]
+        answers = {wire: wire.receive() for wire in here}
+        answers |= {wire: future.result() for wire, future in elsewhere.items()}
+        return [answers[wire] for wire, _ in batches]
     except BaseException:
         for wire, _ in batches:
             wire.shutdown()

@@ -369,7 +369,9 @@ class Branch:
         SESSION_RESET, XA_NOT_SUPPORTED, BRANCH_POISONED, BRANCH_ENDED.
         """
         cursor = self._connection.cursor()
-        expected = Expected(expected_errors, expected_sqlstates)
+        expected = (
+            Expected(expected_errors, expected_sqlstates) if expected_errors or expected_sqlstates else NOTHING_EXPECTED
+        )
         self._run(cursor, sql, lambda text: cursor.execute(text, *_given(args)), expected)
         return cursor
 
@@ -384,11 +386,15 @@ class Branch:
         by itself: let the exception leave the branch's block, or the transaction's. Do not commit, roll back, reset or
         close the connection.
         """
-        with self._using():
+        self._take()
+        try:
+            self._core.check_usable()
             if self._core.stage is Stage.IDLE:
                 self._runner.run(self._core.start(None))
             self._core.note_sql(None)
             return self._connection
+        finally:
+            self._lock.release()
 
     def fail(self, why: BaseException) -> None:
         """Poison the branch: the transaction cannot commit any more."""
@@ -402,19 +408,12 @@ class Branch:
                 metadata={"gtrid": self.xid.gtrid, "bqual": self.xid.bqual},
             )
 
-    @contextmanager
-    def _using(self) -> Iterator[None]:
-        self._take()
-        try:
-            self._core.check_usable()
-            yield
-        finally:
-            self._lock.release()
-
     def _run(self, cursor: Any, sql: Any, execute: Callable[[Any], T], expected: Expected, buffered: bool = True) -> T:
         """Run one statement. `sql` None: nobody can see what it is."""
         core = self._core
-        with self._using():
+        self._take()
+        try:
+            core.check_usable()
             prefix = prefix_of(core, sql, buffered, expected)
             if prefix:
                 return self._run_merged(cursor, sql, execute, prefix)
@@ -432,6 +431,8 @@ class Branch:
                 self._runner.run(core.release(failed=False))
             self._runner.run(core.after_success(getattr(cursor, "statusmessage", None) or ""))
             return result
+        finally:
+            self._lock.release()
 
     def _failed(self, error: BaseException, expected: Expected, keeps: bool) -> None:
         """Raise what the caller is told."""

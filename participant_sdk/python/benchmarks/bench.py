@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 
+import mariadb
 import MySQLdb
 import pymysql
 from servers import Assentd, MariaDb
@@ -28,6 +29,8 @@ def connector(driver):
         options = {"host": "127.0.0.1", "port": server.port, "user": "root", "autocommit": autocommit}
         if driver == "mysqlclient":
             return MySQLdb.connect(password=server.password, **options)
+        if driver == "mariadb":
+            return mariadb.connect(password=server.password, **options)
         return pymysql.connect(
             password=server.password, client_flag=pymysql.constants.CLIENT.MULTI_STATEMENTS, **options
         )
@@ -67,10 +70,12 @@ def raw_batched(rig, worker):
     from assent._drivers.registry import session_of
     from assent._runner import exchange
 
-    wires = [session_of(rig.connect(server), asynchronous=False)[0].wire for server in rig.servers]
+    connections = [rig.connect(server) for server in rig.servers]
+    wires = [session_of(connection, asynchronous=False)[0].wire for connection in connections]
     sql = statements(worker)
 
     def once():
+        assert connections  # A wire does not keep its own alive.
         gtrid = uuid.uuid4().hex
         for number, wire in enumerate(wires):
             exchange([(wire, [f"XA START '{gtrid}','{number}'", next(sql)])])
@@ -208,7 +213,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--workers", default="1,16")
-    parser.add_argument("--driver", choices=["pymysql", "mysqlclient"], default="pymysql")
+    parser.add_argument("--driver", choices=["pymysql", "mysqlclient", "mariadb"], default="pymysql")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peer", help="folder of a checkout of xa_transactions")
     options = parser.parse_args()

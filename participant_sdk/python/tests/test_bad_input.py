@@ -5,6 +5,8 @@ import os
 import threading
 import time
 
+import mariadb
+import MySQLdb
 import pymysql
 import pytest
 from conftest import take
@@ -12,7 +14,9 @@ from servers import free_port, wait_for
 
 import assent
 from assent import aio
+from assent._core.session import WitnessTable
 from assent.v1 import global_pb2 as gpb
+from assent.xid import Xid
 
 
 @pytest.fixture
@@ -122,6 +126,45 @@ def test_a_pool_that_resets_a_branch_is_noticed_before_it_is_prepared(rig, clien
     assert rig.taken("orders") + rig.taken("payments") == 0
     assert rig.payments.query("SELECT COUNT(*) FROM assent.witness WHERE gtrid = %s", (tx.gtrid,)) == [(0,)]
     assert not yours.open
+
+
+@pytest.mark.parametrize("mode", ["", "STRICT_ALL_TABLES", "ANSI_QUOTES,NO_UNSIGNED_SUBTRACTION"])
+def test_the_witness_itself_asks_for_its_session(rig, mode):
+    """In whatever sql_mode: outside of the branch it would be evidence of a commit that never was."""
+    sql = WitnessTable("assent", "witness").insert_sql(Xid("py-guard", "b1"), lambda value: f"IF(@mark=5,{value},~0+1)")
+    connection = rig.payments.connect(autocommit=False)
+    with connection.cursor() as cursor:
+        cursor.execute("SET sql_mode=%s", (mode,))
+        for statement in ("SET @mark=NULL", "SET @mark=6"):
+            cursor.execute(statement)
+            with pytest.raises(pymysql.err.MySQLError) as refused:
+                cursor.execute(sql)
+            assert refused.value.args[0] == 1690
+        cursor.execute("SET @mark=5")
+        cursor.execute(sql)
+        cursor.execute("SELECT gtrid, bqual FROM assent.witness WHERE gtrid = 'py-guard'")
+        assert [tuple(map(bytes, row)) for row in cursor.fetchall()] == [(b"py-guard", b"b1")]
+    connection.close()
+
+
+def connect_mysqlclient(server):
+    return MySQLdb.connect(host="127.0.0.1", port=server.port, user="root", password=server.password, autocommit=True)
+
+
+def connect_mariadb(server):
+    return mariadb.connect(host="127.0.0.1", port=server.port, user="root", password=server.password, autocommit=True)
+
+
+@pytest.mark.parametrize("connect", [connect_mysqlclient, connect_mariadb])
+def test_a_reset_leaves_no_witness_whatever_the_driver(rig, client, pair, connect):
+    yours = connect(rig.payments)
+    with pytest.raises(assent.AssentError), client.transaction(sole_participant=True) as tx:
+        tx.branch("orders", pair[0]).execute(take())
+        tx.branch("payments", yours).execute(take())
+        yours.change_user("root", rig.payments.password, "bank")
+    assert tx.outcome is not assent.TransactionOutcome.COMMITTED
+    assert rig.taken("orders") + rig.taken("payments") == 0
+    assert rig.payments.query("SELECT COUNT(*) FROM assent.witness WHERE gtrid = %s", (tx.gtrid,)) == [(0,)]
 
 
 def test_ddl_in_a_branch_is_refused_and_rolls_back(rig, client, pair):

@@ -37,7 +37,7 @@ class Wire(Protocol):
     engine: str
     """`mysql` (MariaDB, too) or `postgresql`."""
     batches: bool
-    """Takes several statements in one message, and stops at the first that fails."""
+    """Takes several statements at once, and stops at the first that fails."""
 
     @property
     def connection(self) -> Any:
@@ -132,24 +132,21 @@ def in_parallel(pieces: Sequence[Core[T]]) -> Core[list[T]]:
     """Run pieces that only exchange, in step: what each wants to send next is sent together."""
     if len(pieces) == 1:
         return [(yield from pieces[0])]
-    results: dict[int, T] = {}
-    waiting: list[tuple[int, Core[T], Exchange]] = []
-
-    def advance(index: int, piece: Core[T], answers: list[Answer] | None) -> None:
-        try:
-            effect = piece.send(answers)
-        except StopIteration as end:
-            results[index] = end.value
-        else:
+    results: list[Any] = [None] * len(pieces)
+    going: list[tuple[int, Core[T], Any]] = [(index, piece, None) for index, piece in enumerate(pieces)]
+    while going:
+        batches: list[tuple[Wire, Sequence[str]]] = []
+        asked: list[tuple[int, Core[T], slice]] = []
+        for index, piece, answers in going:
+            try:
+                effect = piece.send(answers)
+            except StopIteration as end:
+                results[index] = end.value
+                continue
             assert isinstance(effect, Exchange)
-            waiting.append((index, piece, effect))
-
-    for index, piece in enumerate(pieces):
-        advance(index, piece, None)
-    while waiting:
-        asked, waiting = waiting, []
-        answers = yield Exchange([batch for _, _, effect in asked for batch in effect.batches])
-        for index, piece, effect in asked:
-            own, answers = answers[: len(effect.batches)], answers[len(effect.batches) :]
-            advance(index, piece, own)
-    return [results[index] for index in range(len(pieces))]
+            first = len(batches)
+            batches += effect.batches
+            asked.append((index, piece, slice(first, len(batches))))
+        every = (yield Exchange(batches)) if asked else []
+        going = [(index, piece, every[own]) for index, piece, own in asked]
+    return results

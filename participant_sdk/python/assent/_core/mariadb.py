@@ -19,7 +19,6 @@ from assent._core.outcome import (
     Step,
     Verb,
     XaResult,
-    is_connection_lost,
     outcome_of,
     statement_error,
 )
@@ -43,6 +42,13 @@ _CHANGES_SQL = (
     " WHERE VARIABLE_NAME IN ('HANDLER_WRITE', 'HANDLER_UPDATE', 'HANDLER_DELETE')"
 )
 _DEADLOCK = 1213
+_AFTER = {
+    Step.END: State.ENDED,
+    Step.PREPARE: State.PREPARED,
+    Step.COMMIT: State.NONE,
+    Step.ROLLBACK: State.NONE,
+}
+"""The state of a branch after a step of its own; any other leaves it as it was, and comes before these."""
 _OUT_OF_RANGE = 1690  # What the guard fails with; see session_guard.cc for why this one.
 # Distinct for every branch of this process; far from those of others, which may share a proxy with it.
 _marks = itertools.count(random.SystemRandom().getrandbits(62))
@@ -67,12 +73,13 @@ class MariaDbSession(Session):
 
     def __init__(self, wire: Wire) -> None:
         super().__init__(wire)
-        self._server = ""
-        self._start_time = 0
-        self._connection_id = 0
         self._knows_detach = False
         self._detaches = False
         self._mark = 0
+        self._literal = ""
+        """The xid of its branch in SQL."""
+        self._described = gpb.Session()
+        """Empty if the server does not say who it is: a connection id means nothing without its server."""
         self._counts_reads = False
         self._changes: str | None = None
 
@@ -84,9 +91,8 @@ class MariaDbSession(Session):
             raise statement_error(answer.error, "setting up the session")
         row = answer.rows[0] if answer.rows else None
         if row:
-            self._server = _text(row[0])
-            self._start_time = int(float(_text(row[2])))
-            self._connection_id = int(_text(row[3]))
+            self._described = gpb.Session(server=_text(row[0]), connection_id=int(_text(row[3])))
+            self._described.server_start_time.seconds = int(float(_text(row[2])))
             if len(row) > _DETACH_COLUMN and row[_DETACH_COLUMN] is not None:
                 self._knows_detach = True
                 self._detaches = _text(row[_DETACH_COLUMN]) == "ON"
@@ -99,24 +105,21 @@ class MariaDbSession(Session):
         return self._detaches
 
     def describe(self) -> gpb.Session:
-        """A connection id means nothing without its server."""
-        described = gpb.Session()
-        if not self._server:
-            return described
-        described.server = self._server
-        described.connection_id = self._connection_id
-        described.server_start_time.seconds = self._start_time
-        described.detached = self.is_detached
-        return described
+        """See Session."""
+        if self._described.server:
+            self._described.detached = self.is_detached
+        return self._described
 
     # -- start and statements
 
     def start_statements(self, xid: Xid, reads: bool) -> list[str]:
         """The mark that the guard looks for, and XA START."""
-        self.xid = xid if self._state is State.NONE or self.is_detached else self.xid
+        literal = xid_sql_literal(xid)
+        if self._state is State.NONE or self.is_detached:
+            self.xid, self._literal = xid, literal
         self._mark = next(_marks)
         self._counts_reads = reads
-        statements = [f"SET @assent_branch={self._mark}", f"XA START {xid_sql_literal(xid)}"]
+        statements = [f"SET @assent_branch={self._mark}", f"XA START {literal}"]
         if reads:
             statements.insert(1, _CHANGES_SQL)
         return statements
@@ -159,11 +162,14 @@ class MariaDbSession(Session):
 
     # -- verbs
 
+    def _checked(self, value: str) -> str:
+        """Return an expression: the value on the session of the branch, and _OUT_OF_RANGE on any other."""
+        return f"IF(@assent_branch={self._mark},{value},~0+1)"
+
     def _guard_sql(self, expression: str = "") -> str:
-        mark = self._mark
         if expression:
-            return f"SELECT IF(@assent_branch={mark},{expression},~0+1)"
-        return f"SET @assent_branch=IF(@assent_branch={mark},{mark},~0+1)"
+            return f"SELECT {self._checked(expression)}"
+        return f"SET @assent_branch={self._checked(str(self._mark))}"
 
     def _lost_error(self) -> DbError:
         if not self.was_reset:
@@ -182,26 +188,31 @@ class MariaDbSession(Session):
             return self._guard_sql("@@session.xa_detach_on_prepare" if asks else "")
         if step is Step.WITNESS:
             assert witness is not None
-            return witness.insert_sql(xid)
+            return witness.insert_sql(xid) if self._knows_detach else witness.insert_sql(xid, self._checked)
         return f"XA {step.name} {literal}"
 
     def _xa(self, verb: Verb, xid: Xid, steps: list[Step], witness: WitnessTable | None = None) -> Core[XaResult]:
-        # A branch that PREPARE has let go of is as good on any session.
-        if self.is_own(xid) and not self.is_detached:
-            steps = [Step.GUARD, *steps]
         self._notice_reset()
-        if error := check_gtrid(xid.gtrid) or check_bqual(xid.bqual):
+        literal = self._literal
+        if self.is_own(xid):
+            # The witness asks as well, but not what PREPARE will do. A branch that PREPARE has let go of is as good on
+            # any session.
+            asks = steps[0] is Step.WITNESS and not self._knows_detach
+            if not asks and not self.is_detached:
+                steps = [Step.GUARD, *steps]
+        elif error := check_gtrid(xid.gtrid) or check_bqual(xid.bqual):
             return XaResult(Outcome.INVALID, Step.REFUSED, DbError(0, "", error.message), sent=False)
-        if witness is not None and not self.lost and (refusal := self._refuse_witness(xid)):
-            return refusal
-        # A PREPARE that is written to a connection that the server has closed gets no answer, and nobody could know
-        # whether it arrived. Looking first makes most of these cases certain.
-        if verb is Verb.PREPARE and not self.lost and self.wire.peer_has_closed():
-            self.wire.shutdown()  # Its owner is to see it, too.
+        else:
+            literal = xid_sql_literal(xid)
         if verb is Verb.PREPARE and not self.lost:
-            self.prepare_sent = True
-        literal = xid_sql_literal(xid)
-        answer = yield from self._exchange([self._sql_of(step, literal, xid, witness, verb) for step in steps])
+            if witness is not None and (refusal := self._refuse_witness(xid)):
+                return refusal
+            # A PREPARE that is written to a connection that the server has closed gets no answer, and nobody could know
+            # whether it arrived. Looking first makes most of these cases certain.
+            if self.wire.peer_has_closed():
+                self.wire.shutdown()  # Its owner is to see it, too.
+            self.prepare_sent = not self.lost
+        answer = yield from self._send([self._sql_of(step, literal, xid, witness, verb) for step in steps])
         return self._take(verb, xid, steps, answer)
 
     def _refuse_witness(self, xid: Xid) -> XaResult | None:
@@ -221,36 +232,26 @@ class MariaDbSession(Session):
         done = min(answer.done, len(steps))
         if done and steps[0] is Step.GUARD and (row := answer.rows[0]):
             self._detaches = _text(row[0]) == "1"
-        for step in steps[:done]:
-            self._step_done(step, xid)
-        if not self.lost or not answer.sent:
+        lost = self.lost
+        if done and not lost and self.is_own(xid):
+            self._state = _AFTER.get(steps[done - 1], self._state)
+        if not lost or not answer.sent:
             self.prepare_sent = False
         if answer.error.ok:
             return XaResult()
         failed = steps[min(done, len(steps) - 1)]
         error = answer.error
+        if failed is Step.WITNESS and (lost or error.code == _OUT_OF_RANGE):
+            failed = Step.GUARD  # Its question.
         if failed is Step.GUARD and error.code == _OUT_OF_RANGE:
             self._mark_reset(ran_outside=True)
             self.prepare_sent = False
             error = self._lost_error()
-        if failed is Step.WITNESS:
-            outcome = Outcome.CONNECTION_LOST if is_connection_lost(error.code) else Outcome.ERROR
-        else:
-            outcome = outcome_of(_verb_of(failed, verb), error.code)
-            if outcome is Outcome.OK:  # An error without a number.
-                outcome = Outcome.ERROR
+        outcome = Outcome.ERROR if failed is Step.WITNESS else outcome_of(_verb_of(failed, verb), error.code)
+        if outcome is Outcome.OK:  # An error without a number.
+            outcome = Outcome.ERROR
         self._step_failed(failed, xid, outcome, error.code)
         return XaResult(outcome, failed, error, answer.sent)
-
-    def _step_done(self, step: Step, xid: Xid) -> None:
-        if not self.is_own(xid) or self.lost:
-            return
-        if step is Step.END:
-            self._state = State.ENDED
-        elif step is Step.PREPARE:
-            self._state = State.PREPARED
-        elif step in (Step.COMMIT, Step.ROLLBACK):
-            self._state = State.NONE
 
     def _step_failed(self, step: Step, xid: Xid, outcome: Outcome, code: int) -> None:
         if not self.is_own(xid) or self.lost:

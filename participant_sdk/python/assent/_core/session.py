@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import enum
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from assent._core.effects import Answer, Core, Wire, exchange
 from assent._core.outcome import DbError, Outcome, Step, XaResult
@@ -38,6 +40,7 @@ class WitnessTable:
     table: str
 
     @staticmethod
+    @lru_cache(maxsize=64)
     def parse(name: str) -> WitnessTable:
         """Read `schema.table`; INVALID_FIELD."""
         schema, _, table = name.partition(".")
@@ -54,12 +57,10 @@ class WitnessTable:
         """What `parse` reads."""
         return f"{self.schema}.{self.table}"
 
-    def insert_sql(self, xid: Xid) -> str:
-        """Return the statement that leaves the witness of a valid xid."""
-        return (
-            f"INSERT INTO `{self.schema}`.`{self.table}` (gtrid, bqual) "
-            f"VALUES (X'{xid.gtrid.encode().hex()}', X'{xid.bqual.encode().hex()}')"
-        )
+    def insert_sql(self, xid: Xid, checked: Callable[[str], str] = str) -> str:
+        """Return the statement that leaves the witness of a valid xid. `checked` may put a condition around a value."""
+        gtrid, bqual = f"X'{xid.gtrid.encode().hex()}'", f"X'{xid.bqual.encode().hex()}'"
+        return f"INSERT INTO `{self.schema}`.`{self.table}` (gtrid, bqual) VALUES ({gtrid}, {checked(bqual)})"
 
 
 class Session:
@@ -91,7 +92,7 @@ class Session:
         raise NotImplementedError
 
     def describe(self) -> gpb.Session:
-        """Return how the coordinator finds the session again."""
+        """Return how the coordinator finds the session again; good until the next call."""
         raise NotImplementedError
 
     @property
@@ -213,8 +214,12 @@ class Session:
         self.wire.shutdown()
 
     def _exchange(self, statements: list[str]) -> Core[Answer]:
-        """Send a batch; statement by statement where the connection takes no batches, until one fails."""
+        """Send a batch, unless the connection was made anew."""
         self._notice_reset()
+        return (yield from self._send(statements))
+
+    def _send(self, statements: list[str]) -> Core[Answer]:
+        """Send a batch; statement by statement where the connection takes no batches, until one fails."""
         if self.lost:
             return Answer(error=self._lost_error(), sent=False)
         if self.wire.batches or len(statements) == 1:

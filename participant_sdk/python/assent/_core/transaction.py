@@ -35,6 +35,10 @@ _MAX_REASON_BYTES = 1000
 _MAX_SOLE_BRANCHES = 1000
 _COMMIT = gpb.DECISION_COMMIT
 _ROLLBACK = gpb.DECISION_ROLLBACK
+# As hooks are told them.
+_VOTE_NAMES = {number: name.removeprefix("VOTE_KIND_") for name, number in gpb.VoteKind.items()}
+_DECISION_NAMES = {number: name.removeprefix("DECISION_") for name, number in gpb.Decision.items()}
+_RESULT_NAMES = {number: name.removeprefix("RESULT_") for name, number in pb.Completion.Result.items()}
 
 
 class Verdict(NamedTuple):
@@ -275,8 +279,7 @@ class TransactionCore:
         votes = yield from two_phase.prepare(self.branches)
         for branch in fresh_votes:
             if branch.vote:
-                kind = gpb.VoteKind.Name(branch.vote.kind).removeprefix("VOTE_KIND_")
-                self._hooks.on_branch_prepared(self.gtrid, branch.xid.bqual, kind)
+                self._hooks.on_branch_prepared(self.gtrid, branch.xid.bqual, _VOTE_NAMES[branch.vote.kind])
         # What nobody opened has done nothing.
         votes += [pb.Vote(bqual=unused.bqual, kind=gpb.VOTE_KIND_READ_ONLY) for unused in self._created]
         if any(vote.kind == gpb.VOTE_KIND_FAILED for vote in votes):
@@ -449,7 +452,7 @@ class TransactionCore:
             assert verdict.why is not None
             self.outcome = TransactionOutcome.IN_DOUBT  # Not concluded: it may be asked for again.
             raise self._in_doubt(verdict.why.message, verdict.why)
-        self._hooks.on_decided(self.gtrid, gpb.Decision.Name(verdict.decision).removeprefix("DECISION_"))
+        self._hooks.on_decided(self.gtrid, _DECISION_NAMES[verdict.decision])
         completions = yield from two_phase.finish(self.branches, verdict.decision, self._options.decision_patience)
         yield from self._report(completions)
         outcome = TransactionOutcome.IN_DOUBT
@@ -548,8 +551,7 @@ class TransactionCore:
         if not completions:
             return
         for completion in completions:
-            result = pb.Completion.Result.Name(completion.result).removeprefix("RESULT_")
-            self._hooks.on_branch_finished(self.gtrid, completion.bqual, result)
+            self._hooks.on_branch_finished(self.gtrid, completion.bqual, _RESULT_NAMES[completion.result])
         yield Report(completions)
 
     def _is_owner(self) -> bool:

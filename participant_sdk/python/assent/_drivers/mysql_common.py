@@ -6,6 +6,7 @@ import os
 import select
 import socket
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 from assent._core.outcome import CONNECTION_LOST_CODE, DbError, is_connection_lost
@@ -72,7 +73,7 @@ class MySqlWire:
     """`send` does not wait for the answer."""
 
     def __init__(self, connection: Any) -> None:
-        self._connection = weakref.ref(connection)
+        self._connection: Callable[[], Any] = weakref.ref(connection)
         self._lost = False
 
     @property

@@ -15,7 +15,9 @@ _MULTI_STATEMENTS = 1 << 16  # The capability CLIENT_MULTI_STATEMENTS.
 
 
 class DbApiWire(MySqlWire):
-    """Over cursors alone: one statement at a time."""
+    """Over cursors alone: the server gets one statement at a time."""
+
+    batches = True
 
     def __init__(self, connection: Any) -> None:
         super().__init__(connection)
@@ -31,11 +33,13 @@ class DbApiWire(MySqlWire):
 
     def receive(self) -> Answer:
         """Run it."""
-        answer = Answer()
+        answer = Answer(sent=False)
+        last = len(self._due) - 1
         try:
             cursor = self.connection.cursor()
             try:
-                for statement in self._due:
+                for index, statement in enumerate(self._due):
+                    answer.sent = index == last  # It is the one that matters: PREPARE.
                     cursor.execute(statement)
                     answer.rows.append(cursor.fetchone() if cursor.description else None)
             finally:
@@ -85,11 +89,12 @@ class MySqlClientWire(MySqlWire):
     @property
     def lost(self) -> bool:
         """See Wire."""
-        return self._lost or not self.connection.open
+        return self._lost or not self._connection().open
 
     def identity(self) -> object:
         """See Wire."""
-        return None if self.lost else self.connection.thread_id()
+        connection = self._connection()
+        return None if self._lost or not connection.open else connection.thread_id()
 
     def fileno(self) -> int:
         """See Wire."""
@@ -154,19 +159,20 @@ class PyMySqlWire(MySqlWire):
     @property
     def lost(self) -> bool:
         """See Wire."""
-        return self._lost or self.connection._sock is None
+        return self._lost or self._connection()._sock is None
 
     def identity(self) -> object:
         """See Wire."""
-        return None if self.lost else self.connection.server_thread_id[0]
+        connection = self._connection()
+        return None if self._lost or connection._sock is None else connection.server_thread_id[0]
 
     def in_transaction(self) -> bool | None:
         """See Wire."""
-        return bool(self.connection.server_status & IN_TRANSACTION)
+        return bool(self._connection().server_status & IN_TRANSACTION)
 
     def fileno(self) -> int:
         """See Wire."""
-        return -1 if self.lost else self.connection._sock.fileno()
+        return -1 if self.lost else self._connection()._sock.fileno()
 
     def close(self) -> None:
         """Without a farewell: the socket is shut already."""
