@@ -32,6 +32,7 @@ constexpr absl::Duration kLongestRetry = absl::Seconds(30);
 // Until a server that took no writes is asked for one again.
 constexpr absl::Duration kWriteRetry = absl::Minutes(1);
 constexpr absl::Duration kEpochInterval = absl::Minutes(1);
+constexpr absl::Duration kNoteRetry = absl::Seconds(5);
 
 }  // namespace
 
@@ -290,7 +291,10 @@ absl::Status ResourceWorker::CountEpochUp() {
   v1::Resource advanced = resource_;
   advanced.set_next_epoch(NextEpoch(resource_));
   absl::Status noted = Note(advanced);
-  if (noted.ok()) {
+  if (!noted.ok()) {
+    // The store is away, or this instance has been: what was done here is to be counted all the same.
+    next_epoch_ = Mono::now() + absl::ToChronoNanoseconds(kNoteRetry);
+  } else {
     const absl::Status status = AdvanceEpoch(options_.claimant, recovery_.get(), &advanced);
     const absl::optional<Reason> reason = ReasonOf(status);
     if (reason == Reason::DATABASE_ERROR || reason == Reason::RESOURCE_UNFIT) {
@@ -302,9 +306,9 @@ absl::Status ResourceWorker::CountEpochUp() {
     if (!status.ok()) return status;
     advanced.clear_next_epoch();
     noted = Note(advanced);
+    worked_ = false;
   }
-  worked_ = false;
-  // The store is away. What it knows is enough to know the server again.
+  // What the store knows is enough to know the server again.
   LOG_IF(WARNING, !noted.ok()) << "resource=" << name_ << " epoch not noted: " << ToText(noted);
   return absl::OkStatus();
 }

@@ -431,7 +431,12 @@ TEST_F(AdversaryTest, ARegistrationAsksOnceForAllThatItLacks) {
 
 TEST_F(AdversaryTest, AServerRestoredFromABackupIsQuarantined) {
   Start();
+  const auto epoch = [this] {
+    const QueryResult claim = rig_->Connect(0)->Query("SELECT epoch FROM assent.claim");
+    return claim.rows().empty() ? std::string() : claim.rows()[0][0].value_or("");
+  };
   // A finished transaction counts the epoch up; the backup is from before it.
+  const std::string epoch_of_backup = epoch();
   ASSERT_TRUE(rig_->database(0).Stop().ok());
   const std::string socket = SocketOf(rig_->database(0));
   const std::string data = socket.substr(0, socket.rfind('/')) + "/data";
@@ -443,6 +448,7 @@ TEST_F(AdversaryTest, AServerRestoredFromABackupIsQuarantined) {
   rig_->coordinator().Signal(SIGCONT);
   ASSERT_EQ(rig_->Await(branch.xid.gtrid, v1::Global::STATE_COMMITTED).outcome(), v1::OUTCOME_COMMITTED);
   ASSERT_TRUE(RecoveryRig::AwaitTrue([&] { return rig_->Witnesses(0, branch.xid.gtrid) == 0; }));
+  ASSERT_TRUE(RecoveryRig::AwaitTrue([&] { return epoch() != epoch_of_backup; }));
   ASSERT_TRUE(rig_->database(0).Stop().ok());
   ASSERT_EQ(*assent::Run({*FindProgram("rm"), "-rf", data}, {}), 0);
   ASSERT_EQ(*assent::Run({*FindProgram("mv"), backup, data}, {}), 0);
