@@ -1,0 +1,101 @@
+#include "coordinator/requests.h"
+
+#include <limits>
+
+#include "base/clock.h"
+#include "base/errors.h"
+#include "base/timestamp.h"
+#include "base/xid.h"
+#include "gtest/gtest.h"
+#include "store/sqlite_store.h"
+#include "tests/fixtures/temp_dir.h"
+
+namespace assent {
+namespace {
+
+const absl::Time kNow = absl::FromUnixSeconds(1700000000);
+
+class RequestsTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    SqliteOptions options;
+    options.path = dir_.path() + "/store";
+    options.cluster = "c";
+    auto store = SqliteStore::Open(options);
+    ASSERT_TRUE(store.ok()) << store.status();
+    store_ = *std::move(store);
+    registry_ = std::make_unique<ResourceRegistry>(store_.get(), &clock_);
+    limits_.cluster = "c";
+    limits_.gtrid_age = absl::Hours(1);
+  }
+
+  // The report on a one-phase commit of a transaction whose gtrid was handed out `age` ago.
+  v1::Completion Report(v1::Completion::Result result, absl::Duration age) {
+    v1::Completion report;
+    report.set_gtrid(NewGtrid("c", kNow - age));
+    report.set_bqual("b1");
+    report.set_result(result);
+    v1::BranchSpec* const spec = report.mutable_create()->add_branches();
+    spec->set_bqual("b1");
+    spec->set_resource("db");
+    spec->mutable_session()->set_server("db:3306");
+    return report;
+  }
+  absl::StatusOr<Request> Read(const v1::Completion& report) {
+    return ToRequest(report, limits_, registry_.get(), kNow, "tester");
+  }
+
+  const TempDir dir_ = *TempDir::Create();
+  FakeClock clock_{kNow};
+  std::unique_ptr<Store> store_;
+  std::unique_ptr<ResourceRegistry> registry_;
+  RequestLimits limits_;
+};
+
+TEST_F(RequestsTest, ALostAnswerPastTheFenceIsRefusedAndWhatIsProvenIsNot) {
+  EXPECT_TRUE(Read(Report(v1::Completion::RESULT_UNKNOWN, absl::Minutes(59))).ok());
+  EXPECT_EQ(ReasonOf(Read(Report(v1::Completion::RESULT_UNKNOWN, absl::Minutes(61))).status()), Reason::INVALID_GTRID);
+  EXPECT_TRUE(Read(Report(v1::Completion::RESULT_COMMITTED, absl::Minutes(61))).ok());
+}
+
+TEST_F(RequestsTest, CreateGoesWithWhatItIsFor) {
+  v1::Completion report = Report(v1::Completion::RESULT_ROLLED_BACK, absl::ZeroDuration());
+  EXPECT_EQ(ReasonOf(Read(report).status()), Reason::INVALID_FIELD);
+  report.clear_create();
+  EXPECT_TRUE(Read(report).ok());
+  report.set_result(v1::Completion::RESULT_UNKNOWN);
+  EXPECT_EQ(ReasonOf(Read(report).status()), Reason::INVALID_FIELD);
+  v1::Completion long_id = Report(v1::Completion::RESULT_COMMITTED, absl::ZeroDuration());
+  long_id.set_bqual(std::string(64, 'b'));
+  EXPECT_EQ(ReasonOf(Read(long_id).status()), Reason::INVALID_BQUAL);
+}
+
+TEST_F(RequestsTest, NothingIsMuchOlderThanItsGtrid) {
+  for (const int64_t seconds : {int64_t{-5}, int64_t{100000000000000}, std::numeric_limits<int64_t>::max()}) {
+    v1::Completion report = Report(v1::Completion::RESULT_COMMITTED, absl::Minutes(1));
+    report.mutable_create()->mutable_age()->set_seconds(seconds);
+    const absl::StatusOr<Request> request = Read(report);
+    ASSERT_TRUE(request.ok()) << request.status();
+    EXPECT_GE(request->event.age, absl::ZeroDuration()) << seconds;
+    EXPECT_LE(request->event.age, absl::Minutes(10)) << seconds;
+  }
+}
+
+TEST_F(RequestsTest, ABranchIsWhereItsSessionWas) {
+  const absl::StatusOr<Request> request = Read(Report(v1::Completion::RESULT_UNKNOWN, absl::ZeroDuration()));
+  ASSERT_TRUE(request.ok()) << request.status();
+  EXPECT_EQ(request->event.branches[0].server, "db:3306") << "wherever the resource is, or if it is none";
+}
+
+TEST_F(RequestsTest, ATimeoutThatCannotBeIsAReasonNotToCommit) {
+  v1::FinalizeRequest finalize;
+  finalize.set_gtrid(NewGtrid("c", kNow));
+  finalize.set_decision(v1::DECISION_COMMIT);
+  SetDuration(absl::Hours(48), finalize.mutable_create()->mutable_timeout());
+  const absl::StatusOr<Request> request = ToRequest(finalize, limits_, registry_.get(), kNow, "tester");
+  ASSERT_TRUE(request.ok()) << "a refusal would not be the last word: " << request.status();
+  EXPECT_EQ(ReasonOf(request->event.problem), Reason::INVALID_TIMEOUT);
+}
+
+}  // namespace
+}  // namespace assent
