@@ -45,14 +45,6 @@ OpenBranch PresumedAborted(const RecoveredXid& xid, const v1::Resource& resource
   return {std::move(global), 0};
 }
 
-// The branch of a record; nullopt: it has none of this name.
-absl::optional<int> IndexOf(const GlobalPtr& record, const std::string& bqual) {
-  for (int i = 0; record != nullptr && i < record->branches_size(); ++i) {
-    if (record->branches(i).bqual() == bqual) return i;
-  }
-  return absl::nullopt;
-}
-
 // What finishes it, as an operator may type it.
 std::string ByHand(bool commit, const OpenBranch& open, const v1::Resource& resource) {
   return FindDatabaseEngine(resource.engine())->finish_sql({open.global->gtrid(), open.branch().bqual()}, commit);
@@ -73,6 +65,13 @@ std::string Contradicted(const OpenBranch& open, const v1::Resource& resource) {
 }
 
 }  // namespace
+
+absl::optional<int> IndexOf(const GlobalPtr& record, const std::string& bqual) {
+  for (int i = 0; record != nullptr && i < record->branches_size(); ++i) {
+    if (record->branches(i).bqual() == bqual) return i;
+  }
+  return absl::nullopt;
+}
 
 v1::XidReport* AddReport(const std::string& gtrid, const std::string& bqual, int64_t format_id,
                          v1::XidReport::Kind kind, v1::ResourceReport* report) {

@@ -5,10 +5,14 @@
 #include <cstdint>
 #include <string>
 
+#include "absl/types/optional.h"
 #include "assent/v1/coordinator_service.pb.h"
 #include "coordinator/resource_worker.h"
 
 namespace assent {
+
+// The branch of a record (null: none); nullopt: it has none of this name.
+absl::optional<int> IndexOf(const GlobalPtr& record, const std::string& bqual);
 
 // A line of the report; null if there is none, or no room in it.
 v1::XidReport* AddReport(const std::string& gtrid, const std::string& bqual, int64_t format_id,

@@ -347,19 +347,19 @@ void ResourceWorker::JudgeOnePhaseWitness(const Xid& witness, const GlobalPtr& r
   if (record == nullptr) return RecordOnePhase(witness);
   if (!IsFinished(record->state())) return;  // It is looked at for itself.
   const std::string bqual = BranchOfOnePhase(witness).bqual;
-  int index = 0;
-  while (index < record->branches_size() && record->branches(index).bqual() != bqual) ++index;
-  const bool known = index < record->branches_size();
-  if (known && record->branches(index).one_phase() && record->branches(index).state() == v1::Branch::STATE_COMMITTED) {
+  const absl::optional<int> index = IndexOf(record, bqual);
+  if (index && record->branches(*index).one_phase() &&
+      record->branches(*index).state() == v1::Branch::STATE_COMMITTED) {
     return Forget(witness);
   }
   auto shown = std::make_shared<v1::Global>(*record);
-  if (!known) {
-    shown->add_branches()->set_bqual(bqual);
-    shown->mutable_branches(index)->set_resource(name_);
+  if (!index) {
+    v1::Branch* const unknown = shown->add_branches();
+    unknown->set_bqual(bqual);
+    unknown->set_resource(name_);
   }
   Contradict(
-      {std::move(shown), index},
+      {std::move(shown), index.value_or(record->branches_size())},
       absl::StrCat("an operator must look: its participant committed it in one phase (the witness is there), and "
                    "its record says ",
                    v1::Global::State_Name(record->state()), "; correct the data by hand, and delete the row (",

@@ -250,6 +250,11 @@ Verdict JudgeOnePhase(const BranchFacts& facts) {
                                           "whether it was: look at its rows"));
 }
 
+Verdict JudgeAsDecided(const BranchFacts& facts) {
+  if (facts.one_phase) return JudgeOnePhase(facts);
+  return facts.decision == v1::DECISION_COMMIT ? JudgeCommit(facts) : JudgeRollback(facts);
+}
+
 }  // namespace
 
 absl::string_view ToString(Act act) {
@@ -289,9 +294,7 @@ Verdict Judge(const BranchFacts& all) {
   if (facts.listed) {
     // A committed witness is proof even so: somebody has finished the branch since the list was read.
     if (facts.witness != WitnessSight::kCommitted) return Listed(facts);
-    Verdict proven = facts.one_phase                         ? JudgeOnePhase(facts)
-                     : facts.decision == v1::DECISION_COMMIT ? JudgeCommit(facts)
-                                                             : JudgeRollback(facts);
+    Verdict proven = JudgeAsDecided(facts);
     if ((facts.detached || !MayHoldIt(facts.session)) && facts.verb == VerbResult::kNotTried) {
       // … or an interrupted repair of a ghost has left an empty branch of its name; or somebody has prepared its xid a
       // second time.
@@ -299,8 +302,7 @@ Verdict Judge(const BranchFacts& all) {
     }
     return proven;
   }
-  if (facts.one_phase) return JudgeOnePhase(facts);
-  return facts.decision == v1::DECISION_COMMIT ? JudgeCommit(facts) : JudgeRollback(facts);
+  return JudgeAsDecided(facts);
 }
 
 }  // namespace assent

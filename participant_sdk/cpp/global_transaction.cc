@@ -33,6 +33,11 @@ constexpr absl::Duration kTellPause = absl::Milliseconds(50);
 // As the coordinator's limit: what it would refuse when it is too late is refused before.
 constexpr size_t kMaxSoleBranches = 1000;
 
+bool AnyFailed(const std::vector<v1::Vote>& votes) {
+  return std::any_of(votes.begin(), votes.end(),
+                     [](const v1::Vote& vote) { return vote.kind() == v1::VOTE_KIND_FAILED; });
+}
+
 // Refused by looking at the request alone (base/errors.h).
 bool IsRefusedByItself(Reason reason) { return reason < Reason::RESOURCE_NOT_FOUND; }
 
@@ -189,9 +194,7 @@ absl::Status GlobalTransaction::Decide(Ask ask, Scope scope, absl::Duration pati
     vote.set_kind(v1::VOTE_KIND_READ_ONLY);
     votes.push_back(std::move(vote));
   }
-  const bool failed =
-      std::any_of(votes.begin(), votes.end(), [](const v1::Vote& vote) { return vote.kind() == v1::VOTE_KIND_FAILED; });
-  if (failed) return FailedToPrepare(votes);
+  if (AnyFailed(votes)) return FailedToPrepare(votes);
   const std::vector<Branch*> fresh = TwoPhase::MarkVoted(branches);
   const absl::Time give_up = absl::Now() + patience;
   ASSENT_FAULT_POINT(kSdkVoteBefore);
@@ -224,9 +227,7 @@ absl::Status GlobalTransaction::CommitInOnePhase(Branch* writer) {
   std::vector<Branch*> readers = Branches();
   readers.erase(std::find(readers.begin(), readers.end(), writer));
   const std::vector<v1::Vote> votes = TwoPhase::Prepare(readers);
-  const bool failed =
-      std::any_of(votes.begin(), votes.end(), [](const v1::Vote& vote) { return vote.kind() == v1::VOTE_KIND_FAILED; });
-  if (failed) return FailedToPrepare(votes);
+  if (AnyFailed(votes)) return FailedToPrepare(votes);
   // Before it: from now on nobody may say that it was rolled back but its database.
   one_phase_ = writer;
   switch (TwoPhase::CommitInOnePhase(writer)) {
@@ -272,10 +273,7 @@ absl::Status GlobalTransaction::AwaitOnePhase() {
   if (absl::Status told = TellOfLostAnswer(give_up); !told.ok()) {
     return InDoubt(absl::StrCat(kLost, "; the coordinator could not be asked to look: ", told.message()));
   }
-  v1::PreparedRequest wait;
-  wait.set_gtrid(gtrid_);
-  wait.set_wait(v1::WAIT_APPLIED);
-  const absl::StatusOr<v1::GlobalStatus> seen = client_->connection.Prepared(wait, give_up);
+  const absl::StatusOr<v1::GlobalStatus> seen = SendVotes({}, v1::WAIT_APPLIED, give_up);
   if (!seen.ok()) return InDoubt(absl::StrCat(kLost, "; not known yet what that did: ", seen.status().message()));
   if (seen->outcome() == v1::OUTCOME_COMMITTED) {
     result_ = absl::OkStatus();
@@ -485,11 +483,8 @@ absl::Status GlobalTransaction::ConcludeCommit(const std::vector<v1::Completion>
 }
 
 absl::Status GlobalTransaction::AwaitApplied(absl::string_view decided, v1::Outcome outcome) {
-  v1::PreparedRequest wait;
-  wait.set_gtrid(gtrid_);
-  wait.set_wait(v1::WAIT_APPLIED);
   const absl::StatusOr<v1::GlobalStatus> applied =
-      client_->connection.Prepared(wait, absl::Now() + client_->options.decision_patience);
+      SendVotes({}, v1::WAIT_APPLIED, absl::Now() + client_->options.decision_patience);
   if (applied.ok() && applied->outcome() == outcome) return absl::OkStatus();
   if (!applied.ok()) {
     return InDoubt(absl::StrCat("decided ", decided,

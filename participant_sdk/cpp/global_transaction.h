@@ -125,6 +125,7 @@ class GlobalTransaction {
   absl::Status TellOfLostAnswer(absl::Time give_up);
   // Of such a one: waits until the coordinator has seen what the database did.
   absl::Status AwaitOnePhase();
+  // No votes: only waits.
   absl::StatusOr<v1::GlobalStatus> SendVotes(const std::vector<v1::Vote>& votes, v1::Wait wait, absl::Time give_up);
   absl::StatusOr<v1::GlobalStatus> SendFinalize(const std::vector<v1::Vote>& votes, absl::Time give_up);
   absl::StatusOr<v1::GlobalStatus> SendFailed(const std::vector<v1::Vote>& votes, absl::Time give_up);

@@ -68,6 +68,12 @@ class OnePhaseTest : public SdkTest {
     return told;
   }
 
+  // Of the statement that is on its way; the server does not notice.
+  void LoseAnswer() {
+    ASSERT_EQ(shutdown(mysql_get_socket(session(0)->BorrowHandle()), SHUT_RD), 0);
+    absl::SleepFor(absl::Milliseconds(300));
+  }
+
   Client client_ = NewClient();
 };
 
@@ -167,11 +173,7 @@ TEST_F(OnePhaseTest, AConnectionThatEndedBeforeItWasSentIsARollback) {
 TEST_F(OnePhaseTest, ALostAnswerIsAskedForAndMayMeanCommitted) {
   GlobalTransaction transaction = Begin();
   Work(&transaction);
-  const absl::Status told = CommitUnderReadLock(&transaction, [this] {
-    // The server does not notice.
-    ASSERT_EQ(shutdown(mysql_get_socket(session(0)->BorrowHandle()), SHUT_RD), 0);
-    absl::SleepFor(absl::Milliseconds(300));
-  });
+  const absl::Status told = CommitUnderReadLock(&transaction, [this] { LoseAnswer(); });
   EXPECT_TRUE(told.ok()) << told;
   EXPECT_EQ(transaction.outcome(), v1::OUTCOME_COMMITTED);
   EXPECT_EQ(Taken(2), 1);
@@ -198,8 +200,7 @@ TEST_F(OnePhaseTest, ALostAnswerWithoutACoordinatorIsInDoubtUntilThereIsOne) {
   Work(&transaction);
   const absl::Status told = CommitUnderReadLock(&transaction, [this] {
     rig().coordinator().Kill9();
-    ASSERT_EQ(shutdown(mysql_get_socket(session(0)->BorrowHandle()), SHUT_RD), 0);
-    absl::SleepFor(absl::Milliseconds(300));
+    LoseAnswer();
   });
   EXPECT_EQ(ReasonOf(told), Reason::OUTCOME_IN_DOUBT) << told;
   EXPECT_THAT(std::string(told.message()), HasSubstr("the answer of its database was lost"));
@@ -269,8 +270,7 @@ TEST_F(OnePhaseTest, AResourceThatMovesMeanwhileProvesNothing) {
   std::thread operator_at_work;
   const absl::Status told = CommitUnderReadLock(&transaction, [&] {
     ASSERT_TRUE(api.Register(away).ok());
-    ASSERT_EQ(shutdown(mysql_get_socket(session(0)->BorrowHandle()), SHUT_RD), 0);
-    absl::SleepFor(absl::Milliseconds(300));
+    LoseAnswer();
     operator_at_work = std::thread([&] {
       absl::SleepFor(absl::Seconds(5));
       EXPECT_EQ(Global(transaction.gtrid()).outcome(), v1::OUTCOME_IN_DOUBT);
@@ -291,8 +291,7 @@ TEST_F(OnePhaseTest, AYoungerWitnessTableProvesNothingHoweverLateTheReport) {
   Work(&transaction);
   absl::Status told = CommitUnderReadLock(&transaction, [this] {
     rig().coordinator().Kill9();
-    ASSERT_EQ(shutdown(mysql_get_socket(session(0)->BorrowHandle()), SHUT_RD), 0);
-    absl::SleepFor(absl::Milliseconds(300));
+    LoseAnswer();
   });
   ASSERT_EQ(ReasonOf(told), Reason::OUTCOME_IN_DOUBT) << told;
   ASSERT_EQ(Taken(2), 1);
