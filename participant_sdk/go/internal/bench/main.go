@@ -13,6 +13,7 @@ import (
 	"sort"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"assent.example/assent"
@@ -115,6 +116,30 @@ type result struct {
 	perSecond float64
 	p50, p99  time.Duration
 	failed    int
+	cpu       [len(cpuOf)]time.Duration // Per transaction.
+}
+
+// Whose processor time is counted: what the ratio is made of once the cores are full.
+var cpuOf = [...]string{"client", "assentd", "databases"}
+
+// meter reads the processor time used so far.
+type meter struct {
+	assentd   *testbed.Assentd
+	databases []*testbed.Server
+}
+
+func (m *meter) read() (used [len(cpuOf)]time.Duration) {
+	for _, who := range []int{syscall.RUSAGE_SELF, syscall.RUSAGE_CHILDREN} { // Children that have ended: DTM's.
+		var usage syscall.Rusage
+		if syscall.Getrusage(who, &usage) == nil {
+			used[0] += time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+		}
+	}
+	used[1] = m.assentd.CPU()
+	for _, server := range m.databases {
+		used[2] += server.CPU()
+	}
+	return used
 }
 
 // measure runs workers for a while.
@@ -150,7 +175,7 @@ func measure(c contender, workers int, length time.Duration) (result, error) {
 		return result{}, fmt.Errorf("a transaction failed: %v", failed)
 	}
 	sort.Slice(took, func(i, j int) bool { return took[i] < took[j] })
-	return result{float64(len(took)) / time.Since(begun).Seconds(), took[len(took)/2], took[len(took)*99/100], 0}, nil
+	return result{perSecond: float64(len(took)) / time.Since(begun).Seconds(), p50: took[len(took)/2], p99: took[len(took)*99/100]}, nil
 }
 
 func median(results []result) result {
@@ -176,6 +201,7 @@ func run(length time.Duration, rounds int, dtm string) error {
 	if err != nil {
 		return err
 	}
+	used := &meter{assentd: assentd}
 	var dbs [2]*sql.DB
 	var dsns [2]string
 	for j, name := range []string{"orders", "payments"} {
@@ -186,6 +212,7 @@ func run(length time.Duration, rounds int, dtm string) error {
 		if err := assentd.Register(name, server); err != nil {
 			return err
 		}
+		used.databases = append(used.databases, server)
 		dsns[j] = server.DSN("multiStatements=true&interpolateParams=true")
 		if dbs[j], err = server.Open("multiStatements=true&interpolateParams=true"); err != nil {
 			return err
@@ -203,7 +230,7 @@ func run(length time.Duration, rounds int, dtm string) error {
 	}
 	defer client.Close()
 	for _, workers := range []int{1, 16} {
-		if err := compare(dbs, dsns, client, workers, length, rounds, dtm); err != nil {
+		if err := compare(dbs, dsns, client, used, workers, length, rounds, dtm); err != nil {
 			return err
 		}
 	}
@@ -218,7 +245,7 @@ What each of them does not do:
 	return nil
 }
 
-func compare(dbs [2]*sql.DB, dsns [2]string, client *assent.Client, workers int, length time.Duration, rounds int, dtm string) error {
+func compare(dbs [2]*sql.DB, dsns [2]string, client *assent.Client, used *meter, workers int, length time.Duration, rounds int, dtm string) error {
 	names := []string{"raw", "assent"}
 	if dtm != "" {
 		names = append(names, "DTM")
@@ -228,6 +255,7 @@ func compare(dbs [2]*sql.DB, dsns [2]string, client *assent.Client, workers int,
 		for _, name := range names {
 			var got result
 			var err error
+			before := used.read()
 			switch name {
 			case "raw":
 				var floor *raw
@@ -243,17 +271,25 @@ func compare(dbs [2]*sql.DB, dsns [2]string, client *assent.Client, workers int,
 			if err != nil {
 				return fmt.Errorf("%s: %w", name, err)
 			}
+			for i, now := range used.read() {
+				got.cpu[i] = time.Duration(float64(now-before[i]) / (got.perSecond * length.Seconds()))
+			}
 			if round > 0 {
 				results[name] = append(results[name], got)
 			}
 		}
 	}
-	fmt.Printf("%2d workers   transactions/s       p50       p99   time per transaction, raw = 1\n", workers)
+	fmt.Printf("%2d workers   transactions/s       p50       p99   time per transaction, raw = 1   CPU per transaction: %s\n",
+		workers, strings.Join(cpuOf[:], ", "))
 	floor := median(results["raw"])
 	for _, name := range names {
 		got := median(results[name])
-		fmt.Printf("  %-8s %16.0f %9s %9s   %.2f\n", name, got.perSecond, got.p50.Round(10*time.Microsecond),
-			got.p99.Round(10*time.Microsecond), floor.perSecond/got.perSecond)
+		fmt.Printf("  %-8s %16.0f %9s %9s   %.2f %26s", name, got.perSecond, got.p50.Round(10*time.Microsecond),
+			got.p99.Round(10*time.Microsecond), floor.perSecond/got.perSecond, "")
+		for _, each := range got.cpu {
+			fmt.Printf(" %6s", each.Round(time.Microsecond))
+		}
+		fmt.Println()
 	}
 	if dtm != "" {
 		fmt.Printf("  assent makes %.1f times as many transactions as DTM\n", median(results["assent"]).perSecond/median(results["DTM"]).perSecond)
@@ -285,5 +321,6 @@ func measureDTM(program string, dsns [2]string, workers int, length time.Duratio
 	if _, err := fmt.Sscan(lines[len(lines)-1], &perSecond, &p50, &p99, &failed); err != nil {
 		return result{}, fmt.Errorf("%v: %s", err, output)
 	}
-	return result{perSecond, time.Duration(p50) * time.Microsecond, time.Duration(p99) * time.Microsecond, failed}, nil
+	return result{perSecond: perSecond, p50: time.Duration(p50) * time.Microsecond, p99: time.Duration(p99) * time.Microsecond,
+		failed: failed}, nil
 }

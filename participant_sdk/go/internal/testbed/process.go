@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -70,6 +72,18 @@ func (p *Process) Running() bool {
 	default:
 		return true
 	}
+}
+
+// CPU answers the processor time that it has used so far.
+func (p *Process) CPU() time.Duration {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:])) // A name may hold blanks.
+	if len(fields) < 13 {
+		return 0
+	}
+	user, _ := strconv.Atoi(fields[11])
+	system, _ := strconv.Atoi(fields[12])
+	return time.Duration(user+system) * (time.Second / 100) // The unit is the same on every Linux: USER_HZ.
 }
 
 // Signal sends a signal.
