@@ -289,7 +289,7 @@ func (tx *Global) failedToPrepare(votes []*v1.Vote) *Error {
 			}
 		}
 	}
-	tx.client.reporter.report(completions)
+	tx.report(completions)
 	for _, b := range tx.branches {
 		if tx.result == nil {
 			tx.result = b.poison
@@ -331,7 +331,7 @@ func (tx *Global) rollback(reason string) *Error {
 	}
 	request.Reason = cutText(reason, maxReasonBytes)
 	verdict := tx.verdict(tx.client.coordinator.finalize(context.Background(), request, time.Now().Add(tx.rollbackPatience)))
-	tx.client.reporter.report(completions) // Also if nobody answered: they are offered until they are taken.
+	tx.report(completions) // Also if nobody answered: they are offered until they are taken.
 	if verdict.decision == v1.Decision_DECISION_UNSPECIFIED {
 		return verdict.why // May be called again.
 	}
@@ -396,7 +396,7 @@ func (tx *Global) conclude(verdict verdict, scope scope) *Error {
 	}
 	commit := verdict.decision == v1.Decision_DECISION_COMMIT
 	completions := finishAll(tx.branches, commit, time.Now().Add(tx.client.options.decisionPatience))
-	tx.client.reporter.report(completions)
+	tx.report(completions)
 	tx.concluded = true
 	switch {
 	case commit:
@@ -492,6 +492,11 @@ func (tx *Global) rollBackUnvoted() []*v1.Completion {
 		completions = append(completions, tx.rolledBack(unused.GetBqual()))
 	}
 	return completions
+}
+
+// report tells the coordinator, later, how branches ended. Of a sole participant's transaction nobody waits for that.
+func (tx *Global) report(completions []*v1.Completion) {
+	tx.client.reporter.report(completions, !tx.sole)
 }
 
 func (tx *Global) rolledBack(bqual string) *v1.Completion {

@@ -281,7 +281,7 @@ func (tx *Global) Close() error {
 			tx.created = nil
 		}
 		if tx.left || ((tx.joined || tx.sole) && len(tx.branches) == 0) || awaitsDecision(tx.branches) {
-			tx.client.reporter.report(tx.rollBackUnvoted())
+			tx.report(tx.rollBackUnvoted())
 		} else {
 			tx.rollbackPatience = scopePatience
 			if failed := tx.rollback("left its scope without a decision"); failed != nil {

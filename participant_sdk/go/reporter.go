@@ -16,6 +16,8 @@ const (
 	// Between a refusal that asks for a repetition and that.
 	completionPause = 50 * time.Millisecond
 	flushAtClose    = 5 * time.Second
+	// How long completions that nobody waits for wait for others to travel with.
+	completionLinger = 5 * time.Millisecond
 )
 
 // reporter tells the coordinator how branches ended, in batches and off everybody's way. A report that is lost (the
@@ -29,6 +31,7 @@ type reporter struct {
 	waiting  []*v1.Completion
 	reported uint64 // Ever passed to report.
 	answered uint64
+	awaited  uint64 // Up to this one they must not linger.
 	stopping bool
 	done     chan struct{}
 }
@@ -40,8 +43,9 @@ func newReporter(coordinator *coordinator, logger Logger) *reporter {
 	return r
 }
 
-// report queues the completions of one transaction, which travel together.
-func (r *reporter) report(completions []*v1.Completion) {
+// report queues the completions of one transaction, which travel together. awaited: somebody may wait for what they prove
+// (another participant's Commit, an operator); else they linger for others to travel with.
+func (r *reporter) report(completions []*v1.Completion, awaited bool) {
 	if len(completions) == 0 {
 		return
 	}
@@ -50,8 +54,21 @@ func (r *reporter) report(completions []*v1.Completion) {
 	for len(r.waiting) >= maxCompletionsWaiting && !r.stopping {
 		r.changed.Wait()
 	}
+	first := len(r.waiting) == 0
 	r.waiting = append(r.waiting, completions...)
 	r.reported += uint64(len(completions))
+	if awaited {
+		r.awaited = r.reported
+	}
+	if first || awaited || len(r.waiting) >= maxCompletionBatch { // Else those that are there take them along.
+		r.changed.Broadcast()
+	}
+}
+
+// wake makes all that wait look again.
+func (r *reporter) wake() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.changed.Broadcast()
 }
 
@@ -62,15 +79,16 @@ func (r *reporter) flush(ctx context.Context) bool {
 	go func() { // A Cond knows no contexts.
 		select {
 		case <-ctx.Done():
-			r.mu.Lock()
-			defer r.mu.Unlock()
-			r.changed.Broadcast()
+			r.wake()
 		case <-stop:
 		}
 	}()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for goal := r.reported; r.answered < goal; {
+	goal := r.reported
+	r.awaited = goal
+	r.changed.Broadcast()
+	for r.answered < goal {
 		if ctx.Err() != nil || r.stopping {
 			return false
 		}
@@ -92,6 +110,15 @@ func (r *reporter) close() bool {
 	return flushed
 }
 
+// linger waits for more to travel along, until what is there must not wait any longer. With r.mu held.
+func (r *reporter) linger() {
+	until := time.Now().Add(completionLinger)
+	defer time.AfterFunc(completionLinger, r.wake).Stop()
+	for r.awaited <= r.answered && len(r.waiting) < maxCompletionBatch && !r.stopping && time.Now().Before(until) {
+		r.changed.Wait()
+	}
+}
+
 func (r *reporter) run() {
 	defer close(r.done)
 	r.mu.Lock()
@@ -103,6 +130,7 @@ func (r *reporter) run() {
 		if r.stopping {
 			return
 		}
+		r.linger()
 		size := len(r.waiting)
 		if size > maxCompletionBatch {
 			size = maxCompletionBatch
