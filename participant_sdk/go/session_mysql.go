@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -69,7 +68,7 @@ func (mysqlEngine) session(l *link, facts any, branch xid, witness witnessTable)
 // The mark is a user variable of the session with a number of its own for every branch. What gives a branch up without a
 // word (a reset, another user, a proxy that hands the statements to another connection) forgets it. Whoever then sends XA
 // COMMIT for a prepared branch is told OK by MariaDB, and nothing is done: so the mark is asked for before, in the same
-// message where the connection takes several statements.
+// message where the connection takes several statements. PREPARE asks within the statement that leaves the witness.
 type mysqlSession struct {
 	link     *link
 	facts    *mysqlFacts
@@ -90,11 +89,16 @@ var lastMark = func() uint64 {
 
 func newMark() uint64 { return atomic.AddUint64(&lastMark, 1) }
 
-func markSQL(mark uint64) string { return fmt.Sprintf("SET @assent_branch=%d", mark) }
+func markSQL(mark uint64) string { return "SET @assent_branch=" + strconv.FormatUint(mark, 10) }
 
-// markCheckSQL fails with erDataOutOfRange where the mark is another one; allowed in every state of a branch.
+// markCheckSQL is allowed in every state of a branch.
 func markCheckSQL(mark uint64) string {
-	return fmt.Sprintf("SET @assent_branch=IF(@assent_branch=%d,%d,~0+1)", mark, mark)
+	return "SET @assent_branch=" + markedSQL(mark, strconv.FormatUint(mark, 10))
+}
+
+// markedSQL is an expression: the value where the mark is this one; elsewhere it fails with erDataOutOfRange.
+func markedSQL(mark uint64, value string) string {
+	return "IF(@assent_branch=" + strconv.FormatUint(mark, 10) + "," + value + ",~0+1)"
 }
 
 func (s *mysqlSession) describe() *v1.Session {
@@ -152,7 +156,8 @@ func (s *mysqlSession) guarded(statements ...string) []string {
 	return append([]string{markCheckSQL(s.mark)}, statements...)
 }
 
-// verb runs a verb's statements and reads the answer.
+// verb runs a verb's statements and reads the answer. Of all that they may be only the question for the mark answers
+// erDataOutOfRange.
 func (s *mysqlSession) verb(ctx context.Context, verb xaVerb, statements ...string) xaResult {
 	if s.reset {
 		return xaResult{outcome: xaSessionReset, failure: s.resetFailure(), unsent: true}
@@ -161,7 +166,7 @@ func (s *mysqlSession) verb(ctx context.Context, verb xaVerb, statements ...stri
 	if failure == nil {
 		return xaResult{outcome: xaOK}
 	}
-	if failure.code == erDataOutOfRange && len(statements) > 0 && strings.HasPrefix(statements[0], "SET @assent_branch") {
+	if failure.code == erDataOutOfRange {
 		// Statements may have run since; a prepared branch refuses them.
 		s.reset, s.outside, s.link.lost = true, !s.prepared, true
 		failure = s.resetFailure()
@@ -183,12 +188,11 @@ func (s *mysqlSession) prepare(ctx context.Context) xaResult {
 			s.detached = row[0] == "1"
 		}
 	}
-	statements := []string{}
+	question := markCheckSQL(s.mark)
 	if s.witness.exists() {
-		statements = append(statements, s.witness.insertSQL(s.branch))
+		question = s.witness.insertSQL(s.branch, func(value string) string { return markedSQL(s.mark, value) })
 	}
-	statements = append(statements, "XA END "+s.branch.sql(), "XA PREPARE "+s.branch.sql())
-	result := s.verb(ctx, verbPrepare, s.guarded(statements...)...)
+	result := s.verb(ctx, verbPrepare, question, "XA END "+s.branch.sql(), "XA PREPARE "+s.branch.sql())
 	s.prepared = result.outcome == xaOK
 	return result
 }

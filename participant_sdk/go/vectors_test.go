@@ -132,7 +132,7 @@ func TestVectorsOfIDs(t *testing.T) {
 	for _, x := range v.Xids {
 		branch := xid{x.Gtrid, x.Bqual}
 		if branch.validate() != nil || branch.sql() != x.SQL || branch.gid() != x.Gid || branch.advisoryLock() != x.AdvisoryLock ||
-			(witnessTable{"assent", "witness"}).insertSQL(branch) != x.WitnessInsert {
+			(witnessTable{"assent", "witness"}).insertSQL(branch, func(value string) string { return value }) != x.WitnessInsert {
 			t.Errorf("%v: %s %s %d", x, branch.sql(), branch.gid(), branch.advisoryLock())
 		}
 	}

@@ -67,8 +67,10 @@ func (x xid) validate() error {
 
 // sql is the xid in XA statements: in hexadecimal, so that no byte needs quoting.
 func (x xid) sql() string {
-	return fmt.Sprintf("X'%x',X'%x',%d", x.gtrid, x.bqual, FormatID)
+	return hexLiteral(x.gtrid) + "," + hexLiteral(x.bqual) + "," + strconv.Itoa(FormatID)
 }
+
+func hexLiteral(text string) string { return "X'" + hex.EncodeToString([]byte(text)) + "'" }
 
 // gid is PostgreSQL's one name for it.
 func (x xid) gid() string { return strconv.Itoa(FormatID) + "/" + x.gtrid + "/" + x.bqual }
@@ -146,7 +148,7 @@ func (w witnessTable) name() string {
 
 func (w witnessTable) quoted() string { return "`" + w.schema + "`.`" + w.table + "`" }
 
-// insertSQL leaves the witness of a valid xid.
-func (w witnessTable) insertSQL(x xid) string {
-	return fmt.Sprintf("INSERT INTO %s (gtrid, bqual) VALUES (X'%x', X'%x')", w.quoted(), x.gtrid, x.bqual)
+// insertSQL leaves the witness of a valid xid. wrap may make the value of bqual an expression that is it, or fails.
+func (w witnessTable) insertSQL(x xid, wrap func(value string) string) string {
+	return "INSERT INTO " + w.quoted() + " (gtrid, bqual) VALUES (" + hexLiteral(x.gtrid) + ", " + wrap(hexLiteral(x.bqual)) + ")"
 }
