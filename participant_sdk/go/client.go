@@ -31,7 +31,7 @@ type Client struct {
 func NewClient(addresses string, options ...ClientOption) (*Client, error) {
 	client := &Client{closing: make(chan struct{})}
 	client.options = clientOptions{callPatience: 30 * time.Second, decisionPatience: 5 * time.Minute,
-		sessionTimeout: 10 * time.Minute, logger: log.Default()}
+		sessionTimeout: 10 * time.Minute, logger: log.Default(), callStream: true}
 	for _, option := range options {
 		option(&client.options)
 	}

@@ -12,6 +12,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	v1 "assent.example/assent/assentv1"
 )
@@ -32,10 +34,13 @@ type instance struct {
 	address string
 	channel *grpc.ClientConn
 	stub    v1.CoordinatorServiceClient
+	stream  *callStream
+	unary   atomic.Bool // Calls go one by one: the stream was not wanted, or not offered.
 }
 
 // coordinator makes calls to the coordinator and repeats them while it is away. Every call of the API is idempotent, so a
 // repetition is always safe, at whichever instance: they share what they know. It stays with one as long as that answers.
+// The calls to an instance share one stream, unless it offers none.
 //
 // Safe for concurrent use. Errors are *Error: the coordinator's own, or COORDINATOR_UNREACHABLE once giveUp has passed
 // without an answer, or the context has ended; then it is not known whether the call had its effect.
@@ -51,7 +56,8 @@ func newCoordinator(addresses string, options *clientOptions) (*coordinator, err
 		credentials = insecure.NewCredentials()
 	}
 	c := &coordinator{}
-	for _, address := range distinct(addresses) {
+	distinct := distinctAddresses(addresses)
+	for _, address := range distinct {
 		target := address
 		if !strings.HasPrefix(address, "unix:") && !strings.Contains(address, "://") {
 			target = "passthrough:///" + address // The dialer resolves names itself, also when they have changed.
@@ -68,15 +74,19 @@ func newCoordinator(addresses string, options *clientOptions) (*coordinator, err
 			return nil, newError(InvalidField, "the coordinator's address cannot be used: "+err.Error(),
 				map[string]string{"field": "addresses"}).because(err)
 		}
-		c.instances = append(c.instances, &instance{address, channel, v1.NewCoordinatorServiceClient(channel)})
+		one := &instance{address: address, channel: channel, stub: v1.NewCoordinatorServiceClient(channel)}
+		// A call that waits for the connection saves repetitions; but only one that does not can go elsewhere.
+		one.stream = &callStream{stub: one.stub, waitForReady: len(distinct) == 1}
+		one.unary.Store(!options.callStream)
+		c.instances = append(c.instances, one)
 	}
 	c.current = rand.Int63n(int64(len(c.instances))) // So that clients spread.
 	return c, nil
 }
 
-// distinct reads the addresses without blanks and doubles; what is left of nothing is an address that cannot be reached,
+// distinctAddresses reads the addresses without blanks and doubles; what is left of nothing is an address that cannot be reached,
 // and the first call says so.
-func distinct(addresses string) []string {
+func distinctAddresses(addresses string) []string {
 	var out []string
 	known := map[string]bool{}
 	for _, address := range strings.Split(addresses, ",") {
@@ -93,6 +103,7 @@ func distinct(addresses string) []string {
 
 func (c *coordinator) close() {
 	for _, one := range c.instances {
+		one.stream.close()
 		_ = one.channel.Close()
 	}
 }
@@ -139,9 +150,69 @@ func pause(ctx context.Context, next *instance, wait time.Duration, watch bool) 
 	return ctx.Err() == nil
 }
 
-// callOf makes one call, as often as needed. attempt calls the stub.
-func callOf[Response any](ctx context.Context, c *coordinator, giveUp time.Time,
-	attempt func(context.Context, v1.CoordinatorServiceClient, ...grpc.CallOption) (Response, error)) (Response, *Error) {
+// method is one of the calls that a participant makes: as a unary call, and as one on the stream.
+type method[Request proto.Message, Response comparable] struct {
+	unary func(v1.CoordinatorServiceClient, context.Context, Request, ...grpc.CallOption) (Response, error)
+	put   func(*v1.StreamCall, Request)
+	take  func(*v1.StreamAnswer) Response
+}
+
+var (
+	createGlobalMethod = method[*v1.CreateGlobalRequest, *v1.CreateGlobalResponse]{v1.CoordinatorServiceClient.CreateGlobal,
+		func(call *v1.StreamCall, request *v1.CreateGlobalRequest) {
+			call.Request = &v1.StreamCall_CreateGlobal{CreateGlobal: request}
+		}, (*v1.StreamAnswer).GetCreateGlobal}
+	createBranchesMethod = method[*v1.CreateBranchesRequest, *v1.CreateBranchesResponse]{v1.CoordinatorServiceClient.CreateBranches,
+		func(call *v1.StreamCall, request *v1.CreateBranchesRequest) {
+			call.Request = &v1.StreamCall_CreateBranches{CreateBranches: request}
+		}, (*v1.StreamAnswer).GetCreateBranches}
+	preparedMethod = method[*v1.PreparedRequest, *v1.PreparedResponse]{v1.CoordinatorServiceClient.Prepared,
+		func(call *v1.StreamCall, request *v1.PreparedRequest) {
+			call.Request = &v1.StreamCall_Prepared{Prepared: request}
+		}, (*v1.StreamAnswer).GetPrepared}
+	finalizeMethod = method[*v1.FinalizeRequest, *v1.FinalizeResponse]{v1.CoordinatorServiceClient.Finalize,
+		func(call *v1.StreamCall, request *v1.FinalizeRequest) {
+			call.Request = &v1.StreamCall_Finalize{Finalize: request}
+		}, (*v1.StreamAnswer).GetFinalize}
+	completedMethod = method[*v1.CompletedRequest, *v1.CompletedResponse]{v1.CoordinatorServiceClient.Completed,
+		func(call *v1.StreamCall, request *v1.CompletedRequest) {
+			call.Request = &v1.StreamCall_Completed{Completed: request}
+		}, (*v1.StreamAnswer).GetCompleted}
+	reserveGtridsMethod = method[*v1.ReserveGtridsRequest, *v1.ReserveGtridsResponse]{v1.CoordinatorServiceClient.ReserveGtrids,
+		func(call *v1.StreamCall, request *v1.ReserveGtridsRequest) {
+			call.Request = &v1.StreamCall_ReserveGtrids{ReserveGtrids: request}
+		}, (*v1.StreamAnswer).GetReserveGtrids}
+)
+
+// attempt makes a call once, at one instance: on its stream, or, where there is none, as a unary call. The last look is a
+// unary call that does not wait for the connection: only such a one is told why there is none.
+func attempt[Request proto.Message, Response comparable](ctx context.Context, at *instance, m *method[Request, Response],
+	request Request, lastLook bool) (response Response, err error) {
+	if size := proto.Size(request); !at.unary.Load() && !lastLook && size < maxStreamCallBytes {
+		call := &v1.StreamCall{}
+		m.put(call, request)
+		answer, err := at.stream.call(ctx, call, size)
+		switch {
+		case status.Code(err) == codes.Unimplemented:
+			at.unary.Store(true) // For ever.
+		case err != nil:
+			return response, err
+		case answer.GetError() != nil:
+			return response, errorOfRPC(answer.Error)
+		default:
+			var none Response
+			if response = m.take(answer); response == none {
+				err = status.Error(codes.Internal, "the coordinator answered another call than was made")
+			}
+			return response, err
+		}
+	}
+	return m.unary(at.stub, ctx, request, grpc.WaitForReady(at.stream.waitForReady && !lastLook))
+}
+
+// callOf makes one call, as often as needed.
+func callOf[Request proto.Message, Response comparable](ctx context.Context, c *coordinator, m *method[Request, Response],
+	request Request, giveUp time.Time) (Response, *Error) {
 	var none Response
 	count := int64(len(c.instances))
 	alone, lastLook, wait := count == 1, false, firstPause
@@ -159,9 +230,7 @@ func callOf[Response any](ctx context.Context, c *coordinator, giveUp time.Time,
 		}
 		limited, cancel := context.WithDeadline(ctx, deadline)
 		atomic.AddInt64(&c.attempts, 1)
-		// A call that waits for the connection saves repetitions; but only one that does not is told why there is none,
-		// and can go elsewhere.
-		response, err := attempt(limited, c.instances[index].stub, grpc.WaitForReady(alone && !lastLook))
+		response, err := attempt(limited, c.instances[index], m, request, lastLook)
 		cancel()
 		failed := errorOf(err)
 		if failed == nil {
@@ -218,30 +287,22 @@ func isWaitOver(wait v1.Wait, status *v1.GlobalStatus) bool {
 }
 
 func (c *coordinator) createGlobal(ctx context.Context, request *v1.CreateGlobalRequest, giveUp time.Time) (*v1.Global, *Error) {
-	response, err := callOf(ctx, c, giveUp, func(ctx context.Context, stub v1.CoordinatorServiceClient, o ...grpc.CallOption) (*v1.CreateGlobalResponse, error) {
-		return stub.CreateGlobal(ctx, request, o...)
-	})
+	response, err := callOf(ctx, c, &createGlobalMethod, request, giveUp)
 	return response.GetGlobal(), err
 }
 
 func (c *coordinator) createBranches(ctx context.Context, request *v1.CreateBranchesRequest, giveUp time.Time) (*v1.CreateBranchesResponse, *Error) {
-	return callOf(ctx, c, giveUp, func(ctx context.Context, stub v1.CoordinatorServiceClient, o ...grpc.CallOption) (*v1.CreateBranchesResponse, error) {
-		return stub.CreateBranches(ctx, request, o...)
-	})
+	return callOf(ctx, c, &createBranchesMethod, request, giveUp)
 }
 
 func (c *coordinator) reserveGtrids(ctx context.Context, request *v1.ReserveGtridsRequest, giveUp time.Time) (*v1.ReserveGtridsResponse, *Error) {
-	return callOf(ctx, c, giveUp, func(ctx context.Context, stub v1.CoordinatorServiceClient, o ...grpc.CallOption) (*v1.ReserveGtridsResponse, error) {
-		return stub.ReserveGtrids(ctx, request, o...)
-	})
+	return callOf(ctx, c, &reserveGtridsMethod, request, giveUp)
 }
 
 // prepared and finalize go on until what request.Wait asks for has come, or giveUp: then the status that stands.
 func (c *coordinator) prepared(ctx context.Context, request *v1.PreparedRequest, giveUp time.Time) (*v1.GlobalStatus, *Error) {
 	for {
-		response, err := callOf(ctx, c, giveUp, func(ctx context.Context, stub v1.CoordinatorServiceClient, o ...grpc.CallOption) (*v1.PreparedResponse, error) {
-			return stub.Prepared(ctx, request, o...)
-		})
+		response, err := callOf(ctx, c, &preparedMethod, request, giveUp)
 		if err != nil || isWaitOver(request.Wait, response.GetStatus()) || !time.Now().Before(giveUp) {
 			return response.GetStatus(), err
 		}
@@ -250,9 +311,7 @@ func (c *coordinator) prepared(ctx context.Context, request *v1.PreparedRequest,
 
 func (c *coordinator) finalize(ctx context.Context, request *v1.FinalizeRequest, giveUp time.Time) (*v1.GlobalStatus, *Error) {
 	for {
-		response, err := callOf(ctx, c, giveUp, func(ctx context.Context, stub v1.CoordinatorServiceClient, o ...grpc.CallOption) (*v1.FinalizeResponse, error) {
-			return stub.Finalize(ctx, request, o...)
-		})
+		response, err := callOf(ctx, c, &finalizeMethod, request, giveUp)
 		if err != nil || isWaitOver(request.Wait, response.GetStatus()) || !time.Now().Before(giveUp) {
 			return response.GetStatus(), err
 		}
@@ -261,9 +320,7 @@ func (c *coordinator) finalize(ctx context.Context, request *v1.FinalizeRequest,
 
 func (c *coordinator) completed(ctx context.Context, request *v1.CompletedRequest, giveUp time.Time) (*v1.CompletedResponse, *Error) {
 	asked := atomic.LoadInt64(&c.current)
-	response, err := callOf(ctx, c, giveUp, func(ctx context.Context, stub v1.CoordinatorServiceClient, o ...grpc.CallOption) (*v1.CompletedResponse, error) {
-		return stub.Completed(ctx, request, o...)
-	})
+	response, err := callOf(ctx, c, &completedMethod, request, giveUp)
 	// An instance that has lost its store says so of each.
 	if err == nil && len(response.GetResults()) > 0 && response.Results[0].GetError() != nil &&
 		isAway(errorOfRPC(response.Results[0].Error)) {

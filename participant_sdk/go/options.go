@@ -19,6 +19,7 @@ type clientOptions struct {
 	decisionPatience time.Duration
 	sessionTimeout   time.Duration
 	logger           Logger
+	callStream       bool
 }
 
 // ClientOption changes a default of NewClient.
@@ -45,6 +46,13 @@ func WithDecisionPatience(patience time.Duration) ClientOption {
 // given up. Default: 10 min.
 func WithSessionTimeout(timeout time.Duration) ClientOption {
 	return func(o *clientOptions) { o.sessionTimeout = timeout }
+}
+
+// WithCallStream sets whether all calls share one stream to the coordinator, which is several times cheaper. False: each is a
+// unary call, for what is between here and the coordinator and balances or counts calls. Where no stream is offered that
+// happens by itself. Default: true.
+func WithCallStream(wanted bool) ClientOption {
+	return func(o *clientOptions) { o.callStream = wanted }
 }
 
 // WithLogger sets where the SDK writes to. Default: log.Default().
