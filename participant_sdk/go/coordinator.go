@@ -27,6 +27,8 @@ const (
 	lastLookTimeout = 100 * time.Millisecond
 	firstPause      = 10 * time.Millisecond
 	maxPause        = time.Second
+	// What the coordinator may send ahead of what was read here: some hundred messages.
+	channelWindow = 1 << 20
 )
 
 // instance is one process of the coordinator.
@@ -64,6 +66,8 @@ func newCoordinator(addresses string, options *clientOptions) (*coordinator, err
 		}
 		channel, err := grpc.NewClient(target, grpc.WithTransportCredentials(credentials),
 			grpc.WithDisableRetry(), grpc.WithDisableServiceConfig(), grpc.WithIdleTimeout(0),
+			// A window of a fixed size: one that adapts itself costs a ping for most messages.
+			grpc.WithInitialWindowSize(channelWindow), grpc.WithInitialConnWindowSize(channelWindow),
 			// A restarting coordinator is away for a second: look for it often.
 			grpc.WithConnectParams(grpc.ConnectParams{
 				Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
