@@ -319,6 +319,8 @@ func TestACommitWhileAStatementRuns(t *testing.T) {
 	must(t, <-ran)
 	_, err = branch.Conn().ExecContext(ctx, "UPDATE shop.t SET v = 0")
 	expectReason(t, err, assent.BranchEnded)
+	_, err = branch.Conn().ExecContext(ctx, "UPDATE shop.t SET v = ?", 0)
+	expectReason(t, err, assent.BranchEnded)
 	r.expectValues(t, 1, 101)
 }
 

@@ -142,7 +142,7 @@ func (b *Branch) letGo() {
 	}
 	b.closeOpen()
 	b.link.unpin(discard || b.session.wasReset())
-	go func() { _ = b.pool.Close() }() // Not on anybody's way; the application's conn answers BRANCH_ENDED from now on.
+	_ = b.pool.Close() // Not the connection out of it: the application's conn answers BRANCH_ENDED from now on.
 }
 
 // closeOpen closes what the application has not: it would use the connection after the branch. With b.mu held.

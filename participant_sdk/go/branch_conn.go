@@ -2,6 +2,7 @@ package assent
 
 import (
 	"context"
+	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"io"
@@ -46,10 +47,18 @@ func (b *Branch) mayNotEnd(what string) *Error {
 
 // CheckNamedValue is the real driver's. An argument that it does not take is a statement that did not run.
 func (c *branchConn) CheckNamedValue(value *driver.NamedValue) error {
-	return c.checked(c.branch.link.driverConn, value)
+	b := c.branch
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	err := b.link.use(func(driverConn any) error { return checkValue(driverConn, value) })
+	if errors.Is(err, sql.ErrConnDone) {
+		return nil // The branch has ended, which the statement itself is told.
+	}
+	return b.checked(err)
 }
 
-func (c *branchConn) checked(real any, value *driver.NamedValue) error {
+// checkValue is what database/sql does with an argument.
+func checkValue(real any, value *driver.NamedValue) error {
 	err := error(driver.ErrSkip)
 	if checker, ok := real.(driver.NamedValueChecker); ok {
 		err = checker.CheckNamedValue(value)
@@ -57,13 +66,12 @@ func (c *branchConn) checked(real any, value *driver.NamedValue) error {
 	if err == driver.ErrSkip {
 		value.Value, err = driver.DefaultParameterConverter.ConvertValue(value.Value)
 	}
-	if err == nil || err == driver.ErrRemoveArgument {
-		return err
-	}
-	b := c.branch
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.poison == nil {
+	return err
+}
+
+// checked: with b.mu held.
+func (b *Branch) checked(err error) error {
+	if err != nil && err != driver.ErrRemoveArgument && b.poison == nil {
 		b.poisonWith(newError(DatabaseError, "an argument of a statement cannot be passed: "+err.Error(), nil).because(err))
 	}
 	return err
@@ -206,12 +214,14 @@ func (c *branchConn) PrepareContext(ctx context.Context, query string) (driver.S
 		return nil, why
 	}
 	var stmt driver.Stmt
-	var err error
-	if preparer, ok := b.link.driverConn.(driver.ConnPrepareContext); ok {
-		stmt, err = preparer.PrepareContext(ctx, query)
-	} else {
-		stmt, err = b.link.driverConn.(driver.Conn).Prepare(query)
-	}
+	err := b.link.use(func(driverConn any) (err error) {
+		if preparer, ok := driverConn.(driver.ConnPrepareContext); ok {
+			stmt, err = preparer.PrepareContext(ctx, query)
+		} else {
+			stmt, err = driverConn.(driver.Conn).Prepare(query)
+		}
+		return err
+	})
 	undo(err != nil)
 	if err != nil {
 		return nil, b.failed(ctx, b.link.note(readError(err)))
@@ -245,7 +255,9 @@ func (s *branchStmt) NumInput() int { return -1 }
 // CheckNamedValue is the real statement's, or its connection's.
 func (s *branchStmt) CheckNamedValue(value *driver.NamedValue) error {
 	if _, ok := s.Stmt.(driver.NamedValueChecker); ok {
-		return s.conn.checked(s.Stmt, value)
+		s.conn.branch.mu.Lock()
+		defer s.conn.branch.mu.Unlock()
+		return s.conn.branch.checked(checkValue(s.Stmt, value))
 	}
 	return s.conn.CheckNamedValue(value)
 }

@@ -11,17 +11,16 @@ import (
 	"sync"
 )
 
-// link is one pinned connection of a pool: what the SDK itself says to the server goes over it.
+// link is one connection, held out of its pool: what the SDK itself says to the server goes over it.
 //
-// A goroutine stays inside sql.Conn.Raw for as long as the connection is pinned, so that nothing of database/sql touches
-// it meanwhile. Not safe for concurrent use.
+// Nobody else has its sql.Conn, so nothing of database/sql touches the connection meanwhile, nor what it gave out (rows,
+// statements). Not safe for concurrent use.
 type link struct {
-	driverConn any
+	conn       *sql.Conn
+	driverConn any  // Which connection it is; to be used inside of use only.
 	multi      bool // The connection takes several statements in one message.
 	lost       bool // It cannot be used any more.
 	released   bool
-	release    chan error
-	gone       chan struct{}
 }
 
 // pin takes a connection out of the pool. The error is the pool's.
@@ -30,25 +29,24 @@ func pin(ctx context.Context, db *sql.DB) (*link, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &link{release: make(chan error), gone: make(chan struct{})}
-	got := make(chan struct{})
-	failed := make(chan error, 1)
-	go func() {
-		defer close(l.gone)
-		err := conn.Raw(func(driverConn any) error {
-			l.driverConn = driverConn
-			close(got)
-			return <-l.release
-		})
-		failed <- err
-		_ = conn.Close() // Back to the pool; if it is closed already this says so.
-	}()
-	select {
-	case <-got:
-		return l, nil
-	case <-l.gone:
-		return nil, <-failed
+	l := &link{conn: conn}
+	if err := l.use(func(driverConn any) error { l.driverConn = driverConn; return nil }); err != nil {
+		_ = conn.Close()
+		return nil, err
 	}
+	return l, nil
+}
+
+// use runs fn with the driver's connection and answers its error; or sql.ErrConnDone after unpin.
+func (l *link) use(fn func(driverConn any) error) error {
+	var answer error
+	if err := l.conn.Raw(func(driverConn any) error {
+		answer = fn(driverConn)
+		return nil // Whether the connection lives on is for unpin to say.
+	}); err != nil {
+		return err
+	}
+	return answer
 }
 
 // unpin gives the connection back to its pool; or, if it is lost or must not be used again, closes it for real.
@@ -57,12 +55,11 @@ func (l *link) unpin(discard bool) {
 		return
 	}
 	l.released = true
-	verdict := error(nil)
 	if discard || l.lost {
-		verdict = driver.ErrBadConn // What makes database/sql close it.
+		_ = l.conn.Raw(func(any) error { return driver.ErrBadConn }) // What makes database/sql close it.
+		return
 	}
-	l.release <- verdict
-	<-l.gone
+	_ = l.conn.Close()
 }
 
 // exec sends statements, in one message if the connection takes that; it stops at the first error.
@@ -85,11 +82,15 @@ func (l *link) execArgs(ctx context.Context, statement string, args []driver.Nam
 	if l.lost {
 		return nil, &dbError{code: connectionLostCode, unsent: true, message: "the connection is lost"}
 	}
-	execer, ok := l.driverConn.(driver.ExecerContext)
-	if !ok {
-		return nil, errSkipped
-	}
-	result, err := execer.ExecContext(ctx, statement, args)
+	var result driver.Result
+	err := l.use(func(driverConn any) (err error) {
+		execer, ok := driverConn.(driver.ExecerContext)
+		if !ok {
+			return driver.ErrSkip
+		}
+		result, err = execer.ExecContext(ctx, statement, args)
+		return err
+	})
 	if errors.Is(err, driver.ErrSkip) {
 		return nil, errSkipped
 	}
@@ -100,11 +101,15 @@ func (l *link) queryArgs(ctx context.Context, statement string, args []driver.Na
 	if l.lost {
 		return nil, &dbError{code: connectionLostCode, unsent: true, message: "the connection is lost"}
 	}
-	queryer, ok := l.driverConn.(driver.QueryerContext)
-	if !ok {
-		return nil, errSkipped
-	}
-	rows, err := queryer.QueryContext(ctx, statement, args)
+	var rows driver.Rows
+	err := l.use(func(driverConn any) (err error) {
+		queryer, ok := driverConn.(driver.QueryerContext)
+		if !ok {
+			return driver.ErrSkip
+		}
+		rows, err = queryer.QueryContext(ctx, statement, args)
+		return err
+	})
 	if errors.Is(err, driver.ErrSkip) {
 		return nil, errSkipped
 	}
