@@ -59,8 +59,8 @@ func (mysqlEngine) learn(ctx context.Context, l *link) (any, *dbError) {
 }
 
 func (mysqlEngine) session(l *link, facts any, branch xid, witness witnessTable) session {
-	return &mysqlSession{link: l, facts: facts.(*mysqlFacts), branch: branch, witness: witness, mark: newMark(),
-		detached: facts.(*mysqlFacts).detaches}
+	return &mysqlSession{link: l, facts: facts.(*mysqlFacts), branch: branch, literal: branch.sql(), witness: witness,
+		mark: newMark(), detached: facts.(*mysqlFacts).detaches}
 }
 
 // mysqlSession is a session of MariaDB or MySQL.
@@ -73,6 +73,7 @@ type mysqlSession struct {
 	link     *link
 	facts    *mysqlFacts
 	branch   xid
+	literal  string // branch in SQL.
 	witness  witnessTable
 	mark     uint64
 	detached bool // detaches().
@@ -117,7 +118,7 @@ func (s *mysqlSession) refuses(string) string { return "" }           // The ser
 func (s *mysqlSession) keepsFailed() bool     { return true }
 
 func (s *mysqlSession) startSQL() []string {
-	return []string{markSQL(s.mark), "XA START " + s.branch.sql()}
+	return []string{markSQL(s.mark), "XA START " + s.literal}
 }
 
 func (s *mysqlSession) start(ctx context.Context) xaResult {
@@ -192,7 +193,7 @@ func (s *mysqlSession) prepare(ctx context.Context) xaResult {
 	if s.witness.exists() {
 		question = s.witness.insertSQL(s.branch, func(value string) string { return markedSQL(s.mark, value) })
 	}
-	result := s.verb(ctx, verbPrepare, question, "XA END "+s.branch.sql(), "XA PREPARE "+s.branch.sql())
+	result := s.verb(ctx, verbPrepare, question, "XA END "+s.literal, "XA PREPARE "+s.literal)
 	s.prepared = result.outcome == xaOK
 	return result
 }
@@ -200,14 +201,14 @@ func (s *mysqlSession) prepare(ctx context.Context) xaResult {
 func (s *mysqlSession) endReadOnly(ctx context.Context) xaResult { return s.rollback(ctx) }
 
 func (s *mysqlSession) commit(ctx context.Context) xaResult {
-	return s.verb(ctx, verbCommit, s.guarded("XA COMMIT "+s.branch.sql())...)
+	return s.verb(ctx, verbCommit, s.guarded("XA COMMIT "+s.literal)...)
 }
 
 func (s *mysqlSession) rollback(ctx context.Context) xaResult {
 	if s.prepared {
-		return s.verb(ctx, verbRollback, s.guarded("XA ROLLBACK "+s.branch.sql())...)
+		return s.verb(ctx, verbRollback, s.guarded("XA ROLLBACK "+s.literal)...)
 	}
-	result := s.verb(ctx, verbRollback, s.guarded("XA END "+s.branch.sql(), "XA ROLLBACK "+s.branch.sql())...)
+	result := s.verb(ctx, verbRollback, s.guarded("XA END "+s.literal, "XA ROLLBACK "+s.literal)...)
 	if result.outcome == xaOK || s.link.lost {
 		return result
 	}
@@ -216,6 +217,6 @@ func (s *mysqlSession) rollback(ctx context.Context) xaResult {
 	if result = s.verb(ctx, verbRollback, markCheckSQL(s.mark)); s.link.lost {
 		return result
 	}
-	_ = s.verb(ctx, verbEnd, "XA END "+s.branch.sql())
-	return s.verb(ctx, verbRollback, "XA ROLLBACK "+s.branch.sql())
+	_ = s.verb(ctx, verbEnd, "XA END "+s.literal)
+	return s.verb(ctx, verbRollback, "XA ROLLBACK "+s.literal)
 }

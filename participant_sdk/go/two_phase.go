@@ -19,32 +19,34 @@ func (b *Branch) verbContext() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.Background(), b.tx.client.options.sessionTimeout)
 }
 
-// inParallel runs fn for every branch, with its lock held; the last one on the caller's goroutine.
-func inParallel(branches []*Branch, fn func(*Branch)) {
-	locked := func(b *Branch) {
+// inParallel runs fn for every branch and its place in the list, with its lock held; the first one on the caller's
+// goroutine.
+func inParallel(branches []*Branch, fn func(place int, b *Branch)) {
+	locked := func(place int) {
+		b := branches[place]
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		fn(b)
+		fn(place, b)
 	}
 	if len(branches) == 0 {
 		return
 	}
 	var others sync.WaitGroup
-	for _, b := range branches[1:] {
+	for place := 1; place < len(branches); place++ {
 		others.Add(1)
-		go func(b *Branch) {
+		go func(place int) {
 			defer others.Done()
-			locked(b)
-		}(b)
+			locked(place)
+		}(place)
 	}
-	locked(branches[0])
+	locked(0)
 	others.Wait()
 }
 
 // prepareAll is phase one. Every branch that has not voted yet is prepared, or ended if it wrote nothing (READ_ONLY), or
 // rolled back if it is poisoned or PREPARE fails (FAILED). Answers one vote for each branch, in order, old ones included.
 func prepareAll(branches []*Branch) []*v1.Vote {
-	inParallel(branches, (*Branch).phaseOne)
+	inParallel(branches, func(_ int, b *Branch) { b.phaseOne() })
 	votes := make([]*v1.Vote, len(branches))
 	for i, b := range branches {
 		votes[i] = b.vote
@@ -138,15 +140,14 @@ func awaitsDecision(branches []*Branch) bool {
 // rollBackUnvoted rolls back every branch whose vote is not out, whatever it has done (no decision to COMMIT can exist
 // without that vote), and answers what is proven. Branches that have ended, or whose vote is out, are left alone.
 func rollBackUnvoted(branches []*Branch) []*v1.Completion {
-	proven := make([]*v1.Completion, len(branches))
-	places := map[*Branch]int{}
 	var unvoted []*Branch
-	for i, b := range branches {
-		if places[b] = i; !b.voted {
+	for _, b := range branches {
+		if !b.voted {
 			unvoted = append(unvoted, b)
 		}
 	}
-	inParallel(unvoted, func(b *Branch) {
+	proven := make([]*v1.Completion, len(unvoted))
+	inParallel(unvoted, func(place int, b *Branch) {
 		rolledBack := b.stage == stageIdle
 		if b.stage == stageActive || b.stage == stagePrepared {
 			b.closeOpen()
@@ -158,7 +159,7 @@ func rollBackUnvoted(branches []*Branch) []*v1.Completion {
 		}
 		if rolledBack {
 			b.stage = stageFinished
-			proven[places[b]] = b.completion(v1.Completion_RESULT_ROLLED_BACK)
+			proven[place] = b.completion(v1.Completion_RESULT_ROLLED_BACK)
 		}
 	})
 	return withoutNil(proven)
@@ -178,15 +179,14 @@ func withoutNil(completions []*v1.Completion) []*v1.Completion {
 // What the database cannot do right now (read-only, backup lock) is repeated until giveUp. A branch whose answer was lost
 // stays in doubt and is not in the list.
 func finishAll(branches []*Branch, commit bool, giveUp time.Time) []*v1.Completion {
-	proven := make([]*v1.Completion, len(branches))
-	places := map[*Branch]int{}
 	var prepared []*Branch
-	for i, b := range branches {
-		if places[b] = i; b.stage == stagePrepared {
+	for _, b := range branches {
+		if b.stage == stagePrepared {
 			prepared = append(prepared, b)
 		}
 	}
-	inParallel(prepared, func(b *Branch) { proven[places[b]] = b.finish(commit, giveUp) })
+	proven := make([]*v1.Completion, len(prepared))
+	inParallel(prepared, func(place int, b *Branch) { proven[place] = b.finish(commit, giveUp) })
 	return withoutNil(proven)
 }
 

@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"hash/fnv"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -125,16 +124,23 @@ func newRequestID() string {
 // witnessTable is the name of a witness table, read once and then safe to put into SQL. Empty: no witness.
 type witnessTable struct{ schema, table string }
 
-var witnessPattern = regexp.MustCompile(`^([A-Za-z0-9_$-]{1,64})\.([A-Za-z0-9_$-]{1,64})$`)
+func isWitnessName(part string) bool {
+	for i := 0; i < len(part); i++ {
+		if c := part[i]; c == '.' || c == ':' || (c != '$' && !isIDByte(c)) {
+			return false
+		}
+	}
+	return part != "" && len(part) <= 64
+}
 
 func parseWitnessTable(name string) (witnessTable, error) {
-	parts := witnessPattern.FindStringSubmatch(name)
-	if parts == nil {
+	schema, table, _ := strings.Cut(name, ".")
+	if !isWitnessName(schema) || !isWitnessName(table) {
 		return witnessTable{}, newError(InvalidField,
 			"witness_table must be schema.table, each part 1 to 64 bytes of [A-Za-z0-9_$-]",
 			map[string]string{"field": "witness_table"})
 	}
-	return witnessTable{parts[1], parts[2]}, nil
+	return witnessTable{schema, table}, nil
 }
 
 func (w witnessTable) exists() bool { return w.table != "" }
