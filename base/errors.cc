@@ -62,6 +62,8 @@ std::string ToText(const absl::Status& status) {
                       ": ", status.message());
 }
 
+bool IsRefusedByItself(Reason reason) { return reason < Reason::RESOURCE_NOT_FOUND; }
+
 bool IsRetryable(const absl::Status& status) {
   const absl::optional<Reason> reason = ReasonOf(status);
   return reason ? InfoOf(*reason).retry == Retry::kSameCall : absl::IsUnavailable(status);

@@ -19,68 +19,68 @@ namespace assent {
 
 // X(reason, absl::StatusCode, Retry). Ordered by precedence: where several apply to one call, the first one is
 // answered. (Fields of one message are looked at in their order, and so are the votes and branches of a call.)
-#define ASSENT_ERROR_REASONS(X)                            \
-  /* Refused by looking at the request alone. */           \
-  X(INVALID_GTRID, kInvalidArgument, kNever)               \
-  X(INVALID_TIMEOUT, kInvalidArgument, kNever)             \
-  X(TOO_MANY_BRANCHES, kInvalidArgument, kNever)           \
-  X(TOO_MANY_ITEMS, kInvalidArgument, kNever)              \
-  X(INVALID_BQUAL, kInvalidArgument, kNever)               \
-  X(INVALID_FIELD, kInvalidArgument, kNever)               \
-  X(INVALID_RESOURCE, kInvalidArgument, kNever)            \
-  X(INVALID_PAGE_SIZE, kInvalidArgument, kNever)           \
-  X(INVALID_PAGE_TOKEN, kInvalidArgument, kNever)          \
-  /* The registry of resources. */                         \
-  X(RESOURCE_NOT_FOUND, kNotFound, kNever)                 \
-  X(RESOURCE_EXISTS, kAlreadyExists, kNever)               \
-  X(RESOURCE_IN_USE, kFailedPrecondition, kNever)          \
-  X(RESOURCE_UNREACHABLE, kUnavailable, kSameCall)         \
-  X(RESOURCE_UNFIT, kFailedPrecondition, kNever)           \
-  X(RESOURCE_CLAIMED, kFailedPrecondition, kNever)         \
-  X(RESOURCE_QUARANTINED, kFailedPrecondition, kNever)     \
-  X(WRONG_SERVER, kFailedPrecondition, kNever)             \
-  /* Refused before the transaction is looked up. */       \
-  X(SHUTTING_DOWN, kUnavailable, kSameCall)                \
-  X(OVERLOADED, kUnavailable, kSameCall)                   \
-  X(TOO_MANY_OPEN_GLOBALS, kResourceExhausted, kSameCall)  \
-  /* Global transactions. */                               \
-  X(GLOBAL_NOT_FOUND, kNotFound, kNever)                   \
-  X(REQUEST_ID_REUSED, kAlreadyExists, kNever)             \
-  X(GTRID_IN_USE, kAlreadyExists, kNever)                  \
-  X(GLOBAL_ROLLED_BACK, kAborted, kWholeTransaction)       \
-  X(GLOBAL_COMMITTED, kFailedPrecondition, kNever)         \
-  X(GLOBAL_NOT_DECIDED, kFailedPrecondition, kNever)       \
-  X(BRANCH_NOT_FOUND, kNotFound, kNever)                   \
-  X(BRANCH_EXISTS, kAlreadyExists, kNever)                 \
-  X(VOTE_CHANGED, kFailedPrecondition, kNever)             \
-  X(COMPLETION_CHANGED, kFailedPrecondition, kNever)       \
-  X(BRANCHES_NOT_PREPARED, kFailedPrecondition, kNever)    \
-  X(ETAG_MISMATCH, kAborted, kNever)                       \
-  X(RESOLUTION_REFUSED, kFailedPrecondition, kNever)       \
-  /* The coordinator's store. */                           \
-  X(STORE_UNAVAILABLE, kUnavailable, kSameCall)            \
-  X(STORE_FULL, kUnavailable, kSameCall)                   \
-  X(STORE_LOCKED, kFailedPrecondition, kNever)             \
-  X(STORE_READ_ONLY, kFailedPrecondition, kNever)          \
-  X(STORE_CORRUPT, kDataLoss, kNever)                      \
-  X(STORE_SCHEMA_NEWER, kFailedPrecondition, kNever)       \
-  X(STORE_OTHER_CLUSTER, kFailedPrecondition, kNever)      \
-  X(STORE_UNFIT, kFailedPrecondition, kNever)              \
-  X(STORE_HALF_IMPORTED, kFailedPrecondition, kNever)      \
-  X(STORE_NOT_SETTLED, kFailedPrecondition, kNever)        \
-  X(STORE_DIFFERS, kFailedPrecondition, kNever)            \
-  X(STORE_FILE_INVALID, kInvalidArgument, kNever)          \
-  X(INSTANCE_FENCED, kUnavailable, kSameCall)              \
-  /* The participant SDKs. */                              \
-  X(COORDINATOR_UNREACHABLE, kUnavailable, kSameCall)      \
-  X(DATABASE_ERROR, kAborted, kWholeTransaction)           \
-  X(DATABASE_UNREACHABLE, kUnavailable, kWholeTransaction) \
-  X(SESSION_IN_TRANSACTION, kFailedPrecondition, kNever)   \
-  X(SESSION_HOLDS_BRANCH, kFailedPrecondition, kNever)     \
-  X(SESSION_RESET, kAborted, kWholeTransaction)            \
-  X(XA_NOT_SUPPORTED, kFailedPrecondition, kNever)         \
-  X(BRANCH_POISONED, kAborted, kWholeTransaction)          \
-  X(BRANCH_ENDED, kFailedPrecondition, kNever)             \
+#define ASSENT_ERROR_REASONS(X)                                      \
+  /* Refused by looking at the request alone (IsRefusedByItself). */ \
+  X(INVALID_GTRID, kInvalidArgument, kNever)                         \
+  X(INVALID_TIMEOUT, kInvalidArgument, kNever)                       \
+  X(TOO_MANY_BRANCHES, kInvalidArgument, kNever)                     \
+  X(TOO_MANY_ITEMS, kInvalidArgument, kNever)                        \
+  X(INVALID_BQUAL, kInvalidArgument, kNever)                         \
+  X(INVALID_FIELD, kInvalidArgument, kNever)                         \
+  X(INVALID_RESOURCE, kInvalidArgument, kNever)                      \
+  X(INVALID_PAGE_SIZE, kInvalidArgument, kNever)                     \
+  X(INVALID_PAGE_TOKEN, kInvalidArgument, kNever)                    \
+  /* The registry of resources. */                                   \
+  X(RESOURCE_NOT_FOUND, kNotFound, kNever)                           \
+  X(RESOURCE_EXISTS, kAlreadyExists, kNever)                         \
+  X(RESOURCE_IN_USE, kFailedPrecondition, kNever)                    \
+  X(RESOURCE_UNREACHABLE, kUnavailable, kSameCall)                   \
+  X(RESOURCE_UNFIT, kFailedPrecondition, kNever)                     \
+  X(RESOURCE_CLAIMED, kFailedPrecondition, kNever)                   \
+  X(RESOURCE_QUARANTINED, kFailedPrecondition, kNever)               \
+  X(WRONG_SERVER, kFailedPrecondition, kNever)                       \
+  /* Refused before the transaction is looked up. */                 \
+  X(SHUTTING_DOWN, kUnavailable, kSameCall)                          \
+  X(OVERLOADED, kUnavailable, kSameCall)                             \
+  X(TOO_MANY_OPEN_GLOBALS, kResourceExhausted, kSameCall)            \
+  /* Global transactions. */                                         \
+  X(GLOBAL_NOT_FOUND, kNotFound, kNever)                             \
+  X(REQUEST_ID_REUSED, kAlreadyExists, kNever)                       \
+  X(GTRID_IN_USE, kAlreadyExists, kNever)                            \
+  X(GLOBAL_ROLLED_BACK, kAborted, kWholeTransaction)                 \
+  X(GLOBAL_COMMITTED, kFailedPrecondition, kNever)                   \
+  X(GLOBAL_NOT_DECIDED, kFailedPrecondition, kNever)                 \
+  X(BRANCH_NOT_FOUND, kNotFound, kNever)                             \
+  X(BRANCH_EXISTS, kAlreadyExists, kNever)                           \
+  X(VOTE_CHANGED, kFailedPrecondition, kNever)                       \
+  X(COMPLETION_CHANGED, kFailedPrecondition, kNever)                 \
+  X(BRANCHES_NOT_PREPARED, kFailedPrecondition, kNever)              \
+  X(ETAG_MISMATCH, kAborted, kNever)                                 \
+  X(RESOLUTION_REFUSED, kFailedPrecondition, kNever)                 \
+  /* The coordinator's store. */                                     \
+  X(STORE_UNAVAILABLE, kUnavailable, kSameCall)                      \
+  X(STORE_FULL, kUnavailable, kSameCall)                             \
+  X(STORE_LOCKED, kFailedPrecondition, kNever)                       \
+  X(STORE_READ_ONLY, kFailedPrecondition, kNever)                    \
+  X(STORE_CORRUPT, kDataLoss, kNever)                                \
+  X(STORE_SCHEMA_NEWER, kFailedPrecondition, kNever)                 \
+  X(STORE_OTHER_CLUSTER, kFailedPrecondition, kNever)                \
+  X(STORE_UNFIT, kFailedPrecondition, kNever)                        \
+  X(STORE_HALF_IMPORTED, kFailedPrecondition, kNever)                \
+  X(STORE_NOT_SETTLED, kFailedPrecondition, kNever)                  \
+  X(STORE_DIFFERS, kFailedPrecondition, kNever)                      \
+  X(STORE_FILE_INVALID, kInvalidArgument, kNever)                    \
+  X(INSTANCE_FENCED, kUnavailable, kSameCall)                        \
+  /* The participant SDKs. */                                        \
+  X(COORDINATOR_UNREACHABLE, kUnavailable, kSameCall)                \
+  X(DATABASE_ERROR, kAborted, kWholeTransaction)                     \
+  X(DATABASE_UNREACHABLE, kUnavailable, kWholeTransaction)           \
+  X(SESSION_IN_TRANSACTION, kFailedPrecondition, kNever)             \
+  X(SESSION_HOLDS_BRANCH, kFailedPrecondition, kNever)               \
+  X(SESSION_RESET, kAborted, kWholeTransaction)                      \
+  X(XA_NOT_SUPPORTED, kFailedPrecondition, kNever)                   \
+  X(BRANCH_POISONED, kAborted, kWholeTransaction)                    \
+  X(BRANCH_ENDED, kFailedPrecondition, kNever)                       \
   X(OUTCOME_IN_DOUBT, kUnknown, kNever)
 
 enum class Reason {
@@ -120,6 +120,9 @@ absl::optional<Reason> ReasonOf(const absl::Status& status);
 std::map<std::string, std::string> MetadataOf(const absl::Status& status);
 // For logs and people: `CODE REASON: message`, without the payloads' bytes. "OK" if it is.
 std::string ToText(const absl::Status& status);
+// True if the request itself was refused, without a look at anything that is stored: no attempt of the same call is
+// ever carried out.
+bool IsRefusedByItself(Reason reason);
 // True if repeating the very same call may help: UNAVAILABLE, or a reason whose advice is kSameCall.
 bool IsRetryable(const absl::Status& status);
 

@@ -38,9 +38,6 @@ bool AnyFailed(const std::vector<v1::Vote>& votes) {
                      [](const v1::Vote& vote) { return vote.kind() == v1::VOTE_KIND_FAILED; });
 }
 
-// Refused by looking at the request alone (base/errors.h).
-bool IsRefusedByItself(Reason reason) { return reason < Reason::RESOURCE_NOT_FOUND; }
-
 }  // namespace
 
 GlobalTransaction::GlobalTransaction(std::shared_ptr<ClientState> client, std::string gtrid, v1::DecisionPolicy policy,

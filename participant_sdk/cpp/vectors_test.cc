@@ -166,6 +166,7 @@ TEST(VectorsTest, Reasons) {
     EXPECT_EQ(Text(vectors[i], "reason"), info.name) << "in order of precedence";
     EXPECT_EQ(Text(vectors[i], "code"), absl::StatusCodeToString(info.code)) << info.name;
     EXPECT_EQ(Text(vectors[i], "retry"), retry) << info.name;
+    EXPECT_EQ(vectors[i].fields().contains("refused_by_itself"), IsRefusedByItself(info.reason)) << info.name;
   }
 }
 

@@ -16,6 +16,9 @@ import (
 // How much longer than its context an end waits for the outcome before it answers that it is in doubt.
 const outcomeGrace = time.Second
 
+// How long the age of a sole participant's transaction is good enough.
+const ageHolds = time.Second
+
 type scope int
 
 const (
@@ -203,7 +206,11 @@ func (tx *Global) voteOnly(ctx context.Context) *Error {
 // notCounted: no vote of this call was counted, so what voted in it for the first time may still be rolled back. A vote
 // that an earlier call may have brought stays out. With tx.mu held.
 func (tx *Global) notCounted(fresh []*Branch, failed *Error) *Error {
-	if failed == nil || (failed.Reason != BranchesNotPrepared && failed.Reason != WrongServer) {
+	if failed == nil {
+		return nil
+	}
+	isVoid := tx.sole && refusedByItself[failed.Reason]
+	if !isVoid && failed.Reason != BranchesNotPrepared && failed.Reason != WrongServer {
 		return nil
 	}
 	for _, b := range fresh {
@@ -212,7 +219,21 @@ func (tx *Global) notCounted(fresh []*Branch, failed *Error) *Error {
 	if failed.Reason == WrongServer {
 		return tx.rollBackBecause(failed.Message, failed)
 	}
+	if isVoid { // It has not been decided, and never will be.
+		tx.report(tx.rollBackUnvoted())
+		tx.result = failed
+		tx.endRolledBack()
+	}
 	return failed
+}
+
+// endRolledBack: nothing of it can commit any more. In doubt if that is not proven for every branch. With tx.mu held.
+func (tx *Global) endRolledBack() {
+	tx.concluded = true
+	tx.outcome = v1.Outcome_OUTCOME_IN_DOUBT
+	if allFinished(tx.branches) {
+		tx.outcome = v1.Outcome_OUTCOME_ROLLED_BACK
+	}
 }
 
 func (tx *Global) sendVotes(ctx context.Context, votes []*v1.Vote, wait v1.Wait) (*v1.GlobalStatus, *Error) {
@@ -221,9 +242,21 @@ func (tx *Global) sendVotes(ctx context.Context, votes []*v1.Vote, wait v1.Wait)
 }
 
 func (tx *Global) sendFinalize(votes []*v1.Vote) (*v1.GlobalStatus, *Error) {
-	request := tx.finalizeWith(v1.Decision_DECISION_COMMIT)
-	request.Votes = votes
-	return tx.client.coordinator.finalize(context.Background(), request, time.Now().Add(tx.client.options.decisionPatience))
+	giveUp := time.Now().Add(tx.client.options.decisionPatience)
+	for {
+		request := tx.finalizeWith(v1.Decision_DECISION_COMMIT)
+		request.Votes = votes
+		until := giveUp
+		if tx.sole { // What creates it says how old it is, which must stay true while nobody answers.
+			if soon := time.Now().Add(ageHolds); soon.Before(until) {
+				until = soon
+			}
+		}
+		status, failed := tx.client.coordinator.finalize(context.Background(), request, until)
+		if failed == nil || !tx.sole || !isRetryable(failed) || !time.Now().Before(giveUp) {
+			return status, failed
+		}
+	}
 }
 
 func (tx *Global) finalizeWith(decision v1.Decision) *v1.FinalizeRequest {
@@ -299,11 +332,7 @@ func (tx *Global) failedToPrepare(votes []*v1.Vote) *Error {
 	if tx.result.Code != codes.Aborted {
 		tx.result = newError(GlobalRolledBack, "rolled back: "+tx.result.Message, tx.result.Metadata).because(tx.result)
 	}
-	tx.concluded = true
-	tx.outcome = v1.Outcome_OUTCOME_IN_DOUBT
-	if allFinished(tx.branches) {
-		tx.outcome = v1.Outcome_OUTCOME_ROLLED_BACK
-	}
+	tx.endRolledBack()
 	// Doing it all again would do that part twice.
 	if reset := tx.resetBranch(); reset != nil && reset.session.ranOutside() {
 		tx.result = tx.notFinished("ROLLBACK").because(tx.result)

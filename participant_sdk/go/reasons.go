@@ -144,6 +144,18 @@ var allReasons = []reasonInfo{
 	{OutcomeInDoubt, codes.Unknown, RetryNever},
 }
 
+// refusedByItself are those of allReasons that look at the request alone: no attempt of the same call is ever carried out.
+var refusedByItself = func() map[Reason]bool {
+	refused := map[Reason]bool{}
+	for _, info := range allReasons {
+		if info.reason == ResourceNotFound {
+			break
+		}
+		refused[info.reason] = true
+	}
+	return refused
+}()
+
 var reasonsByName = func() map[Reason]reasonInfo {
 	byName := make(map[Reason]reasonInfo, len(allReasons))
 	for _, info := range allReasons {

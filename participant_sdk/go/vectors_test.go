@@ -41,7 +41,10 @@ type vectors struct {
 		Valid   []struct{ Name, Quoted string }
 		Invalid []string
 	} `json:"witness_tables"`
-	Reasons  []struct{ Reason, Code, Retry, Verdict, Outcome string }
+	Reasons []struct {
+		Reason, Code, Retry, Verdict, Outcome string
+		RefusedByItself                       bool `json:"refused_by_itself"`
+	}
 	Attempts []struct {
 		Code, Reason string
 		Repeat       bool
@@ -170,7 +173,8 @@ func TestVectorsOfErrors(t *testing.T) {
 	}
 	for i, want := range v.Reasons {
 		info := allReasons[i]
-		if string(info.reason) != want.Reason || info.code != codeOf(t, want.Code) || string(info.retry) != want.Retry {
+		if string(info.reason) != want.Reason || info.code != codeOf(t, want.Code) || string(info.retry) != want.Retry ||
+			refusedByItself[info.reason] != want.RefusedByItself {
 			t.Errorf("%v is not %v", info, want)
 		}
 		failed := newError(info.reason, "words", map[string]string{"gtrid": "g"})

@@ -7,12 +7,13 @@ import logging
 import os
 import time
 from collections.abc import Coroutine, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
 
-from assent._core.calls import CHANNEL_OPTIONS, RESPONSES, SERVICE, CallLoop, Instances, is_wait_over
+from assent._core.calls import CHANNEL_OPTIONS, RESPONSES, SERVICE, CallLoop, Instances, is_wait_over, says_away
 from assent._core.effects import Answer, Call, Core, Effect, Exchange, RenewReservation, Report, Sleep
 from assent._core.reporting import ATTEMPT, FLUSH_PATIENCE, LINGER, MAX_WAITING, PAUSE, ReportQueue
 from assent._core.reservation import Reservation
@@ -49,6 +50,7 @@ class AsyncRunner:
         self._methods: dict[tuple[int, str], Any] = {}
         self._queue = ReportQueue()
         self._reported = asyncio.Event()
+        self._hurried = asyncio.Event()
         self._reporter: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[None]] = set()
         self._owner = os.getpid()
@@ -80,7 +82,7 @@ class AsyncRunner:
         if isinstance(effect, Call):
             return await self.call(effect)
         if isinstance(effect, Report):
-            return await self._report(effect.completions)
+            return await self._report(effect.completions, effect.awaited)
         if isinstance(effect, RenewReservation):
             async with self._renewing:
                 if not self._reservation.is_current(effect.resource):
@@ -129,25 +131,34 @@ class AsyncRunner:
             method = self._method(attempt.instance, call.method)
             self.calls_sent += 1
             try:
-                return await method(call.request, timeout=attempt.timeout, wait_for_ready=attempt.wait_for_ready)
+                response = await method(call.request, timeout=attempt.timeout, wait_for_ready=attempt.wait_for_ready)
             except grpc.RpcError as error:
                 pause = loop.failed(from_rpc_error(error), time.monotonic())
+            else:
+                if says_away(response):
+                    self._instances.leave(attempt.instance)
+                return response
             if pause:
                 await asyncio.sleep(pause)
 
-    async def _report(self, completions: list[pb.Completion]) -> None:
+    async def _report(self, completions: list[pb.Completion], awaited: bool) -> None:
         while len(self._queue) >= MAX_WAITING:
             await asyncio.sleep(PAUSE)
-        self._queue.add(completions)
+        self._queue.add(completions, awaited)
         self._reported.set()
+        if awaited:
+            self._hurried.set()
         if self._reporter is None or self._reporter.done():
             self._reporter = asyncio.create_task(self._report_all(), name="assent-completions")
 
     async def _report_all(self) -> None:
         while True:
             await self._reported.wait()
-            await asyncio.sleep(LINGER)
+            if self._queue.may_linger:
+                with suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(self._hurried.wait(), LINGER)
             self._reported.clear()
+            self._hurried.clear()
             while len(self._queue):
                 batch = self._queue.batch()
                 answer: pb.CompletedResponse | AssentError
@@ -161,7 +172,8 @@ class AsyncRunner:
     async def flush(self, patience: float) -> bool:
         """Wait until everything reported so far has been answered; False if it was not."""
         give_up = time.monotonic() + patience
-        goal = self._queue.reported
+        goal = self._queue.hurry()
+        self._hurried.set()
         while self._queue.answered < goal and time.monotonic() < give_up:
             await asyncio.sleep(LINGER)
         return self._queue.answered >= goal

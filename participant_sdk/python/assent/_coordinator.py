@@ -9,10 +9,9 @@ from typing import Any
 
 import grpc
 
-from assent._core.calls import CHANNEL_OPTIONS, RESPONSES, SERVICE, CallLoop, Instances, is_away, is_wait_over
+from assent._core.calls import CHANNEL_OPTIONS, RESPONSES, SERVICE, CallLoop, Instances, is_wait_over, says_away
 from assent._core.effects import Call
-from assent.errors import CoordinatorUnreachable, from_rpc_error, from_rpc_status
-from assent.v1 import coordinator_service_pb2 as pb
+from assent.errors import CoordinatorUnreachable, from_rpc_error
 
 
 class CoordinatorConnection:
@@ -75,16 +74,11 @@ class CoordinatorConnection:
             except grpc.RpcError as error:
                 pause = loop.failed(from_rpc_error(error), time.monotonic())
             else:
-                self._leave_if_away(attempt.instance, response)
+                if says_away(response):
+                    self.instances.leave(attempt.instance)
                 return response
             if pause:
                 time.sleep(pause)
-
-    def _leave_if_away(self, instance: int, response: Any) -> None:
-        """An instance that has lost its store says so of each completion."""
-        first = response.results[0] if isinstance(response, pb.CompletedResponse) and response.results else None
-        if first is not None and first.HasField("error") and is_away(from_rpc_status(first.error)):
-            self.instances.leave(instance)
 
     def close(self) -> None:
         """Close the channels, which ends the calls of other threads."""

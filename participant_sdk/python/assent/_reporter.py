@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from assent._core.effects import Call
-from assent._core.reporting import ATTEMPT, FLUSH_PATIENCE, LINGER, MAX_BATCH, MAX_WAITING, PAUSE, ReportQueue
+from assent._core.reporting import ATTEMPT, FLUSH_PATIENCE, LINGER, MAX_WAITING, PAUSE, ReportQueue
 from assent.errors import AssentError
 from assent.v1 import coordinator_service_pb2 as pb
 
@@ -30,22 +30,21 @@ class CompletionReporter:
         self._changed = threading.Condition()
         self._queue = ReportQueue()
         self._stopping = False
-        self._hurry = 0
         self._thread: threading.Thread | None = None
 
-    def report(self, completions: Sequence[pb.Completion]) -> None:
-        """Take them over; blocks only while MAX_WAITING wait already."""
+    def report(self, completions: Sequence[pb.Completion], awaited: bool) -> None:
+        """Take them over; blocks only while MAX_WAITING wait already. `awaited`: see Report."""
         if self._owner != os.getpid():
             self._begin()
         with self._changed:
             while len(self._queue) >= MAX_WAITING:
                 self._changed.wait()
             was_empty = not len(self._queue)
-            self._queue.add(completions)
+            self._queue.add(completions, awaited)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="assent-completions", daemon=True)
                 self._thread.start()
-            if was_empty:
+            if was_empty or awaited:
                 self._changed.notify_all()
 
     def flush(self, patience: float) -> bool:
@@ -54,14 +53,10 @@ class CompletionReporter:
             self._begin()
         give_up = time.monotonic() + patience
         with self._changed:
-            goal = self._queue.reported
-            self._hurry += 1
+            goal = self._queue.hurry()
             self._changed.notify_all()
-            try:
-                while self._queue.answered < goal and time.monotonic() < give_up:
-                    self._changed.wait(give_up - time.monotonic())
-            finally:
-                self._hurry -= 1
+            while self._queue.answered < goal and time.monotonic() < give_up:
+                self._changed.wait(give_up - time.monotonic())
             return self._queue.answered >= goal
 
     def close(self) -> None:
@@ -84,8 +79,7 @@ class CompletionReporter:
                     changed.wait()
                 if self._stopping:
                     return
-                linger = not self._hurry and len(self._queue) < MAX_BATCH
-                if linger:
+                if self._queue.may_linger:
                     changed.wait(LINGER)
                 batch = self._queue.batch()
             answer: pb.CompletedResponse | AssentError

@@ -112,7 +112,7 @@ class Runner:
         if isinstance(effect, Call):
             return self._connection.call(effect)
         if isinstance(effect, Report):
-            return self._reporter.report(effect.completions)
+            return self._reporter.report(effect.completions, effect.awaited)
         if isinstance(effect, RenewReservation):
             with self._renewing:
                 if not self._reservation.is_current(effect.resource):

@@ -121,6 +121,11 @@ class Reason(enum.Enum):
     BRANCH_ENDED = (Code.FAILED_PRECONDITION, Retry.NEVER)
     OUTCOME_IN_DOUBT = (Code.UNKNOWN, Retry.NEVER)
 
+    @property
+    def is_refused_by_itself(self) -> bool:
+        """Refused by looking at the request alone: no attempt of the same call is ever carried out."""
+        return bool(self._value_[0] < Reason.RESOURCE_NOT_FOUND._value_[0])
+
 
 class AssentError(Exception):
     """Base of all errors of Assent.

@@ -120,6 +120,7 @@ def test_reasons_and_what_they_mean_for_the_decision():
         reason = Reason[each["reason"]]
         assert reason.code.name == each["code"]
         assert reason.retry.value == each["retry"]
+        assert reason.is_refused_by_itself == ("refused_by_itself" in each)
         error = make_error(reason, "")
         decision = gpb.Decision.Name(verdict_of(error).decision).removeprefix("DECISION_")
         counted = "NOT_COUNTED" if reason in (Reason.BRANCHES_NOT_PREPARED, Reason.WRONG_SERVER) else None

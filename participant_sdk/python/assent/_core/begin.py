@@ -11,11 +11,24 @@ from assent.options import BeginOptions, ClientOptions, DecisionPolicy
 from assent.v1 import coordinator_service_pb2 as pb
 from assent.xid import birth_of, check_gtrid, new_request_id
 
+_MIN_TIMEOUT = 0.001
+_MAX_TIMEOUT = 315_576_000_000.0
+"""Of a google.protobuf.Duration, in seconds; how long it may be at most, the coordinator says when it is asked."""
+
 
 def begin(
     options: ClientOptions, hooks: Hooks, reservation: Reservation, wanted: BeginOptions
 ) -> Core[TransactionCore]:
-    """Begin a transaction. Errors: the coordinator's, COORDINATOR_UNREACHABLE after the patience, INVALID_FIELD."""
+    """Begin a transaction.
+
+    Errors: the coordinator's, COORDINATOR_UNREACHABLE after the patience, INVALID_FIELD, INVALID_TIMEOUT.
+    """
+    if wanted.timeout and not _MIN_TIMEOUT <= wanted.timeout <= _MAX_TIMEOUT:  # NaN is neither.
+        raise InvalidRequest(
+            "timeout must be at least 1 ms, or zero for the coordinator's default",
+            reason=Reason.INVALID_TIMEOUT,
+            metadata={"timeout": f"{wanted.timeout}s"},
+        )
     if wanted.sole_participant:
         return (yield from _begin_alone(options, hooks, reservation, wanted))
     request = pb.CreateGlobalRequest(

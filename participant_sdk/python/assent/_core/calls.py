@@ -11,7 +11,7 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
-from assent.errors import AssentError, Code, CoordinatorUnreachable, is_retryable
+from assent.errors import AssentError, Code, CoordinatorUnreachable, from_rpc_status, is_retryable
 from assent.v1 import coordinator_service_pb2 as pb
 from assent.v1 import global_pb2 as gpb
 
@@ -36,6 +36,12 @@ CHANNEL_OPTIONS = (
 def is_away(error: AssentError) -> bool:
     """Tell whether this instance does not answer, or has nothing to answer with: another one may."""
     return error.code in (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.CANCELLED)
+
+
+def says_away(response: Any) -> bool:
+    """Tell whether the instance that answers has nothing to answer with: it then says so of each completion."""
+    first = response.results[0] if isinstance(response, pb.CompletedResponse) and response.results else None
+    return first is not None and first.HasField("error") and is_away(from_rpc_status(first.error))
 
 
 def may_repeat(error: AssentError) -> bool:

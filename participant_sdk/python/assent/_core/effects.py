@@ -104,9 +104,13 @@ class Sleep:
 
 @dataclass(slots=True)
 class Report:
-    """Tell the coordinator how branches ended, off the path. Result: None."""
+    """Tell the coordinator how branches ended, off the path. Result: None.
+
+    `awaited`: somebody may wait for the coordinator to know it (APPLIED), so it goes at once.
+    """
 
     completions: list[pb.Completion]
+    awaited: bool
 
 
 @dataclass(slots=True)

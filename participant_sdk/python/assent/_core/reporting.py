@@ -19,7 +19,7 @@ ATTEMPT = 2.0
 PAUSE = 0.05
 """Between a refusal that asks for a repetition and that."""
 LINGER = 0.02
-"""After the first report, for others to join it: it is nobody's wait, and saves calls."""
+"""After the first report, for others to join it, as long as nobody waits for any of them: it saves calls."""
 FLUSH_PATIENCE = 5.0
 
 
@@ -30,15 +30,29 @@ class ReportQueue:
         self._waiting: deque[pb.Completion] = deque()
         self.reported = 0
         self.answered = 0
+        self.awaited = 0
+        """Of those reported, how many (the first ones) somebody may wait for."""
 
     def __len__(self) -> int:
         """Return how many wait."""
         return len(self._waiting)
 
-    def add(self, completions: Sequence[pb.Completion]) -> None:
+    @property
+    def may_linger(self) -> bool:
+        """Tell whether what is there may wait for more."""
+        return self.awaited <= self.answered and len(self._waiting) < MAX_BATCH
+
+    def add(self, completions: Sequence[pb.Completion], awaited: bool) -> None:
         """Append; those of one transaction travel together."""
         self._waiting.extend(completions)
         self.reported += len(completions)
+        if awaited:
+            self.hurry()
+
+    def hurry(self) -> int:
+        """From now on somebody waits for all that was reported so far: until `answered` is what this returns."""
+        self.awaited = self.reported
+        return self.awaited
 
     def batch(self) -> pb.CompletedRequest:
         """Return what to offer next; it stays until `take`."""
@@ -48,7 +62,9 @@ class ReportQueue:
         """Take the answer; True if something must be offered again after a pause."""
         if isinstance(answer, AssentError):
             logger.warning("%d completions not reported yet: %s", len(batch.completions), answer)
-            return True
+            if is_retryable(answer):
+                return True
+            answer = pb.CompletedResponse()  # A batch that is refused as a whole would be refused for ever.
         again = []
         for completion, result in zip(batch.completions, answer.results, strict=False):
             if not result.HasField("error"):

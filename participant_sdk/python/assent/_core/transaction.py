@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from assent._core import two_phase
 from assent._core.branch import BranchCore
@@ -19,6 +19,7 @@ from assent.errors import (
     Reason,
     SessionHoldsBranch,
     TransactionRolledBack,
+    is_retryable,
     make_error,
 )
 from assent.hooks import Hooks
@@ -32,6 +33,8 @@ logger = logging.getLogger("assent")
 # The end of a scope does not wait for long: what it could not tell the coordinator ends by its deadline.
 SCOPE_PATIENCE = 5.0
 _MAX_REASON_BYTES = 1000
+# Seconds for which the age of a sole participant's transaction is good enough.
+_AGE_HOLDS = 1.0
 _MAX_SOLE_BRANCHES = 1000
 _COMMIT = gpb.DECISION_COMMIT
 _ROLLBACK = gpb.DECISION_ROLLBACK
@@ -205,9 +208,7 @@ class TransactionCore:
         if self._is_answered() or self._handed_over:
             return False
         votes = yield from self._votes_now()
-        answer = yield from self._send_votes(
-            "Prepared", pb.PreparedRequest(gtrid=self.gtrid, votes=votes, wait=pb.WAIT_NONE)
-        )
+        answer = yield from self._send_votes(self._vote_call(votes, pb.WAIT_NONE))
         verdict = verdict_of(answer)
         if not isinstance(answer, AssentError) and verdict.decision == gpb.DECISION_UNSPECIFIED:
             return True
@@ -286,36 +287,58 @@ class TransactionCore:
             yield from self._failed_to_prepare(votes)
         return votes
 
-    def _send_votes(self, method: str, request: Any) -> Core[gpb.GlobalStatus | AssentError]:
+    def _vote_call(self, votes: list[pb.Vote], wait: pb.Wait) -> Core[gpb.GlobalStatus]:
+        request = pb.PreparedRequest(gtrid=self.gtrid, votes=votes, wait=wait)
+        response: pb.PreparedResponse = yield Call("Prepared", request, self._options.decision_patience, waits=True)
+        return response.status
+
+    def _commit_call(self, votes: list[pb.Vote]) -> Core[gpb.GlobalStatus]:
+        give_up = time.monotonic() + self._options.decision_patience
+        while True:
+            request = self._finalize_with(_COMMIT)
+            request.votes.extend(votes)
+            patience = max(0.0, give_up - time.monotonic())
+            if self._sole:  # What creates it says how old it is, which must stay true while nobody answers.
+                patience = min(patience, _AGE_HOLDS)
+            try:
+                response: pb.FinalizeResponse = yield Call("Finalize", request, patience, waits=True)
+                return response.status
+            except AssentError as error:
+                if not self._sole or not is_retryable(error) or time.monotonic() >= give_up:
+                    raise
+
+    def _send_votes(self, sending: Core[gpb.GlobalStatus]) -> Core[gpb.GlobalStatus | AssentError]:
         """Send them; results in what is known of the decision. Raises that they were not counted."""
         fresh = two_phase.mark_voted(self.branches)
         self._hooks.on_voted(self.gtrid)
-        answer: gpb.GlobalStatus | AssentError
         try:
-            answer = (yield Call(method, request, self._options.decision_patience, waits=True)).status
+            return (yield from sending)
         except AssentError as error:
             answer = error
-        if isinstance(answer, AssentError) and answer.reason in (Reason.BRANCHES_NOT_PREPARED, Reason.WRONG_SERVER):
-            # Nothing of this call was counted, so what voted in it for the first time may still be rolled back. A vote
-            # that an earlier call may have brought stays out.
-            for branch in fresh:
-                branch.voted = False
-            if answer.reason is Reason.WRONG_SERVER:
-                yield from self._roll_back_because(answer.message, answer)
-            raise answer
-        return answer
+        is_void = self._sole and answer.reason is not None and answer.reason.is_refused_by_itself
+        if not is_void and answer.reason not in (Reason.BRANCHES_NOT_PREPARED, Reason.WRONG_SERVER):
+            return answer
+        # Nothing of this call was counted, so what voted in it for the first time may still be rolled back. A vote that
+        # an earlier call may have brought stays out.
+        for branch in fresh:
+            branch.voted = False
+        if answer.reason is Reason.WRONG_SERVER:
+            yield from self._roll_back_because(answer.message, answer)
+        if is_void:  # It has not been decided, and never will be.
+            yield from self._report((yield from self._roll_back_unvoted()))
+            self._result = answer
+            finished = two_phase.all_finished(self.branches)
+            self._end(TransactionOutcome.ROLLED_BACK if finished else TransactionOutcome.IN_DOUBT)
+        raise answer
 
     def _decide(self, finalize: bool, all_branches: bool) -> Core[None]:
         if self._is_answered():
             return
         votes = yield from self._votes_now()
         if finalize:
-            request = self._finalize_with(_COMMIT)
-            request.votes.extend(votes)
-            answer = yield from self._send_votes("Finalize", request)
+            answer = yield from self._send_votes(self._commit_call(votes))
         else:
-            vote = pb.PreparedRequest(gtrid=self.gtrid, votes=votes, wait=pb.WAIT_DECIDED)
-            answer = yield from self._send_votes("Prepared", vote)
+            answer = yield from self._send_votes(self._vote_call(votes, pb.WAIT_DECIDED))
         # What it was run on counts no more, perhaps.
         if not isinstance(answer, AssentError) and answer.cause == gpb.DECISION_CAUSE_REFUSED:
             self._reservation.forget()
@@ -552,7 +575,7 @@ class TransactionCore:
             return
         for completion in completions:
             self._hooks.on_branch_finished(self.gtrid, completion.bqual, _RESULT_NAMES[completion.result])
-        yield Report(completions)
+        yield Report(completions, awaited=not self._sole)
 
     def _is_owner(self) -> bool:
         try:
