@@ -261,6 +261,22 @@ def test_ids_are_checked_before_any_sql(client, gtrid):
             client.transaction(gtrid=gtrid)
 
 
+@pytest.mark.parametrize("make", [assent.Client, assent.aio.AsyncClient])
+def test_what_cannot_be_an_address_is_refused_at_once(make):
+    """The first call would wait for it in vain, or be told of it in gRPC's words."""
+    bad = ["nohost", "http://host:1", "host:", ":7411", "host:0", "host:65536", "host:port", "::1:7411", "unix:", "a/b:1"]
+    for address in ["", " , ", *bad, "good:1,nohost", ["good:1", "nohost"]]:
+        with pytest.raises(assent.InvalidRequest, match="host:port") as refused:
+            make(address)
+        assert refused.value.reason is assent.Reason.INVALID_FIELD
+        assert refused.value.metadata == {"field": "addresses"}
+    good = ["host:7411", "10.0.0.1:1", "[::1]:65535", "unix:/run/assentd", "unix:///run/assentd", "dns:///host:7411",
+            "dns://8.8.8.8/host:7411", "ipv4:10.0.0.1:7411", "ipv6:[::1]:7411", "passthrough:///host:1", "xds:///assentd",
+            "dns:7411"]  # fmt: skip
+    make(good)
+    make(" host:1 ,, other:2,")
+
+
 def test_a_gtrid_of_nobody(rig, client, pair):
     for gtrid in ("other-01ARZ3NDEKTSV4RRFFQ69G5FAV", "py-01ARZ3NDEKTSV4RRFFQ69G5FAV"):
         with client.join(gtrid) as tx:

@@ -11,7 +11,7 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
-from assent.errors import AssentError, Code, CoordinatorUnreachable, from_rpc_status, is_retryable
+from assent.errors import AssentError, Code, CoordinatorUnreachable, Reason, from_rpc_status, is_retryable, make_error
 from assent.v1 import coordinator_service_pb2 as pb
 from assent.v1 import global_pb2 as gpb
 
@@ -22,6 +22,8 @@ ATTEMPT_OF_SEVERAL = 2.0
 _LAST_LOOK = 0.1
 _FIRST_PAUSE = 0.01
 _MAX_PAUSE = 1.0
+
+_SCHEMES = frozenset({"dns", "ipv4", "ipv6", "unix", "passthrough", "xds"})
 
 CHANNEL_OPTIONS = (
     # A restarting coordinator is away for a second: look for it often.
@@ -61,13 +63,31 @@ def is_wait_over(wait: pb.Wait, status: gpb.GlobalStatus) -> bool:
     return status.decision != gpb.DECISION_UNSPECIFIED
 
 
+def _is_address(address: str) -> bool:
+    """Tell whether it is host:port, or of one of gRPC's schemes."""
+    scheme, _, rest = address.partition(":")
+    if scheme in _SCHEMES and rest and not rest.isdigit():  # Else a host of that name.
+        return True
+    host, _, port = address.rpartition(":")
+    is_host = host.startswith("[") and host.endswith("]") if ":" in host else bool(host) and "/" not in host
+    return is_host and port.isascii() and port.isdigit() and 0 < int(port) < 1 << 16
+
+
 class Instances:
     """The instances of the coordinator, and the one that calls go to. Thread-safe."""
 
     def __init__(self, addresses: str) -> None:
+        """Read them. INVALID_FIELD for what cannot be an address: the first call would wait for it in vain."""
         parts = [part.strip() for part in addresses.split(",")]
-        # What is left of nothing is an address that cannot be reached, and the first call says so.
-        self.addresses = list(dict.fromkeys(part for part in parts if part)) or [""]
+        self.addresses = list(dict.fromkeys(part for part in parts if part))
+        bad = next((address for address in self.addresses if not _is_address(address)), "")
+        if bad or not self.addresses:
+            raise make_error(
+                Reason.INVALID_FIELD,
+                f"'{bad}' is no address of a coordinator: give host:port (an IPv6 address in brackets), or unix:path; "
+                "several, separated by commas, for several instances",
+                {"field": "addresses"},
+            )
         self._lock = threading.Lock()
         self._current = random.SystemRandom().randrange(len(self.addresses))
 
