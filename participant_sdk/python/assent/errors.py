@@ -132,6 +132,9 @@ class AssentError(Exception):
 
     `reason` is None for what the transport refused without a reason of Assent's. `code` is the gRPC status code.
     `metadata` holds the dynamic parts of the message: gtrid, bqual, field, error_code, sqlstate, …
+
+    `args` are what makes the error anew, in plain words: so it survives pickling (multiprocessing), and what Celery
+    makes of an error in its default format, JSON.
     """
 
     default_reason: ClassVar[Reason | None] = None
@@ -139,16 +142,18 @@ class AssentError(Exception):
     def __init__(
         self,
         message: str,
-        *,
-        reason: Reason | None = None,
+        reason: Reason | str | None = None,
         metadata: Mapping[str, str] | None = None,
-        code: Code | None = None,
+        code: Code | int | None = None,
     ) -> None:
-        super().__init__(message)
+        """Make it. `reason` may be a name; one that this version does not know is none."""
+        if isinstance(reason, str):
+            reason = Reason.__members__.get(reason)
         self.message = message
         self.reason = reason or self.default_reason
         self.metadata: dict[str, str] = dict(metadata or {})
-        self.code: Code = code or (self.reason.code if self.reason else Code.UNKNOWN)
+        self.code = Code(code) if code else self.reason.code if self.reason else Code.UNKNOWN
+        super().__init__(message, self.reason.name if self.reason else None, self.metadata, int(self.code))
 
     @property
     def retry(self) -> Retry:
@@ -160,10 +165,6 @@ class AssentError(Exception):
     def __str__(self) -> str:
         """Return `CODE REASON: message`."""
         return f"{self.code.name}{' ' + self.reason.name if self.reason else ''}: {self.message}"
-
-    def __reduce__(self) -> Any:
-        """Survive pickling (Celery and multiprocessing carry errors between processes)."""
-        return _rebuild, (self.message, self.reason.name if self.reason else "", self.metadata, int(self.code))
 
 
 class InvalidRequest(AssentError):
@@ -330,11 +331,6 @@ def make_error(
     error = class_of(reason, reason.code)(message, reason=reason, metadata=metadata)
     error.__cause__ = cause
     return error
-
-
-def _rebuild(message: str, reason: str, metadata: dict[str, str], code: int) -> AssentError:
-    known = Reason[reason] if reason else None
-    return class_of(known, Code(code))(message, reason=known, metadata=metadata, code=Code(code))
 
 
 def from_rpc_status(status: status_pb2.Status) -> AssentError:

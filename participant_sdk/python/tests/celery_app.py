@@ -125,3 +125,14 @@ def take_and_die(resource):
     """Take from account 1."""
     take_from(resource, 1)
     return "lost"
+
+
+@app.task
+def fail(kind):
+    """Fail as a task does that runs a transaction of its own."""
+    if kind == "in doubt":
+        raise assent.OutcomeInDoubt("nobody knows", metadata={"gtrid": "py-1"})
+    if kind == "refused by the transport":
+        raise assent.FailedPrecondition("no", code=assent.errors.Code.FAILED_PRECONDITION)
+    with client.transaction(sole_participant=True) as tx:
+        tx.branch("orders", connect("orders")).execute("SELECT * FROM nowhere.nothing")

@@ -241,6 +241,27 @@ def test_outside_of_a_group(rig, bank):
     assert (rig.taken("orders"), rig.taken("payments")) == (1, 2)
 
 
+@pytest.mark.parametrize(
+    ("how", "kind", "reason", "metadata"),
+    [
+        ("in doubt", assent.OutcomeInDoubt, assent.Reason.OUTCOME_IN_DOUBT, {"gtrid": "py-1"}),
+        ("refused by the transport", assent.FailedPrecondition, None, {}),
+        ("by its database", assent.DatabaseFailed, assent.Reason.DATABASE_ERROR,
+         {"error_code": "1146", "sqlstate": "42S02"}),
+    ],
+)  # fmt: skip
+def test_an_error_comes_back_whole(bank, how, kind, reason, metadata):
+    """Of its class, with its reason and metadata, in Celery's default format."""
+    assert bank.app.conf.result_serializer == "json"
+    with pytest.raises(kind) as told:
+        bank.fail.delay(how).get(timeout=PATIENCE)
+    assert type(told.value) is kind
+    assert told.value.reason is reason
+    assert told.value.code.name in str(told.value)
+    assert told.value.code is (reason.code if reason else assent.errors.Code.FAILED_PRECONDITION)
+    assert told.value.metadata == metadata
+
+
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
 def test_a_worker_that_is_told_to_stop_finishes_what_it_has_voted(rig, bank, tmp_path, pool):
     """No recovery is needed: its branches are finished on their own connections."""

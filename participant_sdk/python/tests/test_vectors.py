@@ -3,6 +3,7 @@
 import inspect
 import json
 import os
+import pickle
 import re
 import subprocess
 from pathlib import Path
@@ -15,7 +16,7 @@ from assent._core import calls, reporting, two_phase
 from assent._core.outcome import DbError, Outcome, Verb, is_connection_lost, outcome_of, postgres_outcome_of
 from assent._core.session import WitnessTable, wrong_server
 from assent._core.transaction import SCOPE_PATIENCE, verdict_of
-from assent.errors import Code, Reason, from_rpc_status, make_error
+from assent.errors import AssentError, Code, Reason, from_rpc_status, make_error
 from assent.v1 import coordinator_service_pb2 as pb
 from assent.v1 import global_pb2 as gpb
 
@@ -196,3 +197,12 @@ def test_servers():
     for each in VECTORS["servers"]:
         session = gpb.Session(server=each["session_server"], timeline=each["session_timeline"])
         assert (wrong_server(session, "r", each["server"], each["timeline"]) is None) == each["ok"], each
+
+
+@pytest.mark.parametrize("kind", assent.errors._all_classes(AssentError), ids=lambda kind: kind.__name__)
+def test_errors_survive_pickling(kind):
+    for error in (kind("why", metadata={"gtrid": "g"}), kind("why", code=Code.NOT_FOUND)):
+        again = pickle.loads(pickle.dumps(error))
+        assert (type(again), again.reason, again.code, again.metadata, str(again)) == (
+            kind, error.reason, error.code, error.metadata, str(error)
+        )  # fmt: skip
