@@ -122,10 +122,13 @@ absl::Status CheckFence(const Event& event, const RequestLimits& limits) {
   const absl::Time birth = BirthOf(event.gtrid).value_or(absl::InfinitePast());
   const absl::Duration distance = event.now > birth ? event.now - birth : birth - event.now;
   if (distance <= limits.gtrid_age) return absl::OkStatus();
-  return MakeError(Reason::INVALID_GTRID,
-                   absl::StrCat("the gtrid was handed out at ", absl::FormatTime(birth, absl::UTCTimeZone()),
-                                ", which is too far from now to be sure that it was never decided"),
-                   {{"problem", "age"}});
+  return MakeError(Reason::OUTCOME_IN_DOUBT,
+                   absl::StrCat("there is no record of global transaction '", event.gtrid, "', which was begun at ",
+                                absl::FormatTime(birth, absl::UTCTimeZone()),
+                                ": too far from now to be sure that there never was one. If it was decided, its "
+                                "record has been deleted since (retention), and only its rows can tell how it ended; "
+                                "what is still prepared of it is rolled back"),
+                   {{"gtrid", event.gtrid}});
 }
 
 // The whole transaction that a Finalize, or the report of a one-phase commit, brings with it. Only what can be refused
@@ -160,7 +163,7 @@ absl::Status AddWhole(const v1::NewGlobal& whole, const RequestLimits& limits, R
                                "' by now, and branch '", spec.bqual(), "' was run with '", spec.witness_table(), "'")));
     added.witness_table = spec.witness_table();
   }
-  event->problem.Update(CheckFence(*event, limits));
+  event->fence = CheckFence(*event, limits);
   return absl::OkStatus();
 }
 
@@ -295,11 +298,8 @@ absl::StatusOr<Request> ToRequest(const v1::Completion& message, const RequestLi
                        {{"bqual", message.bqual()}});
     }
     if (absl::Status status = AddWhole(message.create(), limits, registry, &request); !status.ok()) return status;
-    // Its record may have been deleted, and with it what would show how it ended. (What is proven may always be put
-    // down.)
-    if (message.result() == v1::Completion::RESULT_UNKNOWN) {
-      if (absl::Status status = CheckFence(request.event, limits); !status.ok()) return status;
-    }
+    // What is proven may always be put down.
+    if (message.result() == v1::Completion::RESULT_COMMITTED) request.event.fence = absl::OkStatus();
   }
   return request;
 }

@@ -52,10 +52,11 @@ class RequestsTest : public testing::Test {
   RequestLimits limits_;
 };
 
-TEST_F(RequestsTest, ALostAnswerPastTheFenceIsRefusedAndWhatIsProvenIsNot) {
-  EXPECT_TRUE(Read(Report(v1::Completion::RESULT_UNKNOWN, absl::Minutes(59))).ok());
-  EXPECT_EQ(ReasonOf(Read(Report(v1::Completion::RESULT_UNKNOWN, absl::Minutes(61))).status()), Reason::INVALID_GTRID);
-  EXPECT_TRUE(Read(Report(v1::Completion::RESULT_COMMITTED, absl::Minutes(61))).ok());
+TEST_F(RequestsTest, PastTheFenceOnlyWhatIsProvenIsBelieved) {
+  EXPECT_TRUE(Read(Report(v1::Completion::RESULT_UNKNOWN, absl::Minutes(59)))->event.fence.ok());
+  EXPECT_EQ(ReasonOf(Read(Report(v1::Completion::RESULT_UNKNOWN, absl::Minutes(61)))->event.fence),
+            Reason::OUTCOME_IN_DOUBT);
+  EXPECT_TRUE(Read(Report(v1::Completion::RESULT_COMMITTED, absl::Minutes(61)))->event.fence.ok());
 }
 
 TEST_F(RequestsTest, CreateGoesWithWhatItIsFor) {

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
@@ -68,6 +69,8 @@ func newCoordinator(addresses string, options *clientOptions) (*coordinator, err
 			grpc.WithDisableRetry(), grpc.WithDisableServiceConfig(), grpc.WithIdleTimeout(0),
 			// A window of a fixed size: one that adapts itself costs a ping for most messages.
 			grpc.WithInitialWindowSize(channelWindow), grpc.WithInitialConnWindowSize(channelWindow),
+			// A connection that something in between has forgotten without a word is noticed, and made anew.
+			grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 15 * time.Second, Timeout: 5 * time.Second}),
 			// A restarting coordinator is away for a second: look for it often.
 			grpc.WithConnectParams(grpc.ConnectParams{
 				Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
