@@ -109,8 +109,12 @@ func (c *Client) Join(gtrid string) (*Global, error) {
 	return tx, nil
 }
 
-// Transact begins a global transaction, runs fn, and commits it. If fn answers an error or panics it is rolled back, and
-// that error is answered (or the panic goes on). A nil answer means committed, proven; see Global for the others.
+// Transact begins a global transaction, runs fn, and commits it. A nil answer means committed, proven; see Global for the
+// others.
+//
+// If fn answers an error or panics it is rolled back, and that error is answered as it is (or the panic goes on). But if it
+// turns out that it has been committed, by fn itself or by the workers' votes (WhenAllPrepared), or that it is in doubt,
+// the answer says so, GLOBAL_COMMITTED or OUTCOME_IN_DOUBT, with fn's error behind it for errors.Is and errors.As.
 func (c *Client) Transact(ctx context.Context, fn func(ctx context.Context, tx *Global) error, options ...BeginOption) error {
 	tx, err := c.Begin(ctx, options...)
 	if err != nil {
@@ -118,10 +122,7 @@ func (c *Client) Transact(ctx context.Context, fn func(ctx context.Context, tx *
 	}
 	defer tx.Close()
 	if err := fn(NewContext(ctx, tx), tx); err != nil {
-		if rolledBack := tx.Rollback(ctx, err.Error()); rolledBack != nil && ReasonOf(rolledBack) == OutcomeInDoubt {
-			return errorOf(rolledBack).because(err) // Doing it again might do it twice.
-		}
-		return err
+		return tx.rollBackFor(ctx, err)
 	}
 	return tx.Commit(ctx)
 }

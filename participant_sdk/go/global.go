@@ -32,7 +32,8 @@ const (
 //	errors.Is(err, ErrRolledBack)      rolled back: do the whole work again
 //	errors.Is(err, ErrInDoubt)         decided or perhaps decided, not proven; the coordinator goes on with it
 //
-// Every other error comes before any decision; the transaction is still open, and Close rolls it back.
+// Every other error comes before any decision; the transaction is still open, and Close rolls it back. (But Rollback of what
+// has been committed: GLOBAL_COMMITTED.)
 //
 // Safe for concurrent use: branches run at the same time, the ends one after the other.
 type Global struct {
