@@ -27,7 +27,8 @@ type Client struct {
 
 // NewClient makes a client. addresses: host:port of assentd, or of several instances that share a store, separated by
 // commas. It begins with any of them, stays with the one that works, and goes on to the next when that does not answer.
-// It connects at the first call, so assentd need not run yet. Errors: INVALID_FIELD.
+// It connects at the first call, so assentd need not run yet. IPv6 as [::1]:port; also unix:PATH, and gRPC's own targets
+// like dns:///host:port. Errors: INVALID_FIELD for what can be no address.
 func NewClient(addresses string, options ...ClientOption) (*Client, error) {
 	client := &Client{closing: make(chan struct{})}
 	client.options = clientOptions{callPatience: 30 * time.Second, decisionPatience: 5 * time.Minute,
@@ -137,12 +138,23 @@ func (c *Client) CallsSent() int64 { return atomic.LoadInt64(&c.coordinator.atte
 func (c *Client) CurrentAddress() string { return c.coordinator.currentAddress() }
 
 // Close tells the coordinator what is still to be told (5 s at most) and lets go of the connection. Branches that still
-// wait for their decision in the background are left to the coordinator. End all transactions first.
+// wait for their decision in the background are left to the coordinator. End all transactions first: calls that are still
+// under way then, and later ones, end at once with COORDINATOR_UNREACHABLE, "the client has been closed".
 func (c *Client) Close() error {
 	c.closeOnce.Do(func() {
 		close(c.closing)
-		c.background.Wait()
-		if !c.reporter.close() {
+		ctx, cancel := context.WithTimeout(context.Background(), flushAtClose)
+		defer cancel()
+		ended := make(chan struct{})
+		go func() {
+			c.background.Wait()
+			close(ended)
+		}()
+		select {
+		case <-ended:
+		case <-ctx.Done():
+		}
+		if !c.reporter.close(ctx) {
 			c.options.logger.Printf("assent: completions could not be reported; the coordinator will find them out at the databases")
 		}
 		c.coordinator.close()

@@ -284,7 +284,7 @@ func (tx *Global) sendFinalize(votes []*v1.Vote) (*v1.GlobalStatus, *Error) {
 			}
 		}
 		status, failed := tx.client.coordinator.finalize(context.Background(), request, until)
-		if failed == nil || !tx.sole || !isRetryable(failed) || !time.Now().Before(giveUp) {
+		if failed == nil || !tx.sole || !isRetryable(failed) || !time.Now().Before(giveUp) || tx.client.coordinator.isClosed() {
 			return status, failed
 		}
 	}

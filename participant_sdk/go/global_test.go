@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -407,6 +408,22 @@ func TestWhatBeginAndJoinRefuse(t *testing.T) {
 	expectReason(t, err, assent.InvalidTimeout)
 	_, err = r.client.Begin(ctx, assent.WithTimeout(time.Nanosecond), assent.WithSoleParticipant())
 	expectReason(t, err, assent.InvalidTimeout)
+	for _, options := range [][]assent.BeginOption{nil, {assent.WithSoleParticipant()}} {
+		tx, err := r.client.Begin(ctx, options...)
+		must(t, err)
+		_, err = tx.OpenBranch(ctx, "", r.dbs[0])
+		if known := expectReason(t, err, assent.InvalidField); known.Metadata["field"] != "resource" || !strings.Contains(known.Message, "resource") {
+			t.Error(err)
+		}
+		expectReason(t, tx.Commit(ctx), assent.GlobalRolledBack) // As for every branch that could not be opened.
+	}
+	// Only Commit can refuse it, which says why.
+	long, err := r.client.Begin(ctx, assent.WithTimeout(72*time.Hour), assent.WithSoleParticipant())
+	must(t, err)
+	must(t, long.Branch(ctx, r.names[0], r.dbs[0], add(1, 1)))
+	if err := long.Commit(ctx); !errors.Is(err, assent.ErrRolledBack) || !strings.Contains(err.Error(), "timeout 72h") || !strings.Contains(err.Error(), "24h") {
+		t.Error(err)
+	}
 	tx, err := r.client.Begin(ctx)
 	must(t, err)
 	_, err = tx.OpenBranch(ctx, "nobody", r.dbs[0])
@@ -419,6 +436,10 @@ func TestWhatBeginAndJoinRefuse(t *testing.T) {
 	r.expectValues(t, 1, 100)
 	// Another cluster's, and one that nobody knows.
 	joined, err := r.client.Join("other-01ARZ3NDEKTSV4RRFFQ69G5FAV")
+	must(t, err)
+	_, err = joined.OpenBranch(ctx, r.names[0], r.dbs[0])
+	expectReason(t, err, assent.InvalidGtrid)
+	joined, err = r.client.Join(r.assentd.Cluster + "-nobody")
 	must(t, err)
 	_, err = joined.OpenBranch(ctx, r.names[0], r.dbs[0])
 	expectReason(t, err, assent.GlobalNotFound)
@@ -552,5 +573,85 @@ func TestTransactIsInDoubtWhenNobodyCouldBeAsked(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+func TestAClosedClientSaysSoAtOnce(t *testing.T) {
+	r := newRig(t, kinds[0])
+	row := 10 // What stays in doubt keeps its locks for a while.
+	for _, addresses := range []string{r.assentd.Address(), r.assentd.Address() + ",127.0.0.1:1"} {
+		for _, stream := range []bool{true, false} {
+			row++
+			r.sql(t, 0, fmt.Sprintf("INSERT INTO shop.t VALUES (%d, 100)", row))
+			client, err := assent.NewClient(addresses, assent.WithLogger(testLog{t}), assent.WithCallStream(stream))
+			must(t, err)
+			asked, err := client.Begin(ctx)
+			must(t, err)
+			sole, err := client.Begin(ctx, assent.WithSoleParticipant())
+			must(t, err)
+			must(t, sole.Branch(ctx, r.names[0], r.dbs[0], add(1, row)))
+			must(t, client.Close())
+			begun := time.Now()
+			expectClosed := func(err error, reason assent.Reason) {
+				t.Helper()
+				if known := expectReason(t, err, reason); !strings.Contains(known.Message, "the client has been closed") {
+					t.Error(err)
+				}
+			}
+			_, err = client.Begin(ctx)
+			expectClosed(err, assent.CoordinatorUnreachable)
+			_, err = client.Begin(ctx, assent.WithSoleParticipant(), assent.WithGtrid(""))
+			if err != nil { // Ids may be left.
+				expectClosed(err, assent.CoordinatorUnreachable)
+			}
+			_, err = asked.OpenBranch(ctx, r.names[0], r.dbs[0])
+			expectClosed(err, assent.CoordinatorUnreachable)
+			expectClosed(asked.Rollback(ctx, ""), assent.CoordinatorUnreachable)
+			expectClosed(sole.Commit(ctx), assent.OutcomeInDoubt)
+			_ = asked.Close()
+			_ = sole.Close()
+			if took := time.Since(begun); took > 2*time.Second {
+				t.Error(took)
+			}
+			r.expectState(t, asked.Gtrid(), v1.Global_STATE_ACTIVE)
+		}
+	}
+}
+
+func TestCallsUnderWayEndWhenTheClientIsClosed(t *testing.T) {
+	r := newOwnRig(t, kinds[0])
+	row := 10 // What stays in doubt keeps its locks for a while.
+	for stream, addresses := range map[bool]string{true: r.assentd.Address(), false: r.assentd.Address() + ",127.0.0.1:1"} {
+		row++
+		r.sql(t, 0, fmt.Sprintf("INSERT INTO shop.t VALUES (%d, 100)", row))
+		must(t, r.assentd.Restart())
+		client, err := assent.NewClient(addresses, assent.WithLogger(testLog{t}), assent.WithCallStream(stream))
+		must(t, err)
+		voted, err := client.Begin(ctx)
+		must(t, err)
+		must(t, voted.Branch(ctx, r.names[0], r.dbs[0], add(1, row)))
+		r.assentd.Kill9()
+		answers, ends := make(chan error, 2), make(chan error, 1)
+		for _, options := range [][]assent.BeginOption{nil, {assent.WithSoleParticipant()}} {
+			go func(options []assent.BeginOption) {
+				_, err := client.Begin(ctx, options...)
+				answers <- err
+			}(options)
+		}
+		limited, cancel := context.WithTimeout(ctx, time.Minute) // What such a call does goes on in the background.
+		defer cancel()
+		go func() { ends <- voted.Commit(limited) }()
+		time.Sleep(300 * time.Millisecond)
+		begun := time.Now()
+		must(t, client.Close())
+		for range [2]int{} {
+			if known := expectReason(t, <-answers, assent.CoordinatorUnreachable); !strings.Contains(known.Message, "the client has been closed") {
+				t.Error(known)
+			}
+		}
+		expectReason(t, <-ends, assent.OutcomeInDoubt)
+		if took := time.Since(begun); took > 8*time.Second { // 5 s at most for what is still to be told.
+			t.Error(took)
+		}
 	}
 }
