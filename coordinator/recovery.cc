@@ -131,7 +131,7 @@ void Recovery::Finished(const v1::Global& global) {
     }
     if (const WorkerPtr worker = Find(branch.resource())) {
       const Xid xid = {global.gtrid(), branch.bqual()};
-      worker->Forget(branch.one_phase() ? OnePhaseWitness(xid) : xid);
+      worker->Forget(WitnessOf(xid, branch.one_phase()));
     }
   }
 }

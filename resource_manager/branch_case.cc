@@ -181,7 +181,7 @@ absl::Status LookAtWitnesses(MariaDbSession* session, Cases cases) {
     std::vector<WitnessQuestion> questions;
     for (const BranchCase* branch : entry.second) {
       const Xid& xid = branch->task->xid;
-      questions.push_back(WitnessQuestion{branch->task->one_phase ? OnePhaseWitness(xid) : xid, branch->task->created});
+      questions.push_back(WitnessQuestion{WitnessOf(xid, branch->task->one_phase), branch->task->created});
     }
     const absl::StatusOr<WitnessAnswers> answers = ReadWitnesses(session, *entry.second[0]->task->witness, questions);
     if (!answers.ok()) return answers.status();

@@ -30,9 +30,9 @@ struct BranchTask {
   v1::Decision decision = v1::DECISION_ROLLBACK;
   // It voted PREPARED, so it was prepared once.
   bool voted_prepared = false;
-  // Its participant sent XA COMMIT … ONE PHASE and got no answer: its witness is OnePhaseWitness(xid), and what it did
-  // is the decision. (`decision` is COMMIT: should a crash have brought it back as prepared, its participant may have
-  // had the OK.)
+  // Its participant sent XA COMMIT … ONE PHASE and got no answer: its witness is that of one phase (WitnessOf), and
+  // what it did is the decision. (`decision` is COMMIT: should a crash have brought it back as prepared, its
+  // participant may have had the OK.)
   bool one_phase = false;
   // It may have been prepared without leaving its witness: nobody has said otherwise, or it was seen so.
   bool unwitnessed = false;

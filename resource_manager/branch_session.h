@@ -155,7 +155,7 @@ class BranchSession {
   // at the first error, of which XaResult tells the step. `witness`: where the branch leaves its witness row; null, and
   // always on engines that need none: nowhere.
   virtual void SendPrepare(const Xid& xid, const WitnessTable* witness) = 0;
-  // Commits a branch that is not prepared, without a second phase, and leaves its OnePhaseWitness (witness_table.h)
+  // Commits a branch that is not prepared, without a second phase, and leaves its witness (WitnessOf)
   // with it. kConnectionLost with `sent`, and any other error than kRolledBack of the step kCommit, leave it committed
   // or rolled back: once the session is gone, the witness tells. Only if commits_in_one_phase(): an OK outlives a crash
   // of the server.

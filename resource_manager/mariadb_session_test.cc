@@ -110,7 +110,7 @@ TEST_F(MariaDbSessionTest, CommitsInOnePhase) {
   ASSERT_TRUE(committed.ok()) << committed.error.message;
   EXPECT_EQ(committed.branch, BranchState::kNone);
   EXPECT_EQ(Value(2), "77");
-  EXPECT_EQ(Witnesses(OnePhaseWitness(xid)), "1");
+  EXPECT_EQ(Witnesses(WitnessOf(xid, /*one_phase=*/true)), "1");
   EXPECT_EQ(Witnesses(xid), "0") << "only what was prepared leaves that";
 }
 

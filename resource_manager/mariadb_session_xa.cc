@@ -100,7 +100,7 @@ std::string MariaDbSession::CheckSql(XaVerb verb) const {
 }
 
 std::string MariaDbSession::WitnessSql(const WitnessTable& witness, const Xid& xid) const {
-  const Xid id = due_verb_ == XaVerb::kCommitOnePhase ? OnePhaseWitness(xid) : xid;
+  const Xid id = WitnessOf(xid, due_verb_ == XaVerb::kCommitOnePhase);
   return due_steps_[0] == Step::kGuard
              ? witness.InsertSql(id)
              : witness.InsertSql(id, [this](absl::string_view value) { return guard_.Checked(value); });

@@ -23,7 +23,9 @@ bool IsIdentifier(absl::string_view text) {
 
 }  // namespace
 
-Xid OnePhaseWitness(const Xid& xid) { return {xid.gtrid, absl::StrCat(xid.bqual, "!")}; }
+Xid WitnessOf(const Xid& branch, bool one_phase) {
+  return one_phase ? Xid{branch.gtrid, absl::StrCat(branch.bqual, "!")} : branch;
+}
 
 bool IsOnePhaseWitness(const Xid& witness) { return absl::EndsWith(witness.bqual, "!"); }
 

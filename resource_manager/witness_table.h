@@ -17,10 +17,11 @@ namespace assent {
 constexpr absl::string_view kDefaultWitnessSchema = "assent";
 constexpr absl::string_view kWitnessTableName = "witness";
 
-// A branch that is committed in one phase (XA COMMIT … ONE PHASE, without PREPARE) leaves its row with a `!` behind the
-// bqual, which no branch's own has: so that row is proof that its transaction was committed by its participant, where
-// a prepared branch's may have been left by whoever committed that one by hand. The xid's bqual: at most 63 bytes.
-Xid OnePhaseWitness(const Xid& xid);
+// The ids of the row that a branch leaves. One that is committed in one phase (XA COMMIT … ONE PHASE, without PREPARE)
+// has a `!` behind the bqual, which no branch's own has: so that row is proof that its transaction was committed by its
+// participant, where a prepared branch's may have been left by whoever committed that one by hand. The xid's bqual: at
+// most 63 bytes.
+Xid WitnessOf(const Xid& branch, bool one_phase);
 bool IsOnePhaseWitness(const Xid& witness);
 // The branch of such a row.
 Xid BranchOfOnePhase(const Xid& witness);

@@ -5,11 +5,22 @@ from __future__ import annotations
 import os
 import threading
 import time
+from functools import partial
 from typing import Any
 
 import grpc
 
-from assent._core.calls import CHANNEL_OPTIONS, RESPONSES, SERVICE, CallLoop, Instances, is_wait_over, says_away
+from assent import _deputy
+from assent._core.calls import (
+    CHANNEL_OPTIONS,
+    RESPONSES,
+    SERVICE,
+    Attempt,
+    CallLoop,
+    Instances,
+    is_wait_over,
+    says_away,
+)
 from assent._core.effects import Call
 from assent.errors import CoordinatorUnreachable, from_rpc_error
 
@@ -67,18 +78,24 @@ class CoordinatorConnection:
         loop = CallLoop(self.instances, give_up)
         while True:
             attempt = loop.next(time.monotonic())
-            method = self._method(attempt.instance, call.method)
             self.attempts += 1
-            try:
-                response = method(call.request, timeout=attempt.timeout, wait_for_ready=attempt.wait_for_ready)
-            except grpc.RpcError as error:
-                pause = loop.failed(from_rpc_error(error), time.monotonic())
-            else:
-                if says_away(response):
+            answer = _deputy.do(partial(self._make, call, attempt))
+            if not isinstance(answer, Exception):
+                if says_away(answer):
                     self.instances.leave(attempt.instance)
-                return response
-            if pause:
+                return answer
+            if not isinstance(answer, grpc.RpcError):
+                raise answer
+            if pause := loop.failed(from_rpc_error(answer), time.monotonic()):
                 time.sleep(pause)
+
+    def _make(self, call: Call, attempt: Attempt) -> Any:
+        """Return the response, or the exception."""
+        try:
+            method = self._method(attempt.instance, call.method)
+            return method(call.request, timeout=attempt.timeout, wait_for_ready=attempt.wait_for_ready)
+        except Exception as error:
+            return error
 
     def close(self) -> None:
         """Close the channels, which ends the calls of other threads."""

@@ -278,9 +278,9 @@ class AsyncTransaction:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Commit or vote; after an exception roll back."""
-        propagation.enter(self._outer)
+        """See Transaction."""
         try:
+            propagation.enter(self._outer)
             if error is None:
                 await self._end(self._core.leave_block())
             else:
@@ -288,6 +288,8 @@ class AsyncTransaction:
                     await self._runner.run(self._core.fail_block(error))
         finally:
             await self.close()
+        if isinstance(error, Exception) and self._core.untold:
+            raise self._core.untold from error
 
 
 class AsyncBranch:

@@ -149,8 +149,9 @@ class Transaction:
     """A global transaction as one process sees it. One thread at a time; its branches may be used by several.
 
     As a context manager: inside the block it is `assent.current_transaction()`; leaving it commits (a joined one:
-    prepares and votes); an exception rolls back and goes on. Whatever happens, no connection is left with a prepared
-    branch on it: what cannot be finished is closed and left to the coordinator.
+    prepares and votes); an exception rolls back and goes on as it was. If it turns out that it is not rolled back, the
+    block is left by OutcomeInDoubt or GlobalCommitted, with that exception as its cause. Whatever happens, no
+    connection is left with a prepared branch on it: what cannot be finished is closed and left to the coordinator.
     """
 
     def __init__(self, core: TransactionCore, runner: Runner) -> None:
@@ -311,9 +312,9 @@ class Transaction:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Commit or vote; after an exception roll back."""
-        propagation.enter(self._outer)
+        """Commit or vote; after an exception roll back. Where that has not rolled it back this says so instead."""
         try:
+            propagation.enter(self._outer)
             if error is None:
                 self._end(self._core.leave_block())
             else:
@@ -321,6 +322,8 @@ class Transaction:
                     self._runner.run(self._core.fail_block(error))
         finally:
             self.close()
+        if isinstance(error, Exception) and self._core.untold:
+            raise self._core.untold from error
 
 
 class Branch:

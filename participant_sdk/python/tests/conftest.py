@@ -1,7 +1,6 @@
 """The rig: two MariaDB servers, one PostgreSQL, one assentd, for all tests; every test gets fresh balances."""
 
 import os
-import shutil
 import signal
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 # What tests fork must not hang in gRPC's threads, which did not come along.
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
-from servers import Assentd, MariaDb, Postgres, wait_for
+from servers import Assentd, MariaDb, Postgres, mysql_family, wait_for
 
 import assent
 
@@ -31,11 +30,11 @@ BALANCE = 1000
 
 
 class Rig:
-    """orders and payments are MariaDB, stock is PostgreSQL. Each has bank.accounts (id, balance)."""
+    """orders and payments are MariaDB (mysql_family), stock is PostgreSQL. Each has bank.accounts (id, balance)."""
 
     def __init__(self) -> None:
-        self.orders = MariaDb().start()
-        self.payments = MariaDb().start()
+        self.orders = mysql_family().start()
+        self.payments = mysql_family().start()
         self.stock = Postgres().start()
         self.coordinator = Assentd(extra=("--sweep-interval=1s",)).start()
         self.servers = {"orders": self.orders, "payments": self.payments, "stock": self.stock}
@@ -68,8 +67,7 @@ class Rig:
     def destroy(self) -> None:
         for server in [self.coordinator, *self.servers.values()]:
             server.destroy()
-        if MariaDb._template:
-            shutil.rmtree(MariaDb._template.parent, ignore_errors=True)
+        MariaDb.forget_templates()
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,11 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import grpc
 import pymysql
+import pytest
 
 from assent.v1 import resource_service_pb2 as rpb
 from assent.v1 import resource_service_pb2_grpc as rgrpc
@@ -84,7 +86,7 @@ class Server:
 
 
 class MariaDb(Server):
-    _template: Path | None = None
+    _templates: ClassVar[dict[type, Path]] = {}
     engine = rpb.Resource.ENGINE_MARIADB
     database = ""
     user_name = "root"
@@ -95,26 +97,36 @@ class MariaDb(Server):
         self.account = pwd.getpwuid(os.geteuid()).pw_name
         shutil.copytree(self._made(), self.folder / "data")
         (self.folder / "init.sql").write_text(
-            "".join(
-                f"CREATE OR REPLACE USER root@'{host}' IDENTIFIED BY '{self.password}';\n"
-                f"GRANT ALL ON *.* TO root@'{host}' WITH GRANT OPTION;\n"
-                for host in ("localhost", "127.0.0.1")
-            )
+            "".join(self.account_sql(f"root@'{host}'") for host in ("localhost", "127.0.0.1"))
         )
         self.password_file = self.folder / "password"
         self.password_file.write_text(self.password + "\n")
 
+    def account_sql(self, account: str) -> str:
+        return (
+            f"CREATE OR REPLACE USER {account} IDENTIFIED BY '{self.password}';\n"
+            f"GRANT ALL ON *.* TO {account} WITH GRANT OPTION;\n"
+        )
+
+    def install_command(self, folder: Path) -> list[str]:
+        return [
+            "mariadb-install-db", "--no-defaults", f"--datadir={folder}/data", f"--tmpdir={folder}",
+            f"--user={self.account}", "--auth-root-authentication-method=normal", "--skip-test-db",
+            "--skip-name-resolve", "--innodb-log-file-size=8M", "--innodb-buffer-pool-size=16M",
+        ]  # fmt: skip
+
     def _made(self) -> Path:
-        if MariaDb._template is None:
+        if type(self) not in MariaDb._templates:
             folder = Path(tempfile.mkdtemp(prefix="assent-py-template-"))
-            subprocess.run(
-                ["mariadb-install-db", "--no-defaults", f"--datadir={folder}/data", f"--tmpdir={folder}",
-                 f"--user={self.account}", "--auth-root-authentication-method=normal", "--skip-test-db",
-                 "--skip-name-resolve", "--innodb-log-file-size=8M", "--innodb-buffer-pool-size=16M"],
-                check=True, capture_output=True,
-            )  # fmt: skip
-            MariaDb._template = folder / "data"
-        return MariaDb._template
+            subprocess.run(self.install_command(folder), check=True, capture_output=True)
+            (folder / "data/auto.cnf").unlink(missing_ok=True)  # A MySQL server's name for itself.
+            MariaDb._templates[type(self)] = folder / "data"
+        return MariaDb._templates[type(self)]
+
+    @classmethod
+    def forget_templates(cls) -> None:
+        for data in cls._templates.values():
+            shutil.rmtree(data.parent, ignore_errors=True)
 
     @property
     def socket(self) -> str:
@@ -124,14 +136,17 @@ class MariaDb(Server):
     def address(self) -> str:
         return f"unix:{self.socket}"
 
+    program = shutil.which("mariadbd") or "/usr/sbin/mariadbd"
+    own_options: tuple[str, ...] = ("--performance-schema=OFF", "--innodb-log-file-size=32M")
+
     def command(self) -> list[str]:
         return [
-            shutil.which("mariadbd") or "/usr/sbin/mariadbd", "--no-defaults", f"--user={self.account}",
+            self.program, "--no-defaults", f"--user={self.account}",
             f"--datadir={self.folder}/data", f"--tmpdir={self.folder}", f"--socket={self.socket}",
             f"--pid-file={self.folder}/pid", f"--init-file={self.folder}/init.sql", "--bind-address=127.0.0.1",
             f"--port={self.port}", "--skip-name-resolve", "--innodb-buffer-pool-size=48M", "--max-connections=300",
             "--innodb-buffer-pool-dump-at-shutdown=OFF", "--innodb-buffer-pool-load-at-startup=OFF",
-            "--performance-schema=OFF", "--innodb-log-file-size=32M",
+            *self.own_options,
         ]  # fmt: skip
 
     def answers(self) -> bool:
@@ -156,6 +171,41 @@ class MariaDb(Server):
 
     def prepared(self) -> list[str]:
         return [row[3] for row in self.query("XA RECOVER")]
+
+
+class MySql(MariaDb):
+    """The mysqld of ASSENT_TEST_MYSQLD."""
+
+    engine = rpb.Resource.ENGINE_MYSQL
+    program = os.environ.get("ASSENT_TEST_MYSQLD", "")
+    own_options = (
+        "--mysqlx=OFF",
+        "--secure-file-priv=NULL",
+        "--loose-innodb-redo-log-capacity=32M",
+        "--log-bin-trust-function-creators=ON",
+    )
+
+    def account_sql(self, account: str) -> str:
+        return (
+            f"SET sql_log_bin = 0;\nCREATE USER IF NOT EXISTS {account};\n"
+            f"ALTER USER {account} IDENTIFIED BY '{self.password}';\n"
+            f"GRANT ALL ON *.* TO {account} WITH GRANT OPTION;\n"
+        )
+
+    def install_command(self, folder: Path) -> list[str]:
+        return [
+            self.program, "--no-defaults", "--initialize-insecure", f"--datadir={folder}/data",
+            f"--tmpdir={folder}", f"--user={self.account}", "--secure-file-priv=NULL", "--innodb-buffer-pool-size=16M",
+        ]  # fmt: skip
+
+
+ON_MYSQL = os.environ.get("ASSENT_TEST_ENGINE") == "mysql"
+needs_mariadb = pytest.mark.skipif(ON_MYSQL, reason="about MariaDB alone")
+
+
+def mysql_family() -> MariaDb:
+    """MariaDB, or with ASSENT_TEST_ENGINE=mysql MySQL: what most tests run on."""
+    return MySql() if ON_MYSQL else MariaDb()
 
 
 class Postgres(Server):

@@ -56,8 +56,10 @@ def test_the_documentation_shows_the_carried_call(part):
 def make_shop(rig):
     for server in (rig.orders, rig.payments):
         server.query("CREATE DATABASE IF NOT EXISTS shop")
-    rig.orders.query("CREATE OR REPLACE TABLE shop.orders (id INT PRIMARY KEY, what TEXT, price INT)")
-    rig.payments.query("CREATE OR REPLACE TABLE shop.accounts (id INT PRIMARY KEY, balance INT CHECK (balance >= 0))")
+    rig.orders.query("DROP TABLE IF EXISTS shop.orders")
+    rig.orders.query("CREATE TABLE shop.orders (id INT PRIMARY KEY, what TEXT, price INT)")
+    rig.payments.query("DROP TABLE IF EXISTS shop.accounts")
+    rig.payments.query("CREATE TABLE shop.accounts (id INT PRIMARY KEY, balance INT CHECK (balance >= 0))")
     rig.payments.query("INSERT INTO shop.accounts VALUES (1, 1000)")
 
 

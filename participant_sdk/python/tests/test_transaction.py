@@ -185,14 +185,15 @@ def test_a_branch_that_only_reads_is_never_prepared(rig, client, second, sole):
 def test_a_function_that_writes_is_seen(rig, client, second):
     name, connect = second
     server = rig.servers[name]
+    server.query("DROP FUNCTION IF EXISTS bank.sly")
     if name == "stock":
         server.query(
-            "CREATE OR REPLACE FUNCTION bank.sly() RETURNS BIGINT LANGUAGE sql AS "
+            "CREATE FUNCTION bank.sly() RETURNS BIGINT LANGUAGE sql AS "
             "'UPDATE bank.accounts SET balance = balance - 1 WHERE id = 3 RETURNING balance'"
         )
     else:
         server.query(
-            "CREATE OR REPLACE FUNCTION bank.sly() RETURNS BIGINT MODIFIES SQL DATA BEGIN "
+            "CREATE FUNCTION bank.sly() RETURNS BIGINT MODIFIES SQL DATA BEGIN "
             "UPDATE bank.accounts SET balance = balance - 1 WHERE id = 3; RETURN 1; END"
         )
     with client.transaction(sole_participant=True) as tx:

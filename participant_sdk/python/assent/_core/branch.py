@@ -11,7 +11,14 @@ from assent._core.outcome import DbError, Outcome, Verb, XaResult, statement_err
 from assent._core.postgres import PostgresSession
 from assent._core.session import Session, State, WitnessTable
 from assent._core.sql import may_only_read
-from assent.errors import AssentError, BranchEnded, BranchPoisoned, DatabaseFailed, SessionHoldsBranch
+from assent.errors import (
+    AssentError,
+    BranchEnded,
+    BranchPoisoned,
+    DatabaseFailed,
+    SessionHoldsBranch,
+    SessionInTransaction,
+)
 from assent.v1 import coordinator_service_pb2 as pb
 from assent.xid import Xid
 
@@ -50,6 +57,7 @@ class BranchCore:
         """The coordinator may count on its vote: only the decision finishes it."""
         self.vote: pb.Vote | None = None
         self.pid = os.getpid()
+        self._was_in_transaction = session.wire.in_transaction()
 
     def _ids(self) -> dict[str, str]:
         return {"gtrid": self.xid.gtrid, "bqual": self.xid.bqual}
@@ -167,6 +175,21 @@ class BranchCore:
                 ),
                 "the statement failed",
             )
+
+    def bypassed(self) -> AssentError | None:
+        """Of a branch that has run nothing: return SESSION_IN_TRANSACTION if its connection has a transaction since.
+
+        Then statements that were meant for the branch went to the connection itself, and nobody will commit them.
+        """
+        wire = self.session.wire
+        if wire.lost or self._was_in_transaction is not False or not wire.in_transaction():
+            return None
+        return SessionInTransaction(
+            f"branch '{self.xid.bqual}' on '{self.resource}' has run nothing, but a transaction has begun on its "
+            "connection: run the statements with branch.execute or on branch.cursor(), not on the connection itself, "
+            "and roll back what that has open",
+            metadata=self._ids(),
+        )
 
     def keep(self) -> Core[None]:
         """PostgreSQL: stand behind a savepoint, so that an expected error undoes the next statement alone."""

@@ -15,6 +15,7 @@ from assent.errors import (
     Aborted,
     AssentError,
     BranchEnded,
+    GlobalCommitted,
     OutcomeInDoubt,
     Reason,
     SessionHoldsBranch,
@@ -103,6 +104,8 @@ class TransactionCore:
         """Nothing of it is on any connection here any more."""
         self.is_part = False
         """Leaving its block votes; see Client.take_part."""
+        self.untold: AssentError | None = None
+        """Why the end of its scope did not roll it back: it is in doubt, or somebody had committed it."""
         self._options = options
         self._hooks = hooks
         self._reservation = reservation
@@ -456,6 +459,8 @@ class TransactionCore:
                         yield from self.rollback("left its scope without a decision")
                     except AssentError as error:
                         logger.warning("gtrid=%s rollback at the end of scope: %s", self.gtrid, error)
+                        if isinstance(error, OutcomeInDoubt | GlobalCommitted):
+                            self.untold = error
         finally:
             self._let_go()
 
@@ -465,6 +470,9 @@ class TransactionCore:
             self._let_go()
 
     def _let_go(self) -> None:
+        if not self.concluded and not self.is_over and two_phase.awaits_decision(self.branches):
+            self.outcome = TransactionOutcome.IN_DOUBT  # The vote is out, and nobody here waits any more.
+            self._tell_outcome()
         two_phase.abandon(self.branches)
         self.is_over = True
 
@@ -526,7 +534,10 @@ class TransactionCore:
     def _end(self, outcome: TransactionOutcome) -> None:
         self.concluded = True
         self.outcome = outcome
-        self._hooks.on_outcome(self.gtrid, outcome.name, time.monotonic() - self._begun)
+        self._tell_outcome()
+
+    def _tell_outcome(self) -> None:
+        self._hooks.on_outcome(self.gtrid, self.outcome.name, time.monotonic() - self._begun)
 
     def _reset_branch(self) -> BranchCore | None:
         return next((branch for branch in self.branches if branch.session.was_reset), None)

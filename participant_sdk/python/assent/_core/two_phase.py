@@ -119,8 +119,10 @@ def _prepare_one(branch: BranchCore) -> Core[pb.Vote]:
     # Its database rolls it back with the reset, or, behind a proxy, with the end of its session: not proven here.
     if result.outcome is Outcome.SESSION_RESET:
         return _failed(branch, rolled_back=False)
+    # An error that was not the server's word, and has cost the connection, may have come behind PREPARE.
+    may_be_prepared = session.prepare_sent
     rolled_back = yield from session.rollback(branch.xid)
-    return _failed(branch, _proves_rolled_back(branch, rolled_back, False))
+    return _failed(branch, _proves_rolled_back(branch, rolled_back, may_be_prepared))
 
 
 def prepare(branches: Sequence[BranchCore]) -> Core[list[pb.Vote]]:
@@ -136,9 +138,9 @@ def prepare(branches: Sequence[BranchCore]) -> Core[list[pb.Vote]]:
         if branch.stage is not Stage.IDLE:
             active.append(branch)
             continue
-        branch.poison = branch.poison or branch.unstarted  # What was asked of it was not done.
+        branch.poison = branch.poison or branch.unstarted or branch.bypassed()  # What was asked of it was not done.
         if branch.poison:
-            branch.vote = _failed(branch, rolled_back=True)  # XA START itself failed: there never was a branch.
+            branch.vote = _failed(branch, rolled_back=True)  # There never was a branch.
         else:
             branch.stage = Stage.FINISHED
             branch.vote = _make_vote(branch, gpb.VOTE_KIND_READ_ONLY)
