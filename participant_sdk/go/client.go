@@ -20,6 +20,8 @@ type Client struct {
 	reporter    *reporter
 	pools       sync.Map // *sql.DB → *pool: what is known of the servers behind it.
 
+	mu         sync.Mutex     // Guards closed, and what it says of background.
+	closed     bool           // Nothing is added to background any more.
 	background sync.WaitGroup // Work that goes on after its caller was answered.
 	closing    chan struct{}
 	closeOnce  sync.Once
@@ -137,11 +139,29 @@ func (c *Client) CallsSent() int64 { return atomic.LoadInt64(&c.coordinator.atte
 // CurrentAddress answers the instance that the next call goes to.
 func (c *Client) CurrentAddress() string { return c.coordinator.currentAddress() }
 
+// goOn does work in the background; Close waits for it, if it has not begun.
+func (c *Client) goOn(work func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed { // A WaitGroup that is waited for takes no more.
+		go work()
+		return
+	}
+	c.background.Add(1)
+	go func() {
+		defer c.background.Done()
+		work()
+	}()
+}
+
 // Close tells the coordinator what is still to be told (5 s at most) and lets go of the connection. Branches that still
 // wait for their decision in the background are left to the coordinator. End all transactions first: calls that are still
 // under way then, and later ones, end at once with COORDINATOR_UNREACHABLE, "the client has been closed".
 func (c *Client) Close() error {
 	c.closeOnce.Do(func() {
+		c.mu.Lock()
+		c.closed = true
+		c.mu.Unlock()
 		close(c.closing)
 		ctx, cancel := context.WithTimeout(context.Background(), flushAtClose)
 		defer cancel()

@@ -55,14 +55,12 @@ func (tx *Global) Vote(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	tx.client.background.Add(1)
-	go tx.finishVoted()
+	tx.client.goOn(tx.finishVoted)
 	return nil
 }
 
 // finishVoted waits for the decision after Vote, and finishes the branches.
 func (tx *Global) finishVoted() {
-	defer tx.client.background.Done()
 	waiting, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	go func() {
@@ -133,11 +131,7 @@ func (tx *Global) end(ctx context.Context, work func() *Error) error {
 		return orNil(run())
 	}
 	answer := make(chan *Error, 1)
-	tx.client.background.Add(1)
-	go func() {
-		defer tx.client.background.Done()
-		answer <- run()
-	}()
+	tx.client.goOn(func() { answer <- run() })
 	select {
 	case failed := <-answer:
 		return orNil(failed)
