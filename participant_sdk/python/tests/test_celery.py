@@ -260,4 +260,4 @@ def test_without_the_library():
         [sys.executable, "-c", "import sys; sys.modules['celery'] = None; import assent.celery"],
         capture_output=True, text=True, cwd=TESTS.parent,
     )  # fmt: skip
-    assert "pip install 'assent[celery]'" in told.stderr.splitlines()[-1]
+    assert "pip install './participant_sdk/python[celery]'" in told.stderr.splitlines()[-1]

@@ -295,4 +295,4 @@ def test_without_the_library():
         [sys.executable, "-c", "import sys; sys.modules['django'] = None; import assent.django"],
         capture_output=True, text=True, cwd=HERE,
     )  # fmt: skip
-    assert "pip install 'assent[django]'" in told.stderr.splitlines()[-1]
+    assert "pip install './participant_sdk/python[django]'" in told.stderr.splitlines()[-1]

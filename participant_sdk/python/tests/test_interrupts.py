@@ -1,10 +1,20 @@
 """What signal handlers raise (Ctrl-C, a soft time limit) may come between any two steps of the main thread."""
 
+import contextlib
+import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
+import pymysql
 import pytest
+from conftest import take
+from servers import wait_for
+
+import assent
 
 INTERRUPT = """
 import os, random, signal, sys, threading, time
@@ -81,3 +91,45 @@ def test_an_interrupt_of_the_main_thread_hangs_no_other(rig, what):
         capture_output=True, text=True, timeout=120, cwd=Path(__file__).parent.parent,
     )  # fmt: skip
     assert (ran.returncode, ran.stdout) == (0, ""), ran.stdout + ran.stderr
+
+
+@contextlib.contextmanager
+def after(seconds, work):
+    timer = threading.Timer(seconds, work)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+
+
+def ctrl_c():
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("kind", ["pymysql", "pymysql, several statements", "psycopg"])
+def test_ctrl_c_while_prepare_waits(rig, client, kind):
+    """It comes out at once and as itself; what is out of step is closed, and nothing more is read from it."""
+    if kind == "psycopg":
+        resource, yours = "stock", rig.stock.connect()
+        backend = yours.info.backend_pid
+        hold, let_go = (lambda: os.kill(backend, signal.SIGSTOP)), (lambda: os.kill(backend, signal.SIGCONT))
+    else:
+        flags = pymysql.constants.CLIENT.MULTI_STATEMENTS if "several" in kind else 0
+        resource, yours = "payments", rig.payments.connect(client_flag=flags)
+        lock = rig.payments.connect().cursor()
+        hold, let_go = (lambda: lock.execute("FLUSH TABLES WITH READ LOCK")), (lambda: lock.execute("UNLOCK TABLES"))
+    with after(6, let_go):
+        with pytest.raises(KeyboardInterrupt), client.transaction() as tx:
+            tx.branch("orders", rig.orders.connect()).execute(take())
+            tx.branch(resource, yours).execute(take())
+            hold()
+            began = time.monotonic()
+            threading.Timer(1, ctrl_c).start()
+        assert 0.9 < time.monotonic() - began < 3
+        assert yours.closed if kind == "psycopg" else not yours.open
+        let_go()
+    assert tx.outcome is not assent.TransactionOutcome.COMMITTED
+    wait_for(rig.nothing_prepared, "the end of all branches", 40)
+    assert rig.taken("orders") + rig.taken(resource) == 0

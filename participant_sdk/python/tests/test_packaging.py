@@ -22,7 +22,7 @@ def built(tmp_path_factory):
 
 def test_the_wheel_is_pure_and_typed(built):
     (wheel,) = built.glob("*.whl")
-    assert wheel.name.endswith("-py3-none-any.whl")
+    assert re.fullmatch(r"assent_sdk-[\d.]+-py3-none-any\.whl", wheel.name)
     names = zipfile.ZipFile(wheel).namelist()
     assert "assent/py.typed" in names
     assert "assent/v1/global_pb2.py" in names
@@ -54,13 +54,12 @@ def test_the_documentation_shows_the_carried_call(part):
 
 
 def make_shop(rig):
-    for server in (rig.orders, rig.payments):
-        server.query("CREATE DATABASE IF NOT EXISTS shop")
-    rig.orders.query("DROP TABLE IF EXISTS shop.orders")
-    rig.orders.query("CREATE TABLE shop.orders (id INT PRIMARY KEY, what TEXT, price INT)")
-    rig.payments.query("DROP TABLE IF EXISTS shop.accounts")
-    rig.payments.query("CREATE TABLE shop.accounts (id INT PRIMARY KEY, balance INT CHECK (balance >= 0))")
-    rig.payments.query("INSERT INTO shop.accounts VALUES (1, 1000)")
+    """As the README says."""
+    statements = re.findall(r"```sql\n(.*?)```", (HERE / "README.md").read_text(), re.DOTALL)
+    for server, sql in zip((rig.orders, rig.payments), statements, strict=True):
+        server.query("DROP DATABASE IF EXISTS shop")
+        for statement in filter(str.strip, sql.split(";")):
+            server.query(statement)
 
 
 def run_twice(rig, program, folder, environment=None):

@@ -568,4 +568,4 @@ def test_without_the_library():
         [sys.executable, "-c", "import sys; sys.modules['sqlalchemy'] = None; import assent.sqlalchemy"],
         capture_output=True, text=True, cwd=Path(__file__).parents[1],
     )  # fmt: skip
-    assert "pip install 'assent[sqlalchemy]'" in told.stderr.splitlines()[-1]
+    assert "pip install './participant_sdk/python[sqlalchemy]'" in told.stderr.splitlines()[-1]

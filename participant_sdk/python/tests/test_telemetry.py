@@ -215,4 +215,4 @@ def test_without_the_library(module, library):
         [sys.executable, "-c", f"import sys; sys.modules['{library}'] = None; import assent.{module}"],
         capture_output=True, text=True, cwd=Path(__file__).parents[1],
     )  # fmt: skip
-    assert f"pip install 'assent[{module}]'" in told.stderr.splitlines()[-1]
+    assert f"pip install './participant_sdk/python[{module}]'" in told.stderr.splitlines()[-1]

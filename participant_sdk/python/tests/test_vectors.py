@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -44,6 +45,20 @@ def test_the_generated_code_is_current(tmp_path):
     assert made == sorted(path.name for path in (here / "assent/v1").iterdir() if path.suffix in (".py", ".pyi"))
     for name in made:
         assert (tmp_path / "assent/v1" / name).read_text() == (here / "assent/v1" / name).read_text(), name
+
+
+def test_the_command_of_the_documentation_generates_it(tmp_path):
+    """With the interpreter of `generate`, which has grpc_tools; in a folder that has what it reads."""
+    (line,) = re.findall(r"`python (-m grpc_tools\.protoc .*?)`", (REPOSITORY / "docs/clients.md").read_text())
+    subprocess.run([FOLDER / "python/generate", tmp_path / "other"], check=True)
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    tools = re.search(r"grpcio-tools==(\S+)", (FOLDER / "python/generate").read_text())[1]
+    for name in ("protos", "third_party"):
+        (tmp_path / name).symlink_to(REPOSITORY / name)
+    python = cache / f"assent/generate-{tools}/bin/python"
+    subprocess.run(f"{python} -W ignore {line}", shell=True, check=True, cwd=tmp_path)
+    made = {path.name for path in (tmp_path / "assent/v1").iterdir()}
+    assert {"global_pb2.py", "coordinator_service_pb2_grpc.py", "resource_service_pb2_grpc.py"} <= made
 
 
 @needs_vectors

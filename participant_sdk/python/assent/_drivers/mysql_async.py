@@ -52,7 +52,7 @@ class AsyncMySqlWire(MySqlWire):
                     break
                 await connection.next_result()
         except Exception as error:
-            answer.error = self.classify(error)
+            answer.error = self.broken(error)
         return answer
 
 

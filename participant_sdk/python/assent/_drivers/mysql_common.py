@@ -11,6 +11,9 @@ from typing import Any
 
 from assent._core.outcome import CONNECTION_LOST_CODE, DbError, is_connection_lost
 
+_OUT_OF_SYNC = 2014  # CR_COMMANDS_OUT_OF_SYNC.
+_FIRST_OF_SERVER = 1000
+"""The server's error numbers begin here."""
 IN_TRANSACTION = 1  # SERVER_STATUS_IN_TRANS.
 
 # Drivers that throw the SQLSTATE away. The numbers are the same for MariaDB and MySQL.
@@ -34,6 +37,8 @@ def classify(error: BaseException, sqlstate: str = "") -> DbError:
     arguments = error.args
     code = arguments[0] if arguments and isinstance(arguments[0], int) else getattr(error, "errno", 0) or 0
     message = str(arguments[1]) if len(arguments) > 1 else str(error)
+    if code == _OUT_OF_SYNC:
+        message += ". An earlier statement's results are unread: read all of them (nextset), or close its cursor"
     if isinstance(error, OSError) or (code == 0 and type(error).__name__ == "InterfaceError"):
         code = CONNECTION_LOST_CODE
     return DbError(code, sqlstate or sqlstate_of(code), message or type(error).__name__, error)
@@ -109,8 +114,8 @@ class MySqlWire:
 
     def shutdown(self) -> None:
         """See Wire."""
-        self._lost = True
         fd = self.fileno()
+        self._lost = True
         if fd >= 0:
             shut_down(fd)
         self.close()
@@ -129,7 +134,23 @@ class MySqlWire:
     def classify(self, error: BaseException) -> DbError:
         """Return what an exception of the driver says, and take down the loss of the connection."""
         found = classify(error, self.sqlstate())
+        if not found.code and self.lost:
+            found.code = CONNECTION_LOST_CODE
         if not self._lost and means_lost(found):
-            self._lost = True
-            self.close()  # Some drivers leave it open after the server's farewell, and its owner would use it again.
+            # Some drivers leave it open after the server's farewell, and its owner would use it again.
+            self.shutdown()
+        return found
+
+    def broken(self, error: BaseException) -> DbError:
+        """Return what an exception in the middle of an exchange of the core's says.
+
+        Only after the server's own word, which has a number, driver and server are in step. After anything else
+        (packets out of order or cut short, text that cannot be decoded) nobody knows what belongs to which statement:
+        the connection is lost, and what the batch has done unknown.
+        """
+        found = self.classify(error)
+        if found.code < _FIRST_OF_SERVER:
+            found.code = CONNECTION_LOST_CODE
+            if not self._lost:
+                self.shutdown()
         return found

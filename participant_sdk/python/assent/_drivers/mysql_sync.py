@@ -42,10 +42,12 @@ class DbApiWire(MySqlWire):
                     answer.sent = index == last  # It is the one that matters: PREPARE.
                     cursor.execute(statement)
                     answer.rows.append(cursor.fetchone() if cursor.description else None)
-            finally:
-                cursor.close()
+            except Exception as error:
+                answer.error = self.broken(error)
+            if not self.lost:
+                cursor.close()  # It may read what is left; so never after an interrupt.
         except Exception as error:
-            answer.error = self.classify(error)
+            answer.error = self.broken(error)
         return answer
 
 
@@ -111,8 +113,12 @@ class MySqlClientWire(MySqlWire):
     def send(self, statements: Sequence[str]) -> None:
         """Send them as one message; what goes wrong is in the answer."""
         self._send_error = None
+        connection = self.connection
         try:
-            self.connection.send_query(";".join(statements).encode())
+            # What the application has left unread of a CALL: the driver's own cursors pass over it, too.
+            while connection.next_result() != -1:
+                connection.store_result()
+            connection.send_query(";".join(statements).encode())
         except Exception as error:
             self._send_error = error
 
@@ -132,7 +138,7 @@ class MySqlClientWire(MySqlWire):
                 if connection.next_result() == -1:
                     break
         except Exception as error:
-            answer.error = self.classify(error)
+            answer.error = self.broken(error)
         return answer
 
 
@@ -215,12 +221,13 @@ class PyMySqlWire(MySqlWire):
                 self._read_permission()
             try:
                 self._read_results(answer)
-            finally:
-                self.connection._result = None  # Or the driver would wait for what has been read here.
-                if self._permits and not self.lost:
-                    self._read_permission()
+            except Exception as error:
+                answer.error = self.broken(error)
+            self.connection._result = None  # Or the driver would wait for what has been read here.
+            if self._permits and not self.lost:
+                self._read_permission()
         except Exception as error:
-            answer.error = self.classify(error)
+            answer.error = self.broken(error)
         return answer
 
     def _read_permission(self) -> None:

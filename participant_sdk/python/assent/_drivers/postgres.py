@@ -15,6 +15,8 @@ from assent._drivers.mysql_common import peer_has_closed, shut_down
 _BAD = 1  # CONNECTION_BAD
 _IDLE, _ACTIVE, _IN_TRANSACTION, _IN_ERROR = range(4)  # PGTransactionStatusType
 _TUPLES_OK, _FATAL_ERROR, _BAD_RESPONSE = 2, 7, 5  # ExecStatusType
+_LOOK = 0.1
+"""Seconds after which a wait looks for Ctrl-C. The connection's own `wait` would then cancel, and go on waiting."""
 _SQLSTATE, _MESSAGE = ord("C"), ord("M")  # PG_DIAG_…
 
 
@@ -79,28 +81,30 @@ class PostgresWire:
             self.connection.pgconn.flush()
             self._sent = True
         except Exception:
-            self._lost = True
+            self.shutdown()  # It may still be open: its end is to be the end of the branch.
 
     def receive(self) -> Answer:
         """Read all answers (sync)."""
-        from psycopg import generators
+        from psycopg import generators, waiting
 
         if not self._sent:
             return self._unsent()
+        pgconn = self.connection.pgconn
         try:
-            return self._answer(self.connection.wait(generators.fetch_many(self.connection.pgconn)))
+            return self._answer(waiting.wait(generators.fetch_many(pgconn), pgconn.socket, _LOOK))
         except Exception as error:
             return self._broken(error)
 
     async def exchange(self, statements: Sequence[str]) -> Answer:
         """Send and read (asyncio)."""
-        from psycopg import generators
+        from psycopg import generators, waiting
 
         self.send(statements)
         if not self._sent:
             return self._unsent()
+        pgconn = self.connection.pgconn
         try:
-            return self._answer(await self.connection.wait(generators.execute(self.connection.pgconn)))
+            return self._answer(await waiting.wait_async(generators.execute(pgconn), pgconn.socket, _LOOK))
         except Exception as error:
             return self._broken(error)
 
@@ -109,7 +113,11 @@ class PostgresWire:
         return Answer(error=DbError(CONNECTION_LOST_CODE, "", "the connection to the database is lost"), sent=False)
 
     def _broken(self, error: Exception) -> Answer:
-        return Answer(error=self.classify(error))
+        """No error of the server's, which `_answer` finds in the results: the connection is out of step."""
+        found = self.classify(error)
+        found.code = CONNECTION_LOST_CODE
+        self.shutdown()
+        return Answer(error=found)
 
     def _answer(self, results: list[Any]) -> Answer:
         answer = Answer()
