@@ -36,7 +36,8 @@ CoordinatorServiceImpl::CoordinatorServiceImpl(Engine* engine, Store* store, Res
       executor_(executor),
       resource_executor_(resource_executor),
       clock_(clock),
-      calls_(engine, store->IsShared(), registry, recovery, executor, clock, std::move(limits)) {}
+      limits_(std::move(limits)),
+      calls_(engine, store->IsShared(), registry, recovery, executor, clock, limits_) {}
 
 template <typename Request, typename Response>
 grpc::ServerUnaryReactor* CoordinatorServiceImpl::Unary(grpc::CallbackServerContext* context, const Request* request,
@@ -93,7 +94,7 @@ grpc::ServerUnaryReactor* CoordinatorServiceImpl::GetGlobal(grpc::CallbackServer
                                                             const v1::GetGlobalRequest* request,
                                                             v1::GetGlobalResponse* response) {
   auto* call = new UnaryCall;
-  if (absl::Status status = ValidateGtrid(request->gtrid()); !status.ok()) {
+  if (absl::Status status = ValidateOwnGtrid(request->gtrid(), limits_.cluster); !status.ok()) {
     call->Done(status);
     return call;
   }
@@ -162,7 +163,7 @@ grpc::ServerUnaryReactor* CoordinatorServiceImpl::RetryNow(grpc::CallbackServerC
   // Not the executor that the engine's own reads need.
   return RunBlocking(resource_executor_, [this, request, response]() -> absl::Status {
     if (!request->gtrid().empty()) {
-      if (absl::Status status = ValidateGtrid(request->gtrid()); !status.ok()) return status;
+      if (absl::Status status = ValidateOwnGtrid(request->gtrid(), limits_.cluster); !status.ok()) return status;
       if (absl::Status status = Lookup(request->gtrid()).status(); !status.ok()) return status;
     }
     absl::StatusOr<v1::RetryNowResponse> answer = recovery_->RetryNow(*request);
@@ -174,7 +175,7 @@ grpc::ServerUnaryReactor* CoordinatorServiceImpl::RetryNow(grpc::CallbackServerC
 grpc::ServerUnaryReactor* CoordinatorServiceImpl::ResolveBranch(grpc::CallbackServerContext* context,
                                                                 const v1::ResolveBranchRequest* request,
                                                                 v1::ResolveBranchResponse* response) {
-  absl::StatusOr<Request> resolve = ToRequest(*request, clock_->Now(), context->peer());
+  absl::StatusOr<Request> resolve = ToRequest(*request, limits_, clock_->Now(), context->peer());
   return RunBlocking(resource_executor_, [this, request, response, resolve = std::move(resolve)]() -> absl::Status {
     if (!resolve.ok()) return resolve.status();
     return Resolve(*resolve, request->validate_only(), response);

@@ -67,6 +67,7 @@ class CoordinatorServiceImpl final : public v1::CoordinatorService::CallbackServ
   Executor* const executor_;
   Executor* const resource_executor_;
   Clock* const clock_;
+  const RequestLimits limits_;
   ParticipantCalls calls_;
 };
 

@@ -80,7 +80,7 @@ Engine::CallPtr ParticipantCalls::Run(const Caller& caller, const v1::CreateBran
   return CarryWithResources(
       caller,
       [this, &request, event](const Caller& from) {
-        absl::StatusOr<Request> converted = ToRequest(request, registry_, clock_->Now(), from.peer);
+        absl::StatusOr<Request> converted = ToRequest(request, limits_, registry_, clock_->Now(), from.peer);
         if (converted.ok()) *event = converted->event;
         return converted;
       },
@@ -93,7 +93,7 @@ Engine::CallPtr ParticipantCalls::Run(const Caller& caller, const v1::CreateBran
 Engine::CallPtr ParticipantCalls::Run(const Caller& caller, const v1::PreparedRequest& request,
                                       v1::PreparedResponse* response, Done done) {
   return Carry(
-      caller, ToRequest(request, clock_->Now(), caller.peer),
+      caller, ToRequest(request, limits_, clock_->Now(), caller.peer),
       [response](const v1::Global& global) { *response->mutable_status() = StatusOf(global); }, std::move(done));
 }
 

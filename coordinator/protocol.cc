@@ -336,6 +336,7 @@ std::string DescribeTimeout(absl::Duration timeout) {
 // may still be on its way to the store, through another instance. A decision is.
 Step DecideWhole(const Event& event) {
   if (!event.creates) return Refuse(GlobalNotFound(event));
+  if (!event.fence.ok()) return Refuse(event.fence);
   Draft draft(nullptr, event);
   if (absl::Status status = BeginGlobal(event, event.now - event.age, &draft); !status.ok())
     return Refuse(std::move(status));

@@ -117,6 +117,7 @@ struct Event {
   bool creates = false;
   absl::Duration age;    // Since its participant began it.
   absl::Status problem;  // Why it must not be decided COMMIT, whatever the votes say.
+  absl::Status fence;    // If there is no record: why there may have been one. Then nothing is decided any more.
   // kComplete, kEvidence, kResolve
   std::string bqual;
   // kComplete

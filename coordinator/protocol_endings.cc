@@ -111,6 +111,7 @@ absl::optional<bool> ProvenCommitted(v1::BranchOutcome outcome) {
 
 Step RecordWhole(const Event& event) {
   if (!event.creates) return Refuse(GlobalNotFound(event));
+  if (!event.fence.ok()) return Refuse(event.fence);
   Draft draft(nullptr, event);
   if (absl::Status status = BeginGlobal(event, event.now - event.age, &draft); !status.ok())
     return Refuse(std::move(status));

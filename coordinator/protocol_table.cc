@@ -205,8 +205,9 @@ absl::string_view Describe(Rule rule) {
       return "Refuses with GLOBAL_NOT_FOUND: without a record it has not been decided COMMIT (presumed abort).";
     case Rule::kDecideWhole:
       return "If the call brings the whole transaction: makes its record, and decides COMMIT if every branch voted "
-             "PREPARED or READ_ONLY and nothing speaks against it, else ROLLBACK; it is never refused. If it does not: "
-             "GLOBAL_NOT_FOUND.";
+             "PREPARED or READ_ONLY and nothing speaks against it, else ROLLBACK. Refused only if there may have been "
+             "a "
+             "record (OUTCOME_IN_DOUBT: it is older than half the retention). If it does not: GLOBAL_NOT_FOUND.";
     case Rule::kRepeatCreate:
       return "Same content and request id: the same answer. Otherwise REQUEST_ID_REUSED (names the field) or "
              "GTRID_IN_USE.";
@@ -234,7 +235,9 @@ absl::string_view Describe(Rule rule) {
              "that is another one.";
     case Rule::kRecordWhole:
       return "If the report brings the whole transaction, which was committed in one phase: makes its record, forced: "
-             "COMMITTED, or ONE_PHASE if the answer was lost. If it does not: GLOBAL_NOT_FOUND.";
+             "COMMITTED, or ONE_PHASE if the answer was lost (OUTCOME_IN_DOUBT if there may have been a record). If it "
+             "does "
+             "not: GLOBAL_NOT_FOUND.";
     case Rule::kEarlyCompletion:
       return "Rolled back before any decision: decides ROLLBACK. Committed before any decision: refused with "
              "GLOBAL_NOT_DECIDED.";

@@ -763,6 +763,19 @@ TEST(ProtocolTest, OfAnOrphanAndAWholeTransactionTheFirstWins) {
   EXPECT_EQ(Apply(whole.get(), NewEvent(EventKind::kOrphan)).next, nullptr);
 }
 
+TEST(ProtocolTest, WhereThereMayHaveBeenARecordNothingIsDecidedAnew) {
+  const absl::Status fence = MakeError(Reason::OUTCOME_IN_DOUBT, "too old");
+  for (Event event : {WholeTo(v1::DECISION_COMMIT, {"a", "b"}), WholeTo(v1::DECISION_ROLLBACK, {"a", "b"}),
+                      OnePhaseReport({"a", "b"}, "b", kUnknownResult)}) {
+    const GlobalPtr record = Apply(nullptr, event).next;
+    event.fence = fence;
+    const Step late = Apply(nullptr, event);
+    EXPECT_EQ(late.answer, fence);
+    EXPECT_EQ(late.next, nullptr);
+    EXPECT_TRUE(Apply(record.get(), event).answer.ok()) << "what is on record can be told for ever";
+  }
+}
+
 TEST(ProtocolTest, WhatWasCommittedInOnePhaseIsRecordedAfterwards) {
   const GlobalPtr record = After({OnePhaseReport({"a", "b"}, "b", kCommittedResult)});
   EXPECT_EQ(record->state(), Global::STATE_COMMITTED);

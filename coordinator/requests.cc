@@ -122,10 +122,13 @@ absl::Status CheckFence(const Event& event, const RequestLimits& limits) {
   const absl::Time birth = BirthOf(event.gtrid).value_or(absl::InfinitePast());
   const absl::Duration distance = event.now > birth ? event.now - birth : birth - event.now;
   if (distance <= limits.gtrid_age) return absl::OkStatus();
-  return MakeError(Reason::INVALID_GTRID,
-                   absl::StrCat("the gtrid was handed out at ", absl::FormatTime(birth, absl::UTCTimeZone()),
-                                ", which is too far from now to be sure that it was never decided"),
-                   {{"problem", "age"}});
+  return MakeError(Reason::OUTCOME_IN_DOUBT,
+                   absl::StrCat("there is no record of global transaction '", event.gtrid, "', which was begun at ",
+                                absl::FormatTime(birth, absl::UTCTimeZone()),
+                                ": too far from now to be sure that there never was one. If it was decided, its "
+                                "record has been deleted since (retention), and only its rows can tell how it ended; "
+                                "what is still prepared of it is rolled back"),
+                   {{"gtrid", event.gtrid}});
 }
 
 // The whole transaction that a Finalize, or the report of a one-phase commit, brings with it. Only what can be refused
@@ -137,7 +140,7 @@ absl::Status AddWhole(const v1::NewGlobal& whole, const RequestLimits& limits, R
   const absl::StatusOr<absl::Duration> timeout = Timeout(whole, limits);
   event->problem.Update(timeout.status());
   const absl::optional<absl::Time> birth = BirthOf(event->gtrid);
-  if (!birth || !HasClusterPrefix(event->gtrid, limits.cluster)) {
+  if (!birth) {
     return MakeError(Reason::INVALID_GTRID, "only a gtrid of ReserveGtrids can be created by Finalize or Completed",
                      {{"problem", "not reserved"}});
   }
@@ -160,7 +163,7 @@ absl::Status AddWhole(const v1::NewGlobal& whole, const RequestLimits& limits, R
                                "' by now, and branch '", spec.bqual(), "' was run with '", spec.witness_table(), "'")));
     added.witness_table = spec.witness_table();
   }
-  event->problem.Update(CheckFence(*event, limits));
+  event->fence = CheckFence(*event, limits);
   return absl::OkStatus();
 }
 
@@ -197,6 +200,16 @@ Request Begin(EventKind kind, const std::string& gtrid, absl::Time now, const st
 
 }  // namespace
 
+absl::Status ValidateOwnGtrid(absl::string_view gtrid, absl::string_view cluster) {
+  if (absl::Status status = ValidateGtrid(gtrid); !status.ok()) return status;
+  if (HasClusterPrefix(gtrid, cluster)) return absl::OkStatus();
+  return MakeError(Reason::INVALID_GTRID,
+                   absl::StrCat("global transaction '", gtrid, "' is not of this cluster, '", cluster,
+                                "', whose gtrids begin with '", cluster,
+                                "-': how it ended is for the coordinator of its own cluster to say; ask that one"),
+                   {{"gtrid", std::string(gtrid)}, {"problem", "prefix"}, {"prefix", absl::StrCat(cluster, "-")}});
+}
+
 absl::StatusOr<Request> ToRequest(const v1::CreateGlobalRequest& message, const RequestLimits& limits,
                                   ResourceRegistry* registry, absl::Time now, const std::string& actor) {
   if (!message.gtrid().empty()) {
@@ -230,9 +243,9 @@ absl::StatusOr<Request> ToRequest(const v1::CreateGlobalRequest& message, const 
   return request;
 }
 
-absl::StatusOr<Request> ToRequest(const v1::CreateBranchesRequest& message, ResourceRegistry* registry, absl::Time now,
-                                  const std::string& actor) {
-  if (absl::Status status = ValidateGtrid(message.gtrid()); !status.ok()) return status;
+absl::StatusOr<Request> ToRequest(const v1::CreateBranchesRequest& message, const RequestLimits& limits,
+                                  ResourceRegistry* registry, absl::Time now, const std::string& actor) {
+  if (absl::Status status = ValidateOwnGtrid(message.gtrid(), limits.cluster); !status.ok()) return status;
   if (absl::Status status = ValidateRequestId(message.request_id()); !status.ok()) return status;
   if (message.branches().empty()) return InvalidField("branches", "is empty");
   Request request = Begin(EventKind::kAddBranches, message.gtrid(), now, actor);
@@ -244,8 +257,9 @@ absl::StatusOr<Request> ToRequest(const v1::CreateBranchesRequest& message, Reso
   return request;
 }
 
-absl::StatusOr<Request> ToRequest(const v1::PreparedRequest& message, absl::Time now, const std::string& actor) {
-  if (absl::Status status = ValidateGtrid(message.gtrid()); !status.ok()) return status;
+absl::StatusOr<Request> ToRequest(const v1::PreparedRequest& message, const RequestLimits& limits, absl::Time now,
+                                  const std::string& actor) {
+  if (absl::Status status = ValidateOwnGtrid(message.gtrid(), limits.cluster); !status.ok()) return status;
   Request request = Begin(EventKind::kVote, message.gtrid(), now, actor);
   if (absl::Status status = AddVotes(message.votes(), &request.event); !status.ok()) return status;
   absl::StatusOr<v1::Wait> wait = WaitOr(message.wait(), v1::WAIT_DECIDED);
@@ -256,7 +270,7 @@ absl::StatusOr<Request> ToRequest(const v1::PreparedRequest& message, absl::Time
 
 absl::StatusOr<Request> ToRequest(const v1::FinalizeRequest& message, const RequestLimits& limits,
                                   ResourceRegistry* registry, absl::Time now, const std::string& actor) {
-  if (absl::Status status = ValidateGtrid(message.gtrid()); !status.ok()) return status;
+  if (absl::Status status = ValidateOwnGtrid(message.gtrid(), limits.cluster); !status.ok()) return status;
   if (message.decision() != v1::DECISION_COMMIT && message.decision() != v1::DECISION_ROLLBACK) {
     return InvalidField("decision", "must be COMMIT or ROLLBACK");
   }
@@ -276,7 +290,7 @@ absl::StatusOr<Request> ToRequest(const v1::FinalizeRequest& message, const Requ
 
 absl::StatusOr<Request> ToRequest(const v1::Completion& message, const RequestLimits& limits,
                                   ResourceRegistry* registry, absl::Time now, const std::string& actor) {
-  if (absl::Status status = ValidateGtrid(message.gtrid()); !status.ok()) return status;
+  if (absl::Status status = ValidateOwnGtrid(message.gtrid(), limits.cluster); !status.ok()) return status;
   if (absl::Status status = ValidateBqual(message.bqual()); !status.ok()) return status;
   if (message.result() == v1::Completion::RESULT_UNSPECIFIED || !v1::Completion::Result_IsValid(message.result())) {
     return InvalidField("completions.result", "must be COMMITTED or ROLLED_BACK, or UNKNOWN with `create`");
@@ -295,17 +309,15 @@ absl::StatusOr<Request> ToRequest(const v1::Completion& message, const RequestLi
                        {{"bqual", message.bqual()}});
     }
     if (absl::Status status = AddWhole(message.create(), limits, registry, &request); !status.ok()) return status;
-    // Its record may have been deleted, and with it what would show how it ended. (What is proven may always be put
-    // down.)
-    if (message.result() == v1::Completion::RESULT_UNKNOWN) {
-      if (absl::Status status = CheckFence(request.event, limits); !status.ok()) return status;
-    }
+    // What is proven may always be put down.
+    if (message.result() == v1::Completion::RESULT_COMMITTED) request.event.fence = absl::OkStatus();
   }
   return request;
 }
 
-absl::StatusOr<Request> ToRequest(const v1::ResolveBranchRequest& message, absl::Time now, const std::string& actor) {
-  if (absl::Status status = ValidateGtrid(message.gtrid()); !status.ok()) return status;
+absl::StatusOr<Request> ToRequest(const v1::ResolveBranchRequest& message, const RequestLimits& limits, absl::Time now,
+                                  const std::string& actor) {
+  if (absl::Status status = ValidateOwnGtrid(message.gtrid(), limits.cluster); !status.ok()) return status;
   if (absl::Status status = ValidateBqual(message.bqual()); !status.ok()) return status;
   if (message.resolution() == v1::RESOLUTION_UNSPECIFIED || !v1::Resolution_IsValid(message.resolution())) {
     return InvalidField("resolution", "must be COMMITTED, ROLLED_BACK or ACKNOWLEDGED");

@@ -6,7 +6,9 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "assent/v1/coordinator_service.pb.h"
 #include "coordinator/protocol.h"
@@ -33,12 +35,18 @@ struct Request {
   std::vector<ResourcePtr> pinned;
 };
 
-// `now` and `actor` go into the event.
+// OK for a gtrid of this cluster, whoever chose the rest of it. INVALID_GTRID for what is none, and for another
+// cluster's: that there is no record of it here says nothing about how it ended, so it must not be taken for presumed
+// abort.
+absl::Status ValidateOwnGtrid(absl::string_view gtrid, absl::string_view cluster);
+
+// `now` and `actor` go into the event. All of them: INVALID_GTRID as above.
 absl::StatusOr<Request> ToRequest(const v1::CreateGlobalRequest& message, const RequestLimits& limits,
                                   ResourceRegistry* registry, absl::Time now, const std::string& actor);
-absl::StatusOr<Request> ToRequest(const v1::CreateBranchesRequest& message, ResourceRegistry* registry, absl::Time now,
+absl::StatusOr<Request> ToRequest(const v1::CreateBranchesRequest& message, const RequestLimits& limits,
+                                  ResourceRegistry* registry, absl::Time now, const std::string& actor);
+absl::StatusOr<Request> ToRequest(const v1::PreparedRequest& message, const RequestLimits& limits, absl::Time now,
                                   const std::string& actor);
-absl::StatusOr<Request> ToRequest(const v1::PreparedRequest& message, absl::Time now, const std::string& actor);
 // With `create`, what it is about is not refused but comes as the event's `problem`.
 absl::StatusOr<Request> ToRequest(const v1::FinalizeRequest& message, const RequestLimits& limits,
                                   ResourceRegistry* registry, absl::Time now, const std::string& actor);
@@ -46,7 +54,8 @@ absl::StatusOr<Request> ToRequest(const v1::FinalizeRequest& message, const Requ
 absl::StatusOr<Request> ToRequest(const v1::Completion& message, const RequestLimits& limits,
                                   ResourceRegistry* registry, absl::Time now, const std::string& actor);
 // Without the evidence, which comes from a look at the database.
-absl::StatusOr<Request> ToRequest(const v1::ResolveBranchRequest& message, absl::Time now, const std::string& actor);
+absl::StatusOr<Request> ToRequest(const v1::ResolveBranchRequest& message, const RequestLimits& limits, absl::Time now,
+                                  const std::string& actor);
 
 // How long ids that are handed out may be used for new transactions.
 constexpr absl::Duration kReservationLifetime = absl::Seconds(10);

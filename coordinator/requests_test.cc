@@ -6,6 +6,7 @@
 #include "base/errors.h"
 #include "base/timestamp.h"
 #include "base/xid.h"
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "store/sqlite_store.h"
 #include "tests/fixtures/temp_dir.h"
@@ -52,10 +53,29 @@ class RequestsTest : public testing::Test {
   RequestLimits limits_;
 };
 
-TEST_F(RequestsTest, ALostAnswerPastTheFenceIsRefusedAndWhatIsProvenIsNot) {
-  EXPECT_TRUE(Read(Report(v1::Completion::RESULT_UNKNOWN, absl::Minutes(59))).ok());
-  EXPECT_EQ(ReasonOf(Read(Report(v1::Completion::RESULT_UNKNOWN, absl::Minutes(61))).status()), Reason::INVALID_GTRID);
-  EXPECT_TRUE(Read(Report(v1::Completion::RESULT_COMMITTED, absl::Minutes(61))).ok());
+TEST_F(RequestsTest, PastTheFenceOnlyWhatIsProvenIsBelieved) {
+  EXPECT_TRUE(Read(Report(v1::Completion::RESULT_UNKNOWN, absl::Minutes(59)))->event.fence.ok());
+  EXPECT_EQ(ReasonOf(Read(Report(v1::Completion::RESULT_UNKNOWN, absl::Minutes(61)))->event.fence),
+            Reason::OUTCOME_IN_DOUBT);
+  EXPECT_TRUE(Read(Report(v1::Completion::RESULT_COMMITTED, absl::Minutes(61)))->event.fence.ok());
+}
+
+// What has no record here may be committed there.
+TEST_F(RequestsTest, AGtridOfAnotherClusterIsRefusedWithoutALookAtTheRecords) {
+  for (const std::string gtrid : {"other-01ARZ3NDEKTSV4RRFFQ69G5FAV", "cc-1", "c", "C-1"}) {
+    const absl::Status refused = ValidateOwnGtrid(gtrid, "c");
+    EXPECT_EQ(ReasonOf(refused), Reason::INVALID_GTRID) << gtrid;
+    EXPECT_THAT(std::string(refused.message()),
+                testing::AllOf(testing::HasSubstr("is not of this cluster, 'c'"), testing::HasSubstr("ask that one"),
+                               testing::Not(testing::HasSubstr("roll"))));
+    v1::PreparedRequest vote;
+    vote.set_gtrid(gtrid);
+    EXPECT_EQ(ReasonOf(ToRequest(vote, limits_, kNow, "tester").status()), Reason::INVALID_GTRID);
+    v1::CreateBranchesRequest add;
+    add.set_gtrid(gtrid);
+    EXPECT_EQ(ReasonOf(ToRequest(add, limits_, registry_.get(), kNow, "tester").status()), Reason::INVALID_GTRID);
+  }
+  EXPECT_TRUE(ValidateOwnGtrid("c-1", "c").ok());
 }
 
 TEST_F(RequestsTest, CreateGoesWithWhatItIsFor) {

@@ -325,15 +325,22 @@ absl::Status ResourceWorker::ReadWitnesses(bool all) {
       LOG(WARNING) << "resource=" << name_ << " witnesses cannot be listed: " << ToText(page.status());
       return absl::OkStatus();
     }
+    bool forced = false;
     for (const Xid& xid : *page) {
       after = xid;
       if (!all && !IsOnePhaseWitness(xid)) continue;
       const absl::StatusOr<GlobalPtr> record = engine_->ReadAndWait(xid.gtrid);
       if (!record.ok()) return absl::OkStatus();
-      if (IsOnePhaseWitness(xid)) {
-        JudgeOnePhaseWitness(xid, *record);
-      } else if (*record != nullptr && IsFinished((*record)->state())) {
-        Forget(xid);
+      if (*record != nullptr) {
+        JudgeWitness(xid, *record);
+      } else if (IsOnePhaseWitness(xid)) {
+        const absl::Status status = forced ? absl::OkStatus() : recovery_->ForceWitnesses(*witness);
+        if (ReasonOf(status) == Reason::DATABASE_UNREACHABLE) return status;
+        LOG_IF(WARNING, !status.ok()) << "resource=" << name_
+                                      << " one-phase commits are not recorded yet: " << ToText(status);
+        if (!status.ok()) continue;
+        forced = true;
+        RecordOnePhase(xid);
       }
     }
     if (static_cast<int>(page->size()) < kWitnessPage) break;
@@ -343,27 +350,28 @@ absl::Status ResourceWorker::ReadWitnesses(bool all) {
   return absl::OkStatus();
 }
 
-void ResourceWorker::JudgeOnePhaseWitness(const Xid& witness, const GlobalPtr& record) {
-  if (record == nullptr) return RecordOnePhase(witness);
+void ResourceWorker::JudgeWitness(const Xid& witness, const GlobalPtr& record) {
   if (!IsFinished(record->state())) return;  // It is looked at for itself.
+  const bool one_phase = IsOnePhaseWitness(witness);
   const std::string bqual = BranchOfOnePhase(witness).bqual;
   const absl::optional<int> index = IndexOf(record, bqual);
-  if (index && record->branches(*index).one_phase() &&
-      record->branches(*index).state() == v1::Branch::STATE_COMMITTED) {
-    return Forget(witness);
-  }
+  const auto state = index ? record->branches(*index).state() : v1::Branch::STATE_UNSPECIFIED;
+  // (What was HEURISTIC has been closed by somebody who knew.)
+  const bool known = state == v1::Branch::STATE_COMMITTED || state == v1::Branch::STATE_HEURISTIC_COMMITTED ||
+                     state == v1::Branch::STATE_HEURISTIC_ROLLED_BACK;
+  if (known && record->branches(*index).one_phase() == one_phase) return Forget(witness);
   auto shown = std::make_shared<v1::Global>(*record);
   if (!index) {
     v1::Branch* const unknown = shown->add_branches();
     unknown->set_bqual(bqual);
     unknown->set_resource(name_);
   }
-  Contradict(
-      {std::move(shown), index.value_or(record->branches_size())},
-      absl::StrCat("an operator must look: its participant committed it in one phase (the witness is there), and "
-                   "its record says ",
-                   v1::Global::State_Name(record->state()), "; correct the data by hand, and delete the row (",
-                   record->gtrid(), ", ", witness.bqual, ") from ", WitnessOf(resource_)->name()));
+  Contradict({std::move(shown), index.value_or(record->branches_size())},
+             absl::StrCat("an operator must look: ",
+                          one_phase ? "its participant committed it in one phase" : "somebody has committed it",
+                          " (the witness is there), and its record says ", v1::Global::State_Name(record->state()),
+                          "; correct the data by hand, and delete the row (", record->gtrid(), ", ", witness.bqual,
+                          ") from ", WitnessOf(resource_)->name()));
 }
 
 // Its participant told its client, or died before it could; the report is on its way, or lost.

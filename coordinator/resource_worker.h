@@ -159,9 +159,9 @@ class ResourceWorker {
   // Records what was committed in one phase and never reported. `all`: also finds the witnesses of transactions that
   // finished while nobody took note.
   absl::Status ReadWitnesses(bool all);
-  // A branch was committed in one phase. Makes the record if there is none, forgets the witness if the record says so,
-  // and raises an alarm if it says something else.
-  void JudgeOnePhaseWitness(const Xid& witness, const GlobalPtr& record);
+  // A branch of a finished transaction has left its witness: forgets it if the record says so, and raises an alarm if
+  // that says something else.
+  void JudgeWitness(const Xid& witness, const GlobalPtr& record);
   void RecordOnePhase(const Xid& witness);
   BranchTask TaskOf(const OpenBranch& open);
 

@@ -115,6 +115,8 @@ class CoordinatorServer::Impl {
     grpc::ServerBuilder builder;
     // Without SO_REUSEPORT two coordinators on one port are an error of the second, not a lottery for the callers.
     builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+    // Participants look every 15 s whether their connection still leads here (gRPC's own limit is five minutes).
+    builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10000);
     builder.AddListeningPort(options.listen, *credentials, &port_);
     builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
     builder.RegisterService(&coordinator_);

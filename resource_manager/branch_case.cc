@@ -117,7 +117,7 @@ absl::Status LookAtSessions(MariaDbSession* session, const ServerIdentity& ident
     // MariaDB's PREPARE never lets go, whatever a vote says.
     branch->facts.detached = session->is_mysql() && branch->task->session && branch->task->session->detached();
     branch->facts.may_kill = branch->task->may_kill;
-    if (branch->task->session && !IsOfThisLife(*branch->task->session, identity)) {
+    if (branch->task->session && LifeOf(*branch->task->session, identity) == SessionLife::kAnother) {
       branch->facts.session = SessionSight::kGone;
     }
     // Where PREPARE has let go of a branch, what its session does now is no matter: it may run others.
@@ -185,9 +185,20 @@ absl::Status LookAtWitnesses(MariaDbSession* session, Cases cases) {
     }
     const absl::StatusOr<WitnessAnswers> answers = ReadWitnesses(session, *entry.second[0]->task->witness, questions);
     if (!answers.ok()) return answers.status();
+    std::vector<BranchCase*> alone;  // What they did rests on nothing but their witness.
     for (size_t i = 0; i < questions.size(); ++i) {
-      entry.second[i]->facts.witness = answers->sights[i];
-      if (answers->sights[i] == WitnessSight::kUnknowable) entry.second[i]->hint = answers->problem;
+      BranchCase* const branch = entry.second[i];
+      branch->facts.witness = answers->sights[i];
+      if (answers->sights[i] == WitnessSight::kUnknowable) branch->hint = answers->problem;
+      if (answers->sights[i] == WitnessSight::kCommitted && branch->task->one_phase) alone.push_back(branch);
+    }
+    if (alone.empty()) continue;
+    const absl::Status forced = ForceWitnesses(session, *entry.second[0]->task->witness);
+    if (ReasonOf(forced) == Reason::DATABASE_UNREACHABLE) return forced;
+    if (forced.ok()) continue;
+    for (BranchCase* branch : alone) {
+      branch->facts.witness = WitnessSight::kUncommitted;
+      branch->hint = absl::StrCat("its witness is there, but not surely on its server's disk: ", forced.message());
     }
   }
   return absl::OkStatus();
@@ -241,9 +252,13 @@ v1::Evidence::Sighting SightingOf(bool listed) {
 
 }  // namespace
 
-bool IsOfThisLife(const v1::Session& session, const ServerIdentity& identity) {
-  return session.server() == identity.name &&
-         absl::AbsDuration(GetTime(session.server_start_time()) - identity.start_time) <= kSameLife;
+SessionLife LifeOf(const v1::Session& session, const ServerIdentity& identity) {
+  if (session.server() != identity.name) return SessionLife::kAnother;
+  const absl::Time start = GetTime(session.server_start_time());
+  if (absl::AbsDuration(start - identity.start_time) <= kSameLife) return SessionLife::kThis;
+  // A server whose clock is set back to before its start answers an uptime that makes no sense.
+  const bool earlier = start < identity.start_time && start > absl::UnixEpoch();
+  return earlier ? SessionLife::kAnother : SessionLife::kUnclear;
 }
 
 BranchCase OpenCase(const BranchTask& task, const ServerIdentity& identity) {

@@ -29,8 +29,16 @@ struct BranchCase {
   bool lacks_privilege = false;  // `hint` is a GRANT.
 };
 
-// True if the session is one of this server, in this life of it: then its connection id means what it says.
-bool IsOfThisLife(const v1::Session& session, const ServerIdentity& identity);
+// Which life of which server a session is of, by what it says of itself.
+enum class SessionLife {
+  kThis,     // Its connection id means what it says.
+  kAnother,  // Of an earlier one, or of another server: it is gone.
+  kUnclear,  // A clock was set: it claims a later start of the server than the server itself, or none that can be.
+};
+SessionLife LifeOf(const v1::Session& session, const ServerIdentity& identity);
+inline bool IsOfThisLife(const v1::Session& session, const ServerIdentity& identity) {
+  return LifeOf(session, identity) == SessionLife::kThis;
+}
 
 BranchCase OpenCase(const BranchTask& task, const ServerIdentity& identity);
 // Adds to what was done.

@@ -131,6 +131,8 @@ class BranchRecovery {
   // forget.
   virtual absl::StatusOr<std::vector<Xid>> ListWitnesses(const WitnessTable& witness, absl::string_view gtrid_prefix,
                                                          const Xid& after, int limit) = 0;
+  // OK: the witnesses that could be seen before the call outlive a crash of the server; see witness.h.
+  virtual absl::Status ForceWitnesses(const WitnessTable& witness) = 0;
 };
 
 }  // namespace assent

@@ -168,4 +168,8 @@ absl::StatusOr<std::vector<Xid>> MariaDbRecovery::ListWitnesses(const WitnessTab
   return assent::ListWitnesses(control_.get(), witness, gtrid_prefix, after, limit);
 }
 
+absl::Status MariaDbRecovery::ForceWitnesses(const WitnessTable& witness) {
+  return assent::ForceWitnesses(control_.get(), witness);
+}
+
 }  // namespace assent

@@ -45,6 +45,7 @@ class MariaDbRecovery : public RecoveryRounds {
   absl::Status ForgetWitnesses(const WitnessTable& witness, absl::Span<const Xid> xids) override;
   absl::StatusOr<std::vector<Xid>> ListWitnesses(const WitnessTable& witness, absl::string_view gtrid_prefix,
                                                  const Xid& after, int limit) override;
+  absl::Status ForceWitnesses(const WitnessTable& witness) override;
 
  private:
   MariaDbRecovery(const ConnectOptions& options, int connections, std::unique_ptr<MariaDbSession> control,

@@ -26,9 +26,13 @@ constexpr absl::string_view kProbeSql = "SET SESSION session_track_transaction_i
 
 // Where the two servers differ: MariaDB alone runs what is in /*M! */ and, of the version comments, passes over those
 // of MySQL's releases (50700 to 99999). A MySQL that does not know xa_detach_on_prepare says NULL of it.
+// The session's id is asked for, because a proxy tells one of its own in the handshake. In one phase (column 4: not) a
+// branch may be committed only where the server has nothing to agree on: neither with a binary log nor between two
+// engines that can prepare.
 constexpr absl::string_view kIdentitySql =
-    "SELECT CONCAT(@@hostname, ':', @@port), VERSION(), UNIX_TIMESTAMP() - VARIABLE_VALUE,"
-    "/*M! @@log_bin*/ /*!80000 1*/"
+    "SELECT CONCAT(@@hostname, ':', @@port), VERSION(), UNIX_TIMESTAMP() - VARIABLE_VALUE, CONNECTION_ID(),"
+    "/*M! @@log_bin OR EXISTS (SELECT * FROM information_schema.ENGINES WHERE XA = 'YES' AND ENGINE <> 'InnoDB')*/"
+    "/*!80000 1*/"
     "/*!80000 , (SELECT VARIABLE_VALUE FROM performance_schema.session_variables"
     " WHERE VARIABLE_NAME = 'xa_detach_on_prepare')*/"
     " FROM /*M! information_schema.GLOBAL_STATUS*/ /*!80000 performance_schema.global_status*/"
@@ -55,8 +59,9 @@ std::string CoordinatorSettings(const ConnectOptions& options) {
 }
 
 // Of kIdentitySql.
-constexpr size_t kBinaryLogColumn = 3;
-constexpr size_t kDetachColumn = 4;
+constexpr size_t kConnectionColumn = 3;
+constexpr size_t kTwoPhasesColumn = 4;
+constexpr size_t kDetachColumn = 5;
 
 constexpr int kErUnknownSystemVariable = 1193;
 constexpr int kErLockDeadlock = 1213;
@@ -74,7 +79,7 @@ std::string DataOf(const std::string& sent, size_t size) {
 absl::optional<ServerIdentity> ReadIdentity(const QueryResult& result) {
   const auto& rows = result.rows();
   double start_s = 0;
-  if (rows.size() != 1 || rows[0].size() <= kBinaryLogColumn || !rows[0][0] || !rows[0][1] || !rows[0][2] ||
+  if (rows.size() != 1 || rows[0].size() <= kTwoPhasesColumn || !rows[0][0] || !rows[0][1] || !rows[0][2] ||
       !absl::SimpleAtod(*rows[0][2], &start_s)) {
     return absl::nullopt;
   }
@@ -119,7 +124,8 @@ absl::StatusOr<std::unique_ptr<MariaDbSession>> MariaDbSession::Adopt(st_mysql* 
 DbError MariaDbSession::SetUp(const std::string& settings) {
   const QueryResult result = Query(absl::StrCat(settings, settings.empty() ? "" : ";", kTrackSql, ";", kIdentitySql));
   if (result.ok()) server_ = ReadIdentity(result);
-  commits_in_one_phase_ = server_ && result.rows()[0][kBinaryLogColumn] == std::string("0");
+  if (server_) (void)absl::SimpleAtoi(result.rows()[0][kConnectionColumn].value_or(""), &connection_id_);
+  commits_in_one_phase_ = server_ && result.rows()[0][kTwoPhasesColumn] == std::string("0");
   if (server_ && result.rows()[0].size() > kDetachColumn && result.rows()[0][kDetachColumn]) {
     knows_detach_ = true;
     detaches_ = *result.rows()[0][kDetachColumn] == "ON";

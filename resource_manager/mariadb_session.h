@@ -51,7 +51,7 @@ class MariaDbSession : public BranchSession {
   // The server, as it was when the connection was made. nullopt if it would not say.
   const absl::optional<ServerIdentity>& server() const { return server_; }
 
-  uint64_t connection_id() const override { return connection_->id(); }
+  uint64_t connection_id() const override { return connection_id_ != 0 ? connection_id_ : connection_->id(); }
   v1::Session Describe() const override;
   // True if this is MySQL; false also if the server would not say who it is.
   bool is_mysql() const;
@@ -150,7 +150,8 @@ class MariaDbSession : public BranchSession {
   SessionGuard guard_;
   absl::optional<ServerIdentity> server_;
   bool commits_in_one_phase_ = false;
-  bool knows_detach_ = false;  // The server has the variable xa_detach_on_prepare.
+  uint64_t connection_id_ = 0;  // As the server itself says; 0: it does not.
+  bool knows_detach_ = false;   // The server has the variable xa_detach_on_prepare.
   bool detaches_ = false;
 
   Due due_ = Due::kNothing;

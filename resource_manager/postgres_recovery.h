@@ -41,6 +41,7 @@ class PostgresRecovery : public RecoveryRounds {
                                                      const std::set<Xid>&) override;
   absl::Status CheckWitness(const WitnessTable&) override { return absl::OkStatus(); }
   absl::Status ForgetWitnesses(const WitnessTable&, absl::Span<const Xid>) override { return absl::OkStatus(); }
+  absl::Status ForceWitnesses(const WitnessTable&) override { return absl::OkStatus(); }
   absl::StatusOr<std::vector<Xid>> ListWitnesses(const WitnessTable&, absl::string_view, const Xid&, int) override;
 
  private:

@@ -284,11 +284,20 @@ QueryResult PostgresSession::ReceiveQuery() {
   return batch;
 }
 
+// Not empty if the transaction has an id, which whatever writes or locks rows gets; or if it has written a foreign
+// table, for which the other server's transaction gets one. (Nobody else's locks are looked at where there is no such
+// table.)
+constexpr absl::string_view kHasWrittenSql =
+    "COALESCE(pg_catalog.pg_current_xact_id_if_assigned()::text,"
+    "CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_foreign_table) THEN "
+    "(SELECT 'foreign' FROM pg_catalog.pg_locks AS l JOIN pg_catalog.pg_class AS c ON c.oid=l.relation "
+    "WHERE l.pid=pg_catalog.pg_backend_pid() AND l.mode='RowExclusiveLock' AND c.relkind='f' LIMIT 1) END,'')";
+
 void PostgresSession::SendProbe() {
   if (written_) {
     Refuse(Due::kProbe, XaOutcome::kOk, DbError{});
   } else {
-    Send(Due::kProbe, GuardSql("COALESCE(pg_catalog.pg_current_xact_id_if_assigned()::text,'')"));
+    Send(Due::kProbe, GuardSql(kHasWrittenSql));
   }
 }
 

@@ -208,6 +208,14 @@ absl::StatusOr<WitnessAnswers> ReadWitnesses(MariaDbSession* session, const Witn
   return answers;
 }
 
+absl::Status ForceWitnesses(MariaDbSession* session, const WitnessTable& table) {
+  // One of the two changes something, commits it, and so writes all of the log up to there.
+  const Xid mark = WitnessOf(WitnessBirth(), /*one_phase=*/true);
+  const QueryResult forced =
+      session->Query(absl::StrCat("DELETE FROM ", table.quoted(), WhereIs(mark), ";", table.InsertIgnoreSql(mark)));
+  return forced.ok() ? absl::OkStatus() : RefusedToUse(session, table, forced.error);
+}
+
 absl::StatusOr<std::vector<Xid>> ListWitnesses(MariaDbSession* session, const WitnessTable& table,
                                                absl::string_view gtrid_prefix, const Xid& after, int limit) {
   const QueryResult result = session->Query(PageSql(table, gtrid_prefix, after, limit));

@@ -3,7 +3,8 @@
 //
 //   CREATE TABLE assent.witness (gtrid, bqual, created, PRIMARY KEY (gtrid, bqual)) ENGINE=InnoDB
 //
-// The row with empty ids, which no branch has, is the table's birth: while it is there and older than a branch, the
+// The row with empty ids, which no branch has, is the table's birth (and one with the bqual `!` comes and goes, see
+// ForceWitnesses): while it is there and older than a branch, the
 // absence of that branch's row proves something. (A table that was dropped, emptied and made anew has a younger one.)
 //
 // Its version stands in the table's comment. All functions block, and need a session without branch or transaction (a
@@ -75,6 +76,13 @@ struct WitnessAnswers {
 // DATABASE_UNREACHABLE.
 absl::StatusOr<WitnessAnswers> ReadWitnesses(MariaDbSession* session, const WitnessTable& table,
                                              absl::Span<const WitnessQuestion> questions);
+
+// Returns OK once what others had committed on this server, and could be seen before the call, is on its disk: InnoDB
+// lets a transaction be seen before its log is written, and a server that dies then has never committed it. (A branch
+// that was prepared comes back as prepared; of one that was committed in one phase nothing is left.) Writes to the
+// table; needs innodb_flush_log_at_trx_commit = 1, as every commit there does that is to outlive a crash.
+// DATABASE_ERROR (the server takes no writes now), DATABASE_UNREACHABLE, RESOURCE_UNFIT.
+absl::Status ForceWitnesses(MariaDbSession* session, const WitnessTable& table);
 
 // The committed witnesses whose gtrid begins with `gtrid_prefix`, in order, beginning behind `after` (in the order of
 // gtrid, then bqual), at most `limit`. An empty list if the table is missing.

@@ -1,6 +1,9 @@
 #include "resource_manager/witness.h"
 
 #include <algorithm>
+#include <atomic>
+#include <cstdio>
+#include <fstream>
 #include <set>
 #include <string>
 #include <thread>
@@ -12,6 +15,8 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "resource_manager/test_server.h"
+#include "tests/fixtures/temp_dir.h"
+#include "tests/profile/sync_counter.h"
 
 namespace assent {
 namespace {
@@ -250,6 +255,56 @@ TEST_F(WitnessTest, DeleteIsAllOrNothing) {
   EXPECT_TRUE(*HasWitness(other.get(), table_, Xid{"g", "1"}));
   // The session is out of its transaction again.
   EXPECT_TRUE(admin_->Start(NewXid()).xa.ok());
+}
+
+// InnoDB shows a transaction before its log is on disk; a server that dies in between has never committed it.
+TEST(ForceWitnessesTest, WaitsForTheDiskThatWhatIsSeenIsNotOnYet) {
+  const TempDir dir = *TempDir::Create();
+  const SyncCounter counter(dir.path() + "/count");
+  const std::string hold = dir.path() + "/hold";
+  std::unique_ptr<PrivateMariaDb> server;
+  {
+    std::vector<std::string> variables = counter.Environment();
+    variables.push_back("SYNC_SHIM_HOLD=" + hold);
+    const ScopedEnvironment scoped(variables);
+    server = *StartServer();
+  }
+  const WitnessTable table = *WitnessTable::OfSchema("assent");
+  auto admin = MustConnect(ConnectOptionsFor(*server));
+  auto other = MustConnect(ConnectOptionsFor(*server));
+  auto session = MustConnect(ConnectOptionsFor(*server));
+  ASSERT_TRUE(InstallWitness(admin.get(), table).ok());
+  for (int again = 0; again < 2; ++again) EXPECT_TRUE(ForceWitnesses(admin.get(), table).ok());
+  const Xid xid = NewXid();
+  ASSERT_TRUE(session->Start(xid).xa.ok());
+  std::ofstream(hold).flush();
+  std::thread committing([&] { EXPECT_TRUE(session->CommitOnePhase(xid, &table).ok()); });
+  const absl::Time give_up = absl::Now() + absl::Seconds(20);
+  while (!*HasWitness(admin.get(), table, WitnessOf(xid, /*one_phase=*/true)) && absl::Now() < give_up) {
+    absl::SleepFor(absl::Milliseconds(5));
+  }
+  EXPECT_TRUE(*HasWitness(admin.get(), table, WitnessOf(xid, true)));
+  std::atomic<bool> forced{false};
+  std::thread forcing([&] {
+    EXPECT_TRUE(ForceWitnesses(other.get(), table).ok());
+    forced = true;
+  });
+  absl::SleepFor(absl::Milliseconds(300));
+  EXPECT_FALSE(forced);
+  std::remove(hold.c_str());
+  forcing.join();
+  committing.join();
+  // It leaves nothing that is taken for a branch's.
+  EXPECT_THAT(*ListWitnesses(admin.get(), table, "", Xid(), 10), ElementsAre(WitnessOf(xid, true)));
+}
+
+TEST_F(WitnessTest, WhatCannotBeForcedSaysWhy) {
+  EXPECT_EQ(ReasonOf(ForceWitnesses(admin_.get(), table_)), Reason::DATABASE_ERROR);  // There is none.
+  ASSERT_TRUE(InstallWitness(admin_.get(), table_).ok());
+  auto reader = ConnectAs("reader", "GRANT SELECT ON `wit-ness`.*");
+  const absl::Status refused = ForceWitnesses(reader.get(), table_);
+  EXPECT_EQ(ReasonOf(refused), Reason::RESOURCE_UNFIT);
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("GRANT"));
 }
 
 TEST_F(WitnessTest, MissingPrivilegesAreNamed) {

@@ -39,8 +39,16 @@ func (c *Client) TakePart(ctx context.Context, gtrid string, handle func(ctx con
 	if err != nil {
 		return err
 	}
-	defer tx.Close() // A panic's FAILED vote; nothing after Vote.
-	if err := handle(NewContext(ctx, tx)); err != nil {
+	returned := false
+	defer func() {
+		if !returned {
+			_ = tx.Rollback(ctx, "the handler panicked")
+		}
+		_ = tx.Close() // Nothing after Vote.
+	}()
+	err = handle(NewContext(ctx, tx))
+	returned = true
+	if err != nil {
 		_ = tx.Rollback(ctx, "the handler failed: "+err.Error())
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -199,4 +200,132 @@ func expectGRPC(t *testing.T, err error, code codes.Code, reason assent.Reason) 
 		}
 	}
 	t.Errorf("%v does not carry %s", err, reason)
+}
+
+// What a handler does with its http.ResponseWriter, and whether that is an answer that stands: then the branch counts.
+func TestOnlyAnAnswerThatStandsIsVotedFor(t *testing.T) {
+	r := newRig(t, kinds[0])
+	client := r.newClient2(t)
+	for name, c := range map[string]struct {
+		answer  func(w http.ResponseWriter)
+		early   func(w http.ResponseWriter) // Before the branch.
+		status  int                         // What the caller sees; 0: its connection breaks.
+		body    string
+		commits bool
+	}{
+		"early hints, then an error": {
+			early:  func(w http.ResponseWriter) { w.Header().Set("Link", "</s.css>; rel=preload"); w.WriteHeader(103) },
+			answer: func(w http.ResponseWriter) { http.Error(w, "no money", 500) }, status: 500, body: "no money\n"},
+		"early hints, then none": {
+			early:  func(w http.ResponseWriter) { w.WriteHeader(100); w.WriteHeader(102); w.WriteHeader(103) },
+			answer: func(http.ResponseWriter) {}, status: 200, commits: true},
+		"early hints, then a body": {
+			early:  func(w http.ResponseWriter) { w.WriteHeader(103) },
+			answer: func(w http.ResponseWriter) { _, _ = io.WriteString(w, "ok") }, status: 200, body: "ok", commits: true},
+		"created": {
+			answer: func(w http.ResponseWriter) { w.WriteHeader(201); w.WriteHeader(200) }, status: 201, commits: true},
+		"a redirection": {
+			answer: func(w http.ResponseWriter) { w.Header().Set("Location", "/elsewhere"); w.WriteHeader(303) }, status: 303, commits: true},
+		"an error, then none": {
+			answer: func(w http.ResponseWriter) { w.WriteHeader(503); w.WriteHeader(200) }, status: 503},
+		"an answer, then an error": { // Nothing has left yet: it is an error.
+			answer: func(w http.ResponseWriter) {
+				w.Header().Set("Content-Length", "7")
+				_, _ = io.WriteString(w, `{"half"`)
+				http.Error(w, "no money", 500)
+			}, status: 500, body: "no money\n"},
+		"a status that is none": {
+			answer: func(w http.ResponseWriter) { w.WriteHeader(0) }},
+		"another protocol": {
+			answer: func(w http.ResponseWriter) { w.WriteHeader(101) }, status: 101},
+		"aborted": {
+			answer: func(http.ResponseWriter) { panic(http.ErrAbortHandler) }},
+		"aborted after an answer": {
+			answer: func(w http.ResponseWriter) { _, _ = io.WriteString(w, "ok"); panic(http.ErrAbortHandler) }},
+		"flushed or taken over": {
+			answer: func(w http.ResponseWriter) { // It is kept, so neither is there.
+				_, flushes := w.(http.Flusher)
+				_, hijacks := w.(http.Hijacker)
+				if flushes || hijacks {
+					t.Error("what is kept could leave")
+				}
+			}, status: 200, commits: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			web := httptest.NewUnstartedServer(assenthttp.Handler(client, http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
+				if c.early != nil {
+					c.early(w)
+				}
+				ctx := request.Context()
+				must(t, assent.FromContext(ctx).Branch(ctx, r.names[1], r.dbs[1], add(1, 1)))
+				c.answer(w)
+			})))
+			web.Config.ErrorLog = log.New(io.Discard, "", 0)
+			web.Start()
+			defer web.Close()
+			before := r.value(t, 1, 1)
+			tx, err := r.client.Begin(ctx)
+			must(t, err)
+			defer tx.Close()
+			request, err := http.NewRequestWithContext(assent.NewContext(ctx, tx), http.MethodGet, web.URL, nil)
+			must(t, err)
+			status, body := 0, []byte(nil)
+			if answer, err := (assenthttp.Transport{}).RoundTrip(request); err == nil {
+				status = answer.StatusCode
+				if status != http.StatusSwitchingProtocols {
+					body, _ = io.ReadAll(answer.Body)
+				}
+				_ = answer.Body.Close()
+			}
+			if status != c.status || string(body) != c.body {
+				t.Errorf("the caller sees %d %q", status, body)
+			}
+			err = tx.Commit(ctx)
+			if c.commits {
+				must(t, err)
+				r.expectValues(t, 1, r.value(t, 0, 1), before+1)
+			} else {
+				expectReason(t, err, assent.GlobalRolledBack)
+				r.expectValues(t, 1, r.value(t, 0, 1), before)
+			}
+		})
+	}
+}
+
+// A handler that panics before it has a branch has failed all the same.
+func TestAPanicBeforeAnyBranchRollsBack(t *testing.T) {
+	r := newRig(t, kinds[0])
+	tx, err := r.client.Begin(ctx)
+	must(t, err)
+	must(t, tx.Branch(ctx, r.names[0], r.dbs[0], add(1, 1)))
+	func() {
+		defer func() {
+			if recover() != "out" {
+				t.Error("the panic did not go on")
+			}
+		}()
+		_ = r.client.TakePart(ctx, tx.Gtrid(), func(context.Context) error { panic("out") })
+	}()
+	expectReason(t, tx.Commit(ctx), assent.GlobalRolledBack)
+	r.expectValues(t, 1, 100)
+}
+
+func TestAnAnswerWhoseRequestHasEndedIsNotVotedFor(t *testing.T) {
+	r := newRig(t, kinds[0])
+	tx, err := r.client.Begin(ctx)
+	must(t, err)
+	ended, cancel := context.WithCancel(ctx)
+	request := httptest.NewRequest(http.MethodGet, "/", nil).WithContext(ended)
+	request.Header.Set(assent.GtridHeader, tx.Gtrid())
+	answer := httptest.NewRecorder()
+	assenthttp.Handler(r.client, http.HandlerFunc(func(_ http.ResponseWriter, request *http.Request) {
+		ctx := request.Context()
+		must(t, assent.FromContext(ctx).Branch(ctx, r.names[1], r.dbs[1], add(1, 1)))
+		cancel()
+	})).ServeHTTP(answer, request)
+	if answer.Code != http.StatusConflict {
+		t.Error(answer.Code, answer.Body)
+	}
+	expectReason(t, tx.Commit(ctx), assent.GlobalRolledBack)
+	r.expectValues(t, 1, 100, 100)
 }

@@ -20,6 +20,8 @@ type Client struct {
 	reporter    *reporter
 	pools       sync.Map // *sql.DB → *pool: what is known of the servers behind it.
 
+	mu         sync.Mutex     // Guards closed, and what it says of background.
+	closed     bool           // Nothing is added to background any more.
 	background sync.WaitGroup // Work that goes on after its caller was answered.
 	closing    chan struct{}
 	closeOnce  sync.Once
@@ -27,7 +29,8 @@ type Client struct {
 
 // NewClient makes a client. addresses: host:port of assentd, or of several instances that share a store, separated by
 // commas. It begins with any of them, stays with the one that works, and goes on to the next when that does not answer.
-// It connects at the first call, so assentd need not run yet. Errors: INVALID_FIELD.
+// It connects at the first call, so assentd need not run yet. IPv6 as [::1]:port; also unix:PATH, and gRPC's own targets
+// like dns:///host:port. Errors: INVALID_FIELD for what can be no address.
 func NewClient(addresses string, options ...ClientOption) (*Client, error) {
 	client := &Client{closing: make(chan struct{})}
 	client.options = clientOptions{callPatience: 30 * time.Second, decisionPatience: 5 * time.Minute,
@@ -109,8 +112,12 @@ func (c *Client) Join(gtrid string) (*Global, error) {
 	return tx, nil
 }
 
-// Transact begins a global transaction, runs fn, and commits it. If fn answers an error or panics it is rolled back, and
-// that error is answered (or the panic goes on). A nil answer means committed, proven; see Global for the others.
+// Transact begins a global transaction, runs fn, and commits it. A nil answer means committed, proven; see Global for the
+// others.
+//
+// If fn answers an error or panics it is rolled back, and that error is answered as it is (or the panic goes on). But if it
+// turns out that it has been committed, by fn itself or by the workers' votes (WhenAllPrepared), or that it is in doubt,
+// the answer says so, GLOBAL_COMMITTED or OUTCOME_IN_DOUBT, with fn's error behind it for errors.Is and errors.As.
 func (c *Client) Transact(ctx context.Context, fn func(ctx context.Context, tx *Global) error, options ...BeginOption) error {
 	tx, err := c.Begin(ctx, options...)
 	if err != nil {
@@ -118,10 +125,7 @@ func (c *Client) Transact(ctx context.Context, fn func(ctx context.Context, tx *
 	}
 	defer tx.Close()
 	if err := fn(NewContext(ctx, tx), tx); err != nil {
-		if rolledBack := tx.Rollback(ctx, err.Error()); rolledBack != nil && ReasonOf(rolledBack) == OutcomeInDoubt {
-			return errorOf(rolledBack).because(err) // Doing it again might do it twice.
-		}
-		return err
+		return tx.rollBackFor(ctx, err)
 	}
 	return tx.Commit(ctx)
 }
@@ -135,13 +139,42 @@ func (c *Client) CallsSent() int64 { return atomic.LoadInt64(&c.coordinator.atte
 // CurrentAddress answers the instance that the next call goes to.
 func (c *Client) CurrentAddress() string { return c.coordinator.currentAddress() }
 
+// goOn does work in the background; Close waits for it, if it has not begun.
+func (c *Client) goOn(work func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed { // A WaitGroup that is waited for takes no more.
+		go work()
+		return
+	}
+	c.background.Add(1)
+	go func() {
+		defer c.background.Done()
+		work()
+	}()
+}
+
 // Close tells the coordinator what is still to be told (5 s at most) and lets go of the connection. Branches that still
-// wait for their decision in the background are left to the coordinator. End all transactions first.
+// wait for their decision in the background are left to the coordinator. End all transactions first: calls that are still
+// under way then, and later ones, end at once with COORDINATOR_UNREACHABLE, "the client has been closed".
 func (c *Client) Close() error {
 	c.closeOnce.Do(func() {
+		c.mu.Lock()
+		c.closed = true
+		c.mu.Unlock()
 		close(c.closing)
-		c.background.Wait()
-		if !c.reporter.close() {
+		ctx, cancel := context.WithTimeout(context.Background(), flushAtClose)
+		defer cancel()
+		ended := make(chan struct{})
+		go func() {
+			c.background.Wait()
+			close(ended)
+		}()
+		select {
+		case <-ended:
+		case <-ctx.Done():
+		}
+		if !c.reporter.close(ctx) {
 			c.options.logger.Printf("assent: completions could not be reported; the coordinator will find them out at the databases")
 		}
 		c.coordinator.close()

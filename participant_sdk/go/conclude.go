@@ -2,6 +2,7 @@ package assent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -54,14 +55,12 @@ func (tx *Global) Vote(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	tx.client.background.Add(1)
-	go tx.finishVoted()
+	tx.client.goOn(tx.finishVoted)
 	return nil
 }
 
 // finishVoted waits for the decision after Vote, and finishes the branches.
 func (tx *Global) finishVoted() {
-	defer tx.client.background.Done()
 	waiting, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	go func() {
@@ -87,6 +86,36 @@ func (tx *Global) Rollback(ctx context.Context, reason string) error {
 	return tx.end(ctx, func() *Error { return tx.rollback(reason) })
 }
 
+// rollBackFor rolls back because of the error of Transact's function, and answers that error; or, if the transaction has been
+// committed or is in doubt, an error that says so, with that one behind it: doing it again might do it twice.
+func (tx *Global) rollBackFor(ctx context.Context, cause error) error {
+	failed := errorOf(tx.Rollback(ctx, cause.Error()))
+	if failed != nil && failed.Reason != GlobalCommitted && failed.Reason != OutcomeInDoubt {
+		failed = tx.doubtOf(failed)
+	}
+	if failed == nil || (MetadataOf(cause)["gtrid"] == tx.gtrid && errors.Is(cause, failed.Reason)) {
+		return cause // Which says all there is to say.
+	}
+	said := *failed // The transaction keeps its own.
+	said.Message += "; its function had failed: " + cause.Error()
+	return said.because(cause)
+}
+
+// doubtOf a transaction that could not be rolled back: COMMIT may have been decided, or may still be. Nil if it cannot.
+func (tx *Global) doubtOf(failed *Error) *Error {
+	tx.mu.Lock()
+	defer tx.mu.Unlock()
+	for _, b := range tx.branches {
+		if !b.voted { // COMMIT takes the vote of every branch, and this one has been rolled back.
+			return nil
+		}
+	}
+	if tx.concluded || (tx.sole && len(tx.branches) == 0) { // Nobody else can have created it.
+		return nil
+	}
+	return tx.inDoubt("it could not be rolled back: " + failed.Message)
+}
+
 // end runs work, and answers at the latest soon after ctx has ended; the work goes on then.
 func (tx *Global) end(ctx context.Context, work func() *Error) error {
 	run := func() *Error {
@@ -102,11 +131,7 @@ func (tx *Global) end(ctx context.Context, work func() *Error) error {
 		return orNil(run())
 	}
 	answer := make(chan *Error, 1)
-	tx.client.background.Add(1)
-	go func() {
-		defer tx.client.background.Done()
-		answer <- run()
-	}()
+	tx.client.goOn(func() { answer <- run() })
 	select {
 	case failed := <-answer:
 		return orNil(failed)
@@ -253,7 +278,7 @@ func (tx *Global) sendFinalize(votes []*v1.Vote) (*v1.GlobalStatus, *Error) {
 			}
 		}
 		status, failed := tx.client.coordinator.finalize(context.Background(), request, until)
-		if failed == nil || !tx.sole || !isRetryable(failed) || !time.Now().Before(giveUp) {
+		if failed == nil || !tx.sole || !isRetryable(failed) || !time.Now().Before(giveUp) || tx.client.coordinator.isClosed() {
 			return status, failed
 		}
 	}

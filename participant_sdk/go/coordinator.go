@@ -3,6 +3,8 @@ package assent
 import (
 	"context"
 	"math/rand"
+	"net"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -12,6 +14,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
@@ -45,29 +48,36 @@ type instance struct {
 // The calls to an instance share one stream, unless it offers none.
 //
 // Safe for concurrent use. Errors are *Error: the coordinator's own, or COORDINATOR_UNREACHABLE once giveUp has passed
-// without an answer, or the context has ended; then it is not known whether the call had its effect.
+// without an answer, or the context has ended, or at once after close; then it is not known whether the call had its effect.
 type coordinator struct {
 	instances []*instance // At least one.
 	current   int64
 	attempts  int64
+	closed    chan struct{}
 }
 
+// newCoordinator: INVALID_FIELD.
 func newCoordinator(addresses string, options *clientOptions) (*coordinator, error) {
 	credentials := options.credentials
 	if credentials == nil {
 		credentials = insecure.NewCredentials()
 	}
-	c := &coordinator{}
-	distinct := distinctAddresses(addresses)
+	c := &coordinator{closed: make(chan struct{})}
+	distinct, refused := distinctAddresses(addresses)
+	if refused != nil {
+		return nil, refused
+	}
 	for _, address := range distinct {
 		target := address
-		if !strings.HasPrefix(address, "unix:") && !strings.Contains(address, "://") {
+		if !isTarget(address) {
 			target = "passthrough:///" + address // The dialer resolves names itself, also when they have changed.
 		}
 		channel, err := grpc.NewClient(target, grpc.WithTransportCredentials(credentials),
 			grpc.WithDisableRetry(), grpc.WithDisableServiceConfig(), grpc.WithIdleTimeout(0),
 			// A window of a fixed size: one that adapts itself costs a ping for most messages.
 			grpc.WithInitialWindowSize(channelWindow), grpc.WithInitialConnWindowSize(channelWindow),
+			// A connection that something in between has forgotten without a word is noticed, and made anew.
+			grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 15 * time.Second, Timeout: 5 * time.Second}),
 			// A restarting coordinator is away for a second: look for it often.
 			grpc.WithConnectParams(grpc.ConnectParams{
 				Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
@@ -75,8 +85,7 @@ func newCoordinator(addresses string, options *clientOptions) (*coordinator, err
 			}))
 		if err != nil {
 			c.close()
-			return nil, newError(InvalidField, "the coordinator's address cannot be used: "+err.Error(),
-				map[string]string{"field": "addresses"}).because(err)
+			return nil, badAddress(address).because(err)
 		}
 		one := &instance{address: address, channel: channel, stub: v1.NewCoordinatorServiceClient(channel)}
 		// A call that waits for the connection saves repetitions; but only one that does not can go elsewhere.
@@ -88,27 +97,74 @@ func newCoordinator(addresses string, options *clientOptions) (*coordinator, err
 	return c, nil
 }
 
-// distinctAddresses reads the addresses without blanks and doubles; what is left of nothing is an address that cannot be reached,
-// and the first call says so.
-func distinctAddresses(addresses string) []string {
+// distinctAddresses reads the addresses without blanks and doubles. INVALID_FIELD if there are none, or for one that can be
+// none, so that a slip is not taken for a coordinator that is away.
+func distinctAddresses(addresses string) ([]string, *Error) {
 	var out []string
 	known := map[string]bool{}
 	for _, address := range strings.Split(addresses, ",") {
-		if address = strings.TrimSpace(address); address != "" && !known[address] {
-			known[address] = true
-			out = append(out, address)
+		address = strings.TrimSpace(address)
+		if address == "" || known[address] {
+			continue
 		}
+		if !isTarget(address) && !isHostAndPort(address) {
+			return nil, badAddress(address)
+		}
+		known[address] = true
+		out = append(out, address)
 	}
 	if out == nil {
-		out = []string{""}
+		return nil, badAddress(addresses)
 	}
-	return out
+	return out, nil
 }
 
+func badAddress(address string) *Error {
+	return newError(InvalidField, "'"+address+"' cannot be the address of a coordinator, which is host:port (a port of 1 to 65535), "+
+		"[v6]:port, unix:PATH, or a target of gRPC's like dns:///host:port", map[string]string{"field": "addresses"})
+}
+
+// isTarget tells what gRPC's own resolvers take.
+func isTarget(address string) bool {
+	if strings.HasPrefix(address, "unix:") {
+		return true
+	}
+	scheme, _, found := strings.Cut(address, "://")
+	if !found {
+		return false
+	}
+	switch scheme {
+	case "dns", "ipv4", "ipv6", "unix", "passthrough", "xds":
+		return true
+	}
+	return false
+}
+
+// isHostAndPort: names are not looked up yet.
+func isHostAndPort(address string) bool {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil || host == "" {
+		return false
+	}
+	number, err := strconv.ParseUint(port, 10, 16)
+	return err == nil && number > 0
+}
+
+// close ends the calls that are under way, and refuses others. Once only.
 func (c *coordinator) close() {
+	close(c.closed)
 	for _, one := range c.instances {
 		one.stream.close()
 		_ = one.channel.Close()
+	}
+}
+
+func (c *coordinator) isClosed() bool {
+	select {
+	case <-c.closed:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -134,23 +190,27 @@ func jitter(pause time.Duration) time.Duration {
 	return pause/2 + time.Duration(rand.Int63n(int64(pause/2)+1))
 }
 
-// pause sleeps, less if the connection to the instance comes up; false if the context ends.
-func pause(ctx context.Context, next *instance, wait time.Duration, watch bool) bool {
+// pause sleeps, less if the connection to the next instance comes up, or after close; false if the context ends.
+func (c *coordinator) pause(ctx context.Context, wait time.Duration) bool {
 	limited, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	if watch {
-		next.channel.Connect()
-		for state := next.channel.GetState(); state != connectivity.Ready; state = next.channel.GetState() {
-			if !next.channel.WaitForStateChange(limited, state) {
+	if len(c.instances) > 1 { // A call to the only one waits for its connection itself.
+		next := c.instances[atomic.LoadInt64(&c.current)].channel
+		next.Connect()
+		for state := next.GetState(); state != connectivity.Ready && state != connectivity.Shutdown; state = next.GetState() {
+			if !next.WaitForStateChange(limited, state) {
 				break
 			}
-			if next.channel.GetState() == connectivity.Ready {
+			if next.GetState() == connectivity.Ready {
 				return true
 			}
-			next.channel.Connect()
+			next.Connect()
 		}
 	}
-	<-limited.Done()
+	select {
+	case <-limited.Done():
+	case <-c.closed:
+	}
 	return ctx.Err() == nil
 }
 
@@ -221,6 +281,9 @@ func callOf[Request proto.Message, Response comparable](ctx context.Context, c *
 	count := int64(len(c.instances))
 	alone, lastLook, wait := count == 1, false, firstPause
 	for tries := int64(1); ; tries++ {
+		if c.isClosed() {
+			return none, c.unreachable("the client has been closed", nil)
+		}
 		index := atomic.LoadInt64(&c.current)
 		most := attemptOfSeveralTimeout
 		if alone {
@@ -246,6 +309,9 @@ func callOf[Request proto.Message, Response comparable](ctx context.Context, c *
 		if !mayRepeat(failed) {
 			return none, failed
 		}
+		if c.isClosed() {
+			continue // Which says so.
+		}
 		if isAway(failed) {
 			c.leave(index)
 		}
@@ -263,7 +329,7 @@ func callOf[Request proto.Message, Response comparable](ctx context.Context, c *
 		if sleep == 0 {
 			continue
 		}
-		if !pause(ctx, c.instances[atomic.LoadInt64(&c.current)], sleep, !alone) {
+		if !c.pause(ctx, sleep) {
 			return none, c.unreachable("the call was given up by its context: "+ctx.Err().Error(), ctx.Err())
 		}
 		if wait *= 2; wait > maxPause/time.Duration(count) {

@@ -15,7 +15,7 @@ import (
 const errorDomain = "assent.v1"
 
 // Sentinels for errors.Is. Nil, ErrRolledBack and ErrInDoubt are the three outcomes of Commit, Prepare and Rollback;
-// any other error of theirs came before any decision, and the transaction is still open.
+// any other error of theirs, but for GlobalCommitted, came before any decision, and the transaction is still open.
 var (
 	// ErrRolledBack is every error that means "rolled back, do the whole work again".
 	ErrRolledBack = errors.New("rolled back")

@@ -32,7 +32,8 @@ const (
 //	errors.Is(err, ErrRolledBack)      rolled back: do the whole work again
 //	errors.Is(err, ErrInDoubt)         decided or perhaps decided, not proven; the coordinator goes on with it
 //
-// Every other error comes before any decision; the transaction is still open, and Close rolls it back.
+// Every other error comes before any decision; the transaction is still open, and Close rolls it back. (But Rollback of what
+// has been committed: GLOBAL_COMMITTED.)
 //
 // Safe for concurrent use: branches run at the same time, the ends one after the other.
 type Global struct {
@@ -113,7 +114,7 @@ func (b *Branch) fail(cause error) {
 // OpenBranch is Branch without a function: run SQL over Branch.Conn until the transaction ends.
 //
 // Errors: BRANCH_ENDED once Commit, Prepare or Rollback was called; DATABASE_UNREACHABLE if the pool gives no connection;
-// the coordinator's (RESOURCE_NOT_FOUND, GLOBAL_ROLLED_BACK, …); COORDINATOR_UNREACHABLE; WRONG_SERVER. After an error it
+// INVALID_FIELD if the resource's name is empty; the coordinator's (RESOURCE_NOT_FOUND, GLOBAL_ROLLED_BACK, …); COORDINATOR_UNREACHABLE; WRONG_SERVER. After an error it
 // may be tried again; while a resource's last try has failed, Commit and Prepare roll back, because what was to be done
 // there was not.
 func (tx *Global) OpenBranch(ctx context.Context, resource string, db *sql.DB) (*Branch, error) {
@@ -134,6 +135,10 @@ func (tx *Global) OpenBranch(ctx context.Context, resource string, db *sql.DB) (
 
 // openBranch: with tx.mu held.
 func (tx *Global) openBranch(ctx context.Context, resource string, db *sql.DB) (*Branch, *Error) {
+	if resource == "" {
+		return nil, newError(InvalidField, "the name of the branch's resource is empty; it is one of `assentctl resources list`",
+			map[string]string{"field": "resource", "gtrid": tx.gtrid})
+	}
 	for _, branch := range tx.branches {
 		if branch.resource == resource && branch.db == db {
 			return branch, branch.takeAnother(ctx)

@@ -71,11 +71,12 @@ func docBlock(t *testing.T, page, language string) string {
 
 func TestTheDocumentationsTenLinesRunInACleanModule(t *testing.T) {
 	r := newRig(t, kinds[0])
-	for i, statement := range []string{"CREATE TABLE shop.orders (id INT, item VARCHAR(20), price INT)", "CREATE TABLE shop.accounts (id INT, balance INT)"} {
+	for i := range r.servers {
 		r.sql(t, i, "DROP TABLE IF EXISTS shop.orders, shop.accounts")
-		r.sql(t, i, statement)
+		for _, statement := range strings.Split(strings.TrimSpace(docBlock(t, "../../docs/go.md", "sql")), "\n") {
+			r.sql(t, i, statement)
+		}
 	}
-	r.sql(t, 1, "INSERT INTO shop.accounts VALUES (1, 1000)")
 	folder := t.TempDir()
 	must(t, os.WriteFile(folder+"/main.go", []byte(docBlock(t, "../../docs/go.md", "go")), 0o600))
 	environment := serveModule(t)
@@ -93,8 +94,19 @@ func TestTheDocumentationsTenLinesRunInACleanModule(t *testing.T) {
 	run("go", "get", modulePath+"@"+moduleVersion)
 	run("go", "mod", "tidy")
 	run("go", "build", "-o", "newcomer")
-	if output := run("./newcomer", r.assentd.Address(), r.servers[0].DSN("multiStatements=true"), r.servers[1].DSN("")); output != "committed: true\n" {
+	call := func(assentd string) string {
+		cmd := exec.Command(folder+"/newcomer", assentd, r.servers[0].DSN("multiStatements=true"), r.servers[1].DSN(""))
+		output, _ := cmd.CombinedOutput()
+		return string(output)
+	}
+	if output := call(r.assentd.Address()); output != "committed\n" {
 		t.Error(output)
+	}
+	// What goes wrong is printed.
+	for assentd, want := range map[string]string{r.assentd.Address(): "Duplicate entry", "nowhere": "INVALID_FIELD"} {
+		if output := call(assentd); !strings.Contains(output, want) {
+			t.Errorf("%q, without %q", output, want)
+		}
 	}
 	var items, balance int
 	must(t, r.plain[0].QueryRow("SELECT COUNT(*) FROM shop.orders").Scan(&items))

@@ -97,10 +97,8 @@ func (r *reporter) flush(ctx context.Context) bool {
 	return true
 }
 
-// close flushes for up to flushAtClose and ends the goroutine; false if something was left unsaid.
-func (r *reporter) close() bool {
-	ctx, cancel := context.WithTimeout(context.Background(), flushAtClose)
-	defer cancel()
+// close flushes until the context ends, and ends the goroutine; false if something was left unsaid.
+func (r *reporter) close(ctx context.Context) bool {
 	flushed := r.flush(ctx)
 	r.mu.Lock()
 	r.stopping = true

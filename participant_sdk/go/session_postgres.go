@@ -41,10 +41,18 @@ const postgresFactsSQL = "SELECT (SELECT system_identifier FROM pg_catalog.pg_co
 	"pg_backend_pid()::text,(SELECT (extract(epoch from backend_start)*1000000)::int8::text FROM " +
 	"pg_stat_get_activity(pg_backend_pid())),current_setting('max_prepared_transactions'),(" + postgresTimelineSQL + ")"
 
-// postgresGuardSQL fails on any other transaction than the branch's; else it answers the transaction's id, if it has one.
-// A constant, so that drivers that keep prepared statements prepare it once.
+// postgresHasWrittenSQL is the transaction's id, which whatever writes or locks rows gets; or not empty if it has written a
+// foreign table, for which the other server's transaction gets one. (Nobody else's locks are looked at where there is no
+// such table.)
+const postgresHasWrittenSQL = "COALESCE(pg_catalog.pg_current_xact_id_if_assigned()::text," +
+	"CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_foreign_table) THEN " +
+	"(SELECT 'foreign' FROM pg_catalog.pg_locks AS l JOIN pg_catalog.pg_class AS c ON c.oid=l.relation " +
+	"WHERE l.pid=pg_catalog.pg_backend_pid() AND l.mode='RowExclusiveLock' AND c.relkind='f' LIMIT 1) END,'')"
+
+// postgresGuardSQL fails on any other transaction than the branch's; else it answers postgresHasWrittenSQL. A constant, so
+// that drivers that keep prepared statements prepare it once.
 const postgresGuardSQL = "SELECT CASE WHEN pg_catalog.pg_backend_pid()=$1::int8 AND pg_catalog.current_setting('" +
-	postgresBranchMarker + "',true)=$2::text THEN COALESCE(pg_catalog.pg_current_xact_id_if_assigned()::text,'') " +
+	postgresBranchMarker + "',true)=$2::text THEN " + postgresHasWrittenSQL + " " +
 	"ELSE pg_catalog.current_setting('" + postgresOtherBranch + "') END"
 
 // takesSeveral: drivers send what has no arguments by the simple protocol, which does.

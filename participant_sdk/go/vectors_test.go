@@ -15,11 +15,12 @@ import (
 
 // The vectors that all SDKs share: participant_sdk/vectors.json.
 type vectors struct {
-	FormatID int `json:"format_id"`
-	MaxID    int `json:"max_id_bytes"`
-	Defaults map[string]any
-	Metadata map[string]string
-	IDs      struct {
+	FormatID  int `json:"format_id"`
+	MaxID     int `json:"max_id_bytes"`
+	Addresses struct{ Valid, Invalid []string }
+	Defaults  map[string]any
+	Metadata  map[string]string
+	IDs       struct {
 		Valid   []string
 		Invalid []struct{ Hex, Problem string }
 	}
@@ -279,6 +280,28 @@ func TestVectorsOfDatabases(t *testing.T) {
 	}
 	if markSQL(v.Mark.Mark) != v.Mark.Set || markCheckSQL(v.Mark.Mark) != v.Mark.Check || v.Mark.Refusal != erDataOutOfRange {
 		t.Errorf("%v", v.Mark)
+	}
+}
+
+func TestVectorsOfAddresses(t *testing.T) {
+	v := readVectors(t)
+	for _, addresses := range v.Addresses.Valid {
+		client, err := NewClient(addresses)
+		if err != nil {
+			t.Errorf("%q: %v", addresses, err)
+			continue
+		}
+		_ = client.Close()
+	}
+	for _, addresses := range v.Addresses.Invalid {
+		_, err := NewClient(addresses)
+		if ReasonOf(err) != InvalidField || MetadataOf(err)["field"] != "addresses" || !strings.Contains(err.Error(), "host:port") {
+			t.Errorf("%q: %v", addresses, err)
+		}
+	}
+	// It names the bad one, of several.
+	if _, err := NewClient("a:1,http://b:2"); err == nil || !strings.Contains(err.Error(), "'http://b:2'") || strings.Contains(err.Error(), "a:1") {
+		t.Error(err)
 	}
 }
 

@@ -104,10 +104,10 @@ TEST_F(AssentctlTest, GetSaysHowWhoWhenAndWhyAndEachFailure) {
 }
 
 TEST_F(AssentctlTest, WhatIsNotThereIsThreeAndBadIdsAreUsage) {
-  EXPECT_EQ(Ctl({"globals", "get", "nobody"}), 3);
+  EXPECT_EQ(Ctl({"globals", "get", "test-nobody"}), 3);
   EXPECT_EQ(out_, "");
   EXPECT_THAT(err_, HasSubstr("GLOBAL_NOT_FOUND"));
-  EXPECT_EQ(Ctl({"globals", "watch", "nobody"}), 3);
+  EXPECT_EQ(Ctl({"globals", "watch", "test-nobody"}), 3);
   EXPECT_EQ(Ctl({"resources", "get", "nobody"}), 3);
   EXPECT_EQ(Ctl({"resources", "check", "nobody"}), 3);
   EXPECT_EQ(Ctl({"resources", "remove", "nobody"}), 3);

@@ -146,16 +146,34 @@ TEST_F(BadInputTest, OwnGtridsNeedTheClustersPrefix) {
 
 TEST_F(BadInputTest, UnknownTransactionsAreNotFoundAndThatMeansRollBack) {
   v1::CreateBranchesRequest add;
-  add.set_gtrid("nobody");
+  add.set_gtrid("test-nobody");
   add.add_branches()->set_resource("db");
   EXPECT_EQ(Refusal(stubs_->AddBranches(add)), "GLOBAL_NOT_FOUND");
-  EXPECT_EQ(Refusal(stubs_->Prepared(VotesOf("nobody", {"a"}))), "GLOBAL_NOT_FOUND");
-  EXPECT_EQ(Refusal(stubs_->Prepared(VotesOf("nobody", {}, v1::VOTE_KIND_PREPARED, v1::WAIT_DECIDED))),
+  EXPECT_EQ(Refusal(stubs_->Prepared(VotesOf("test-nobody", {"a"}))), "GLOBAL_NOT_FOUND");
+  EXPECT_EQ(Refusal(stubs_->Prepared(VotesOf("test-nobody", {}, v1::VOTE_KIND_PREPARED, v1::WAIT_DECIDED))),
             "GLOBAL_NOT_FOUND");
-  EXPECT_EQ(Refusal(stubs_->Finalize(FinalizeOf("nobody", v1::DECISION_COMMIT))), "GLOBAL_NOT_FOUND");
-  EXPECT_EQ(Refusal(stubs_->Finalize(FinalizeOf("nobody", v1::DECISION_ROLLBACK))), "GLOBAL_NOT_FOUND");
-  EXPECT_EQ(ReasonName(Complete("nobody", "a", v1::Completion::RESULT_COMMITTED)), "GLOBAL_NOT_FOUND");
-  EXPECT_THAT(Words(stubs_->Get("nobody")), HasSubstr("its branches must be rolled back"));
+  EXPECT_EQ(Refusal(stubs_->Finalize(FinalizeOf("test-nobody", v1::DECISION_COMMIT))), "GLOBAL_NOT_FOUND");
+  EXPECT_EQ(Refusal(stubs_->Finalize(FinalizeOf("test-nobody", v1::DECISION_ROLLBACK))), "GLOBAL_NOT_FOUND");
+  EXPECT_EQ(ReasonName(Complete("test-nobody", "a", v1::Completion::RESULT_COMMITTED)), "GLOBAL_NOT_FOUND");
+  EXPECT_THAT(Words(stubs_->Get("test-nobody")), HasSubstr("its branches must be rolled back"));
+}
+
+// What is not on record here may be committed there: whoever rolled back would break it.
+TEST_F(BadInputTest, ATransactionOfAnotherClusterIsNotPresumedAborted) {
+  const std::string other = "other-01ARZ3NDEKTSV4RRFFQ69G5FAV";
+  v1::CreateBranchesRequest add;
+  add.set_gtrid(other);
+  add.add_branches()->set_resource("db");
+  EXPECT_EQ(Refusal(stubs_->AddBranches(add)), "INVALID_GTRID");
+  EXPECT_EQ(Refusal(stubs_->Prepared(VotesOf(other, {"a"}))), "INVALID_GTRID");
+  EXPECT_EQ(Refusal(stubs_->Finalize(FinalizeOf(other, v1::DECISION_COMMIT))), "INVALID_GTRID");
+  EXPECT_EQ(Refusal(stubs_->Finalize(FinalizeOf(other, v1::DECISION_ROLLBACK))), "INVALID_GTRID");
+  EXPECT_EQ(ReasonName(Complete(other, "a", v1::Completion::RESULT_COMMITTED)), "INVALID_GTRID");
+  const auto got = stubs_->Get(other);
+  EXPECT_EQ(Refusal(got), "INVALID_GTRID");
+  EXPECT_EQ(Metadata(got, "problem"), "prefix");
+  EXPECT_THAT(Words(got), AllOf(HasSubstr("is not of this cluster, 'test'"), HasSubstr("ask that one"),
+                                Not(HasSubstr("rolled back"))));
 }
 
 TEST_F(BadInputTest, AVoteForAMissingBranchCountsNoVoteOfTheCall) {
@@ -243,7 +261,7 @@ TEST_F(BadInputTest, OneBadCompletionDoesNotTouchTheOthers) {
   Begin("test-g", {"a"});
   ASSERT_TRUE(stubs_->Prepared(VotesOf("test-g", {"a"})).ok());
   ASSERT_TRUE(stubs_->Finalize(FinalizeOf("test-g", v1::DECISION_COMMIT)).ok());
-  v1::CompletedRequest request = CompletionsOf("nobody", {"x"});
+  v1::CompletedRequest request = CompletionsOf("test-nobody", {"x"});
   request.MergeFrom(CompletionsOf("test-g", {"missing", "a"}));
   request.MergeFrom(CompletionsOf("bad id", {"x"}));
   const auto response = stubs_->Completed(request);
@@ -580,12 +598,13 @@ TEST_F(BadInputTest, TheReasonThatStandsHigherInTheTableIsAnswered) {
   create.mutable_branches(0)->set_resource("nowhere");
   EXPECT_EQ(Refusal(stubs_->Create(create)), "INVALID_BQUAL");
   v1::CreateBranchesRequest add;
-  add.set_gtrid("nobody");
+  add.set_gtrid("test-nobody");
   add.add_branches()->set_resource("nowhere");
   EXPECT_EQ(Refusal(stubs_->AddBranches(add)), "RESOURCE_NOT_FOUND");
   EXPECT_EQ(Refusal(stubs_->Prepared(VotesOf("bad id", std::vector<std::string>(1001, "bad id")))), "INVALID_GTRID");
-  EXPECT_EQ(Refusal(stubs_->Prepared(VotesOf("nobody", std::vector<std::string>(1001, "bad id")))), "TOO_MANY_ITEMS");
-  EXPECT_EQ(Refusal(stubs_->Prepared(VotesOf("nobody", {"bad id"}))), "INVALID_BQUAL");
+  EXPECT_EQ(Refusal(stubs_->Prepared(VotesOf("test-nobody", std::vector<std::string>(1001, "bad id")))),
+            "TOO_MANY_ITEMS");
+  EXPECT_EQ(Refusal(stubs_->Prepared(VotesOf("test-nobody", {"bad id"}))), "INVALID_BQUAL");
   Begin("test-g", {"a"});
   ASSERT_TRUE(stubs_->Finalize(FinalizeOf("test-g", v1::DECISION_ROLLBACK)).ok());
   v1::FinalizeRequest finalize = FinalizeOf("test-g", v1::DECISION_COMMIT);

@@ -3,6 +3,7 @@
 //
 //   SYNC_SHIM_COUNTER   a file of 8 bytes; its native-endian integer counts every fsync, fdatasync and syncfs call
 //   SYNC_SHIM_DELAY_US  microseconds to wait in each of them
+//   SYNC_SHIM_HOLD      a path: while there is a file, each of them waits (a disk that hangs)
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -31,6 +32,8 @@ void Note() {
   static const char* const kDelay = std::getenv("SYNC_SHIM_DELAY_US");
   if (std::atomic<uint64_t>* counter = Counter()) counter->fetch_add(1);
   if (kDelay != nullptr) usleep(static_cast<useconds_t>(std::atoi(kDelay)));
+  static const char* const kHold = std::getenv("SYNC_SHIM_HOLD");
+  while (kHold != nullptr && access(kHold, F_OK) == 0) usleep(1000);
 }
 
 using Sync = int (*)(int);

@@ -45,13 +45,15 @@ func (t Transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	return base.RoundTrip(request)
 }
 
-var errStatus = errors.New("the handler answered an error")
+var errStatus = errors.New("it answered an error")
 
 // Handler makes a handler that is called with a transaction a part of it. It finds the transaction with
-// assent.FromContext(request.Context()), and opens its branches as ever. Its answer is kept until it returns. If the status
-// is below 400 the branches are prepared and voted for before the answer leaves, and finished in the background once it
-// is decided; if the vote does not count the answer is 409 (rolled back) or 503. Else, or if it panics, the transaction is
-// rolled back. Requests without one are left alone. 400 if what came is no gtrid.
+// assent.FromContext(request.Context()), and opens its branches as ever. Its answer is kept until it returns, so its
+// http.ResponseWriter can neither flush nor be hijacked, and informational statuses (1xx, like 103 Early Hints) are left
+// out. If the answer's status is 200 to 399 the branches are prepared and voted for before it leaves, and finished in the
+// background once it is decided; if the vote does not count the answer is 409 (rolled back) or 503. Else, or if it panics,
+// the transaction is rolled back. The first status counts, as ever, but for an error after another one: nothing has left
+// yet, so the error is the answer. Requests without a transaction are left alone. 400 if what came is no gtrid.
 func Handler(client *assent.Client, handler http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
 		ctx := assent.WithTraceparent(request.Context(), request.Header.Get(assent.TraceparentMetadata))
@@ -65,8 +67,8 @@ func Handler(client *assent.Client, handler http.Handler) http.Handler {
 		if len(gtrids) == 1 {
 			err = client.TakePart(ctx, gtrids[0], func(ctx context.Context) error {
 				handler.ServeHTTP(kept, request.WithContext(ctx))
-				if kept.status >= http.StatusBadRequest {
-					return errStatus
+				if !succeeds(kept.status) {
+					return fmt.Errorf("%w: %d", errStatus, kept.status)
 				}
 				return nil
 			})
@@ -106,9 +108,22 @@ type keptAnswer struct {
 
 func (k *keptAnswer) Header() http.Header { return k.header }
 
+// succeeds tells a final status that may be voted for. 101 is none: no protocol can be switched to while the answer is kept.
+func succeeds(status int) bool {
+	return status >= http.StatusOK && status < http.StatusBadRequest
+}
+
 func (k *keptAnswer) WriteHeader(status int) {
-	if !k.written {
+	switch {
+	case status < 100 || status > 999: // As net/http does, which would do it when the vote is out.
+		panic(fmt.Sprintf("invalid WriteHeader code %v", status))
+	case status < http.StatusOK && status != http.StatusSwitchingProtocols: // The answer is still to come.
+	case !k.written:
 		k.written, k.status = true, status
+	case succeeds(k.status) && !succeeds(status):
+		k.status = status
+		k.body.Reset()
+		k.header.Del("Content-Length") // Of what it would have been.
 	}
 }
 

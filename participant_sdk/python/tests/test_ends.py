@@ -220,3 +220,34 @@ def test_two_ends_at_once(rig, client):
     assert told == ["committed", "committed"]
     tx.close()
     wait_for(lambda: rig.taken("orders") == 1, "the commit", 5)
+
+
+@pytest.mark.parametrize("write", ["WITH w AS ({}) SELECT count(*) FROM w", "SELECT bank.far()"])
+def test_a_foreign_table_is_no_way_around_the_decision(rig, client, write):
+    """Its branch gets no transaction id; what it writes elsewhere must not be committed before the decision."""
+    insert = "INSERT INTO bank.far SELECT 100 RETURNING id"
+    rig.stock.query("CREATE EXTENSION IF NOT EXISTS postgres_fdw")
+    rig.stock.query("DROP SERVER IF EXISTS far CASCADE")
+    rig.stock.query(
+        f"CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '127.0.0.1', port '{rig.stock.port}')"
+    )
+    rig.stock.query(
+        f"CREATE USER MAPPING FOR postgres SERVER far OPTIONS (user 'postgres', password '{rig.stock.password}')"
+    )
+    rig.stock.query("CREATE TABLE IF NOT EXISTS bank.near (id BIGINT)")
+    rig.stock.query(
+        "CREATE FOREIGN TABLE bank.far (id BIGINT) SERVER far OPTIONS (schema_name 'bank', table_name 'near')"
+    )
+    rig.stock.query(f"CREATE OR REPLACE FUNCTION bank.far() RETURNS BIGINT LANGUAGE sql AS '{insert}'")
+    try:
+        with pytest.raises(assent.Aborted, match="postgres_fdw"), client.transaction() as tx:
+            tx.branch("stock", rig.stock.connect()).execute(write.format(insert))
+            tx.branch("orders", rig.orders.connect()).execute(take())
+        assert rig.taken("orders") == 0
+        assert rig.stock.query("SELECT count(*) FROM bank.near") == [(0,)]
+        with client.transaction() as tx:  # Reading one is no harm.
+            tx.branch("stock", rig.stock.connect()).execute("SELECT count(*) FROM bank.near")
+            tx.branch("orders", rig.orders.connect()).execute(take())
+    finally:
+        rig.stock.query("DROP SERVER far CASCADE")
+    assert rig.taken("orders") == 1

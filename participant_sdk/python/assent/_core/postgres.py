@@ -38,6 +38,14 @@ _FACTS_SQL = (
     "pg_backend_pid(),(SELECT (extract(epoch from backend_start)*1000000)::int8 FROM "
     f"pg_stat_get_activity(pg_backend_pid())),current_setting('max_prepared_transactions')::int8,({_TIMELINE_SQL})"
 )
+# Not empty if the transaction has an id, which whatever writes or locks rows gets; or if it has written a foreign
+# table, for which the other server's transaction gets one. (Nobody else's locks are looked at where there is no such table.)
+_HAS_WRITTEN_SQL = (
+    "COALESCE(pg_catalog.pg_current_xact_id_if_assigned()::text,"
+    "CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_foreign_table) THEN "
+    "(SELECT 'foreign' FROM pg_catalog.pg_locks AS l JOIN pg_catalog.pg_class AS c ON c.oid=l.relation "
+    "WHERE l.pid=pg_catalog.pg_backend_pid() AND l.mode='RowExclusiveLock' AND c.relkind='f' LIMIT 1) END,'')"
+)
 _START_RESULTS = 2  # BEGIN, and its guard.
 _READS = (
     "SELECT", "FETCH", "MOVE", "SET", "SHOW", "BEGIN", "SAVEPOINT", "RELEASE", "ROLLBACK", "DECLARE", "CLOSE",
@@ -199,12 +207,10 @@ class PostgresSession(Session):
         return (yield from self._exchange([*statements, f"RELEASE SAVEPOINT {SAVEPOINT}"])).error
 
     def probe(self) -> Core[bool]:
-        """Ask whether the transaction has an id, which whatever writes or locks rows gets."""
+        """See _HAS_WRITTEN_SQL."""
         if self.written or self._state is not State.ACTIVE:
             return True
-        answer = yield from self._exchange(
-            [self._guard_sql("COALESCE(pg_catalog.pg_current_xact_id_if_assigned()::text,'')")]
-        )
+        answer = yield from self._exchange([self._guard_sql(_HAS_WRITTEN_SQL)])
         if _is_refusal(answer.error) and not self.lost:
             self._mark_reset(ran_outside=True)
         row = answer.rows[0] if answer.error.ok and answer.rows else None
