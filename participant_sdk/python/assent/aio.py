@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from assent import propagation
 from assent._aio_runner import AsyncRunner
 from assent._core import begin as begin_core
-from assent._core.branch import BranchCore, Stage
+from assent._core.branch import BranchCore, Stage, check_resource
 from assent._core.effects import Call, Core
 from assent._core.outcome import DbError
 from assent._core.reservation import Reservation
@@ -191,6 +191,7 @@ class AsyncTransaction:
 
     async def _session_of(self, resource: str, connection: Any) -> Session:
         try:
+            check_resource(resource)
             session, is_new = registry.session_of(connection, asynchronous=True)
             if is_new:
                 try:

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 from assent import propagation
 from assent._coordinator import CoordinatorConnection
 from assent._core import begin as begin_core
-from assent._core.branch import BranchCore, Stage
+from assent._core.branch import BranchCore, Stage, check_resource
 from assent._core.effects import Call, Core
 from assent._core.outcome import DbError
 from assent._core.reporting import FLUSH_PATIENCE
@@ -205,6 +205,7 @@ class Transaction:
 
     def _session_of(self, resource: str, connection: Any) -> Session:
         try:
+            check_resource(resource)
             session, is_new = registry.session_of(connection, asynchronous=False)
             if is_new:
                 try:

@@ -54,8 +54,9 @@ def atomic(
     No exception means COMMITTED, and only then `on_commit` callbacks run: what one of them raises comes out although
     everything is committed. An exception rolls everything back. Where Django would quietly roll back at the end of the
     block (`set_rollback`, an error inside `atomic(savepoint=False)` that was swallowed, `close()`), all of it rolls
-    back, and BRANCH_POISONED says so. Errors: SESSION_IN_TRANSACTION if an alias is in an atomic block already
-    (ATOMIC_REQUESTS, TestCase) or out of autocommit; INVALID_FIELD; those of `Client.transaction`,
+    back, and BRANCH_POISONED says so. Errors: SESSION_IN_TRANSACTION inside of another transaction's block, which would
+    not take back what this one has committed, or if an alias is in an atomic block already (ATOMIC_REQUESTS, TestCase)
+    or out of autocommit; INVALID_FIELD; those of `Client.transaction`,
     `Transaction.branch` and `Transaction.commit`.
     """
     aliases = [using] if isinstance(using, str) else list(dict.fromkeys(using))
@@ -65,6 +66,13 @@ def atomic(
         with _within(current, places):
             yield current
         return
+    if current is not None:
+        raise SessionInTransaction(
+            f"this is inside the block of global transaction '{current.gtrid}', which would not take back what an "
+            "assent.django.atomic of its own has committed: name all aliases in the outer one, or take part in it with "
+            "join=assent.current_transaction().gtrid",
+            metadata={"gtrid": current.gtrid},
+        )
     for alias in aliases:
         _check_outside(alias)
     held: list[_Held] = []

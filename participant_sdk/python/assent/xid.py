@@ -40,10 +40,12 @@ def is_valid_id(text: str) -> bool:
 
 
 def _check(text: str, reason: Reason, field: str) -> AssentError | None:
-    if is_valid_id(text):
+    if isinstance(text, str) and is_valid_id(text):
         return None
-    raw = text.encode("utf-8", "surrogateescape")
-    if not raw:
+    raw = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else b""
+    if not isinstance(text, str):
+        problem = f"is no str but {type(text).__name__}"
+    elif not raw:
         problem = "is empty"
     elif len(raw) > MAX_ID_BYTES:
         problem = f"has {len(raw)} bytes"

@@ -264,7 +264,18 @@ def test_ids_are_checked_before_any_sql(client, gtrid):
 @pytest.mark.parametrize("make", [assent.Client, assent.aio.AsyncClient])
 def test_what_cannot_be_an_address_is_refused_at_once(make):
     """The first call would wait for it in vain, or be told of it in gRPC's words."""
-    bad = ["nohost", "http://host:1", "host:", ":7411", "host:0", "host:65536", "host:port", "::1:7411", "unix:", "a/b:1"]
+    bad = [
+        "nohost",
+        "http://host:1",
+        "host:",
+        ":7411",
+        "host:0",
+        "host:65536",
+        "host:port",
+        "::1:7411",
+        "unix:",
+        "a/b:1",
+    ]
     for address in ["", " , ", *bad, "good:1,nohost", ["good:1", "nohost"]]:
         with pytest.raises(assent.InvalidRequest, match="host:port") as refused:
             make(address)
@@ -442,6 +453,28 @@ async def test_a_commit_that_timed_out_may_be_asked_again(rig):
 def test_what_is_no_connection_is_refused(client):
     with pytest.raises(assent.InvalidRequest, match="pymysql"), client.transaction(sole_participant=True) as tx:
         tx.branch("orders", object())
+
+
+@pytest.mark.parametrize("connect", [lambda rig: rig.orders.connect(), lambda rig: rig.stock.connect()])
+def test_a_cursor_is_no_connection(rig, client, connect):
+    with pytest.raises(assent.InvalidRequest, match="no cursor"), client.transaction(sole_participant=True) as tx:
+        tx.branch("orders", connect(rig).cursor())
+
+
+@pytest.mark.parametrize("sole", [True, False])
+@pytest.mark.parametrize("resource", [None, "", 5])
+def test_a_resource_without_a_name(rig, client, pair, resource, sole):
+    refused = pytest.raises(assent.InvalidRequest, match="name of its resource")
+    with refused, client.transaction(sole_participant=sole) as tx:
+        tx.branch(resource, pair[0])
+
+
+@pytest.mark.parametrize("gtrid", [None, 5, b"py-1"])
+def test_a_gtrid_that_is_no_text(client, gtrid):
+    for call in (client.join, client.take_part, client.get_global):
+        with pytest.raises(assent.InvalidRequest, match="is no str") as refused:
+            call(gtrid)
+        assert refused.value.reason is assent.Reason.INVALID_GTRID
 
 
 def test_ssl_and_unbuffered_cursors_are_the_drivers_own(rig, client):

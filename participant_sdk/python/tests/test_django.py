@@ -159,6 +159,26 @@ def test_within_a_transaction_of_djangos_it_is_refused(rig, client, second):
     assert (names(rig, "orders"), names(rig, second)) == ([], ["laptop"])
 
 
+def test_one_of_its_own_within_another_transaction_is_refused(rig, client, second):
+    """It would commit by itself, although the outer one rolls back."""
+    outer = atomic(client, ["orders"]), client.transaction()
+    for block in outer:
+        with pytest.raises(assent.SessionInTransaction, match="join="), block:
+            with atomic(client, [second]):
+                create(second)
+    with pytest.raises(ZeroDivisionError), atomic(client, ["orders"]) as tx:
+        create("orders")
+        with atomic(client, [second], join=tx.gtrid):
+            create(second)
+        raise ZeroDivisionError
+    assert names(rig, "orders") == names(rig, second) == []
+    with atomic(client, ["orders"]) as tx:
+        create("orders")
+        with atomic(client, [second], join=tx.gtrid):
+            create(second)
+    assert names(rig, "orders") == names(rig, second) == ["laptop"]
+
+
 def test_ddl_rolls_back(rig, client):
     with pytest.raises(assent.Aborted), atomic(client, ["orders", "payments"]):
         create("payments")

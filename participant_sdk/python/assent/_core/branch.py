@@ -16,11 +16,20 @@ from assent.errors import (
     BranchEnded,
     BranchPoisoned,
     DatabaseFailed,
+    Reason,
     SessionHoldsBranch,
     SessionInTransaction,
+    make_error,
 )
 from assent.v1 import coordinator_service_pb2 as pb
 from assent.xid import Xid
+
+
+def check_resource(name: object) -> None:
+    """Raise INVALID_FIELD for what cannot be the name of a resource; which there are the coordinator knows."""
+    if not isinstance(name, str) or not name:
+        why = f"a branch needs the name of its resource, as it was registered, not {name!r}"
+        raise make_error(Reason.INVALID_FIELD, why, {"field": "resource"})
 
 
 class Stage(enum.Enum):

@@ -52,11 +52,13 @@ def _wire_of(connection: Any, asynchronous: bool) -> Any:
         if package == "psycopg" and ("Async" in kind.__name__) is not asynchronous:
             break
         if package in kinds:
+            if not hasattr(connection, "cursor"):
+                break  # A cursor.
             return kinds[package](connection)
     known = ", ".join(sorted(kinds))
     raise InvalidRequest(
-        f"a connection of {type(connection).__module__}.{type(connection).__qualname__} cannot run a branch of "
-        f"{'an asyncio' if asynchronous else 'a sync'} client: give it a connection of one of {known}",
+        f"an object of {type(connection).__module__}.{type(connection).__qualname__} cannot run a branch of "
+        f"{'an asyncio' if asynchronous else 'a sync'} client: give it a connection (no cursor) of one of {known}",
         reason=Reason.INVALID_FIELD,
         metadata={"field": "connection"},
     )
