@@ -26,6 +26,8 @@ struct Script {
   std::vector<BranchTask> finished ABSL_GUARDED_BY(mutex);
   std::vector<Xid> forgotten ABSL_GUARDED_BY(mutex);
   std::vector<Xid> witnesses ABSL_GUARDED_BY(mutex);
+  int forced ABSL_GUARDED_BY(mutex) = 0;  // ForceWitnesses was asked for.
+  absl::Status force_answer ABSL_GUARDED_BY(mutex);
   v1::BranchOutcome outcome ABSL_GUARDED_BY(mutex) = v1::BRANCH_OUTCOME_STILL_PREPARED;
   absl::optional<Claim> claim ABSL_GUARDED_BY(mutex);
   bool lost ABSL_GUARDED_BY(mutex) = false;
@@ -110,6 +112,11 @@ class ScriptedRecovery : public BranchRecovery {
     MutexLock lock(&script_->mutex);
     return script_->witnesses;
   }
+  absl::Status ForceWitnesses(const WitnessTable&) override {
+    MutexLock lock(&script_->mutex);
+    ++script_->forced;
+    return script_->force_answer;
+  }
 
  private:
   Script* const script_;
@@ -159,7 +166,7 @@ class ResourceWorkerTest : public testing::Test {
     worker_ = std::make_unique<ResourceWorker>("db", options_, engine_.get(), registry_.get(), &clock_, [] {});
   }
 
-  OpenBranch Decided(const std::string& gtrid) {
+  OpenBranch Decided(const std::string& gtrid, v1::Decision decision = v1::DECISION_ROLLBACK) {
     Event event;
     event.gtrid = gtrid;
     event.now = clock_.Now();
@@ -168,7 +175,13 @@ class ResourceWorkerTest : public testing::Test {
     event.branches = {{"b", "db", "assent.witness"}};
     EXPECT_TRUE(engine_->SubmitAndWait(event).ok());
     event.kind = EventKind::kFinalize;
-    event.decision = v1::DECISION_ROLLBACK;
+    event.decision = decision;
+    if (decision == v1::DECISION_COMMIT) {
+      v1::Vote vote;
+      vote.set_bqual("b");
+      vote.set_kind(v1::VOTE_KIND_PREPARED);
+      event.votes = {vote};
+    }
     const auto record = engine_->SubmitAndWait(event);
     EXPECT_TRUE(record.ok()) << record.status();
     return {*record, 0};
@@ -337,22 +350,53 @@ TEST_F(ResourceWorkerTest, WhoTakesOverForgetsTheWitnessesThatItsPredecessorLeft
   StartWorker();
   EXPECT_TRUE(Await([&] { return worker_->Status().state() == v1::ResourceStatus::STATE_OK; }));
   worker_->SetActive(false);
-  const OpenBranch open = Decided("c-1");
-  Event end;
-  end.gtrid = "c-1";
-  end.now = clock_.Now();
-  end.kind = EventKind::kComplete;
-  end.bqual = "b";
-  end.result = v1::Completion::RESULT_ROLLED_BACK;
-  ASSERT_TRUE(engine_->SubmitAndWait(end).ok());
+  Decided("c-1", v1::DECISION_COMMIT);
+  Decided("c-0");
+  for (const auto& ended : {std::make_pair("c-1", v1::Completion::RESULT_COMMITTED),
+                            std::make_pair("c-0", v1::Completion::RESULT_ROLLED_BACK)}) {
+    Event end;
+    end.gtrid = ended.first;
+    end.now = clock_.Now();
+    end.kind = EventKind::kComplete;
+    end.bqual = "b";
+    end.result = ended.second;
+    ASSERT_TRUE(engine_->SubmitAndWait(end).ok());
+  }
   {
     MutexLock lock(&script_.mutex);
-    script_.witnesses = {{"c-1", "b"}};
+    script_.witnesses = {{"c-0", "b"}, {"c-1", "b"}};
   }
   worker_->SetActive(true);
   EXPECT_TRUE(Await([&] {
     MutexLock lock(&script_.mutex);
     return !script_.forgotten.empty();
+  }));
+  EXPECT_TRUE(Await([&] { return !worker_->InDoubt().empty(); })) << "a witness of what was rolled back is no rubbish";
+  EXPECT_EQ(worker_->InDoubt()[0].gtrid(), "c-0");
+  MutexLock lock(&script_.mutex);
+  EXPECT_EQ(script_.forgotten, std::vector<Xid>({{"c-1", "b"}}));
+}
+
+TEST_F(ResourceWorkerTest, AOnePhaseCommitIsRecordedOnlyOnceItIsSurelyOnDisk) {
+  const std::string gtrid = NewGtrid("c", clock_.Now());
+  {
+    MutexLock lock(&script_.mutex);
+    script_.witnesses = {{gtrid, "b!"}};
+    script_.force_answer = MakeError(Reason::DATABASE_ERROR, "no writes now");
+  }
+  StartWorker();
+  ASSERT_TRUE(Await([&] {
+    MutexLock lock(&script_.mutex);
+    return script_.forced >= 2;
+  })) << "it is tried again";
+  EXPECT_EQ(*engine_->ReadAndWait(gtrid), nullptr);
+  {
+    MutexLock lock(&script_.mutex);
+    script_.force_answer = absl::OkStatus();
+  }
+  EXPECT_TRUE(Await([&] {
+    const auto record = *engine_->ReadAndWait(gtrid);
+    return record != nullptr && record->state() == v1::Global::STATE_COMMITTED;
   }));
 }
 

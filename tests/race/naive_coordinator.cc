@@ -69,6 +69,7 @@ class NaiveRecovery : public BranchRecovery {
                                                  const Xid& after, int limit) override {
     return real_->ListWitnesses(witness, gtrid_prefix, after, limit);
   }
+  absl::Status ForceWitnesses(const WitnessTable& witness) override { return real_->ForceWitnesses(witness); }
 
  private:
   const std::unique_ptr<BranchRecovery> real_;

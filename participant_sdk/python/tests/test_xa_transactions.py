@@ -129,7 +129,7 @@ def test_an_error_that_is_swallowed_is_no_vote(rig, coordinator, orders):
 
 @pytest.mark.parametrize("decision", ["COMMIT", "ROLLBACK"])
 def test_what_nobody_knows_is_no_success(coordinator, decision):
-    for gtrid in ("py-01ARZ3NDEKTSV4RRFFQ69G5FAV", "c0ffee"):
+    for gtrid in ("py-01ARZ3NDEKTSV4RRFFQ69G5FAV", "py-c0ffee"):
         with pytest.raises(assent.GlobalNotFound):
             coordinator.finalize(gtrid, decision)
     with pytest.raises(assent.GlobalNotFound):
