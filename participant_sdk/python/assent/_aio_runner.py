@@ -30,7 +30,13 @@ async def exchange(batches: Sequence[tuple[Any, Sequence[str]]]) -> list[Answer]
         if len(batches) == 1:
             wire, statements = batches[0]
             return [await wire.exchange(statements)]
-        return list(await asyncio.gather(*(wire.exchange(statements) for wire, statements in batches)))
+        # All of them end before any is closed: a loop must not watch what is closed, also when it is cancelled.
+        answers: list[Any] = await asyncio.gather(
+            *(wire.exchange(statements) for wire, statements in batches), return_exceptions=True
+        )
+        if failed := next((answer for answer in answers if isinstance(answer, BaseException)), None):
+            raise failed
+        return answers
     except BaseException:
         for wire, _ in batches:
             wire.shutdown()

@@ -13,6 +13,7 @@ import pytest
 
 import assent
 from assent import aio
+from assent._aio_runner import exchange
 from assent._core.outcome import CONNECTION_LOST_CODE
 from assent._drivers.mysql_async import AsyncMySqlWire, AsyncmyWire
 from assent._drivers.mysql_sync import DbApiWire, MariaDbConnectorWire, MySqlClientWire, PyMySqlWire
@@ -168,3 +169,48 @@ def test_the_servers_own_word_leaves_the_connection_as_it_is(rig):
     wire.send(["SELECT 3", "SELECT 4"])
     assert wire.receive().rows == [(3,), (4,)]
     connection.close()
+
+
+async def test_a_connection_that_is_closed_under_a_task_leaves_nothing_in_the_loop(rig):
+    """Else whoever gets the number of its socket next could not be watched."""
+    connection = await psycopg.AsyncConnection.connect(rig.stock.conninfo)
+    waiting = asyncio.create_task(connection.execute("SELECT pg_sleep(5)"))
+    await asyncio.sleep(0.2)
+    number = connection.pgconn.socket
+    PostgresWire(connection).shutdown()
+    others = [await ASYNC["aiomysql"](rig.orders) for _ in range(3)]
+    assert number in [AsyncMySqlWire(other).fileno() for other in others]
+    with pytest.raises((psycopg.OperationalError, RuntimeError)):  # The latter is the loop's: the number is another's.
+        await waiting
+    for other in others:
+        async with other.cursor() as cursor:
+            await cursor.execute("SELECT 1")
+        other.close()
+
+
+async def test_an_exchange_that_is_cancelled_closes_when_all_have_ended():
+    class SlowToEnd:
+        ended = closed = False
+
+        def __init__(self, rounds):
+            self.rounds = rounds
+
+        async def exchange(self, statements):
+            try:
+                await asyncio.sleep(60)
+            finally:
+                for _ in range(self.rounds):
+                    await asyncio.sleep(0)
+                self.ended = True
+
+        def shutdown(self):
+            assert self.ended
+            self.closed = True
+
+    wires = [SlowToEnd(0), SlowToEnd(20)]
+    task = asyncio.create_task(exchange([(wire, ["SELECT 1"]) for wire in wires]))
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert [wire.closed for wire in wires] == [True, True]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import weakref
 from collections.abc import Sequence
@@ -18,6 +19,14 @@ _TUPLES_OK, _FATAL_ERROR, _BAD_RESPONSE = 2, 7, 5  # ExecStatusType
 _LOOK = 0.1
 """Seconds after which a wait looks for Ctrl-C. The connection's own `wait` would then cancel, and go on waiting."""
 _SQLSTATE, _MESSAGE = ord("C"), ord("M")  # PG_DIAG_…
+
+
+def _stop_watching(fd: int) -> None:
+    """Tell the running loop, if there is one: a task may wait for an answer there, and the number is soon another's."""
+    with contextlib.suppress(RuntimeError, ValueError):
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(fd)
+        loop.remove_writer(fd)
 
 
 class PostgresWire:
@@ -66,6 +75,7 @@ class PostgresWire:
     def shutdown(self) -> None:
         """See Wire."""
         if not self.lost:
+            _stop_watching(self.connection.pgconn.socket)
             shut_down(self.connection.pgconn.socket)
         self._lost = True
         with contextlib.suppress(Exception):
