@@ -39,7 +39,8 @@ _FACTS_SQL = (
     f"pg_stat_get_activity(pg_backend_pid())),current_setting('max_prepared_transactions')::int8,({_TIMELINE_SQL})"
 )
 # Not empty if the transaction has an id, which whatever writes or locks rows gets; or if it has written a foreign
-# table, for which the other server's transaction gets one. (Nobody else's locks are looked at where there is no such table.)
+# table, for which the other server's transaction gets one. (Nobody else's locks are looked at where there is no such
+# table.)
 _HAS_WRITTEN_SQL = (
     "COALESCE(pg_catalog.pg_current_xact_id_if_assigned()::text,"
     "CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_foreign_table) THEN "
