@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <map>
 #include <memory>
 #include <set>
@@ -44,6 +45,9 @@ enum class Detach { kOn, kOff, kMissing };
 // looks at its status later, whoever does so is told OK and nothing happens.
 class PlayedMySql {
  public:
+  // A proxy is between, which numbers its connections by itself: the server's numbers are so much higher.
+  std::atomic<uint64_t> behind_proxy{0};
+
   explicit PlayedMySql(Detach detach) : detach_(detach), listener_(socket(AF_INET, SOCK_STREAM, 0)) {
     sockaddr_in address{};
     address.sin_family = AF_INET;
@@ -183,7 +187,8 @@ class PlayedMySql {
       EXPECT_THAT(sql, HasSubstr("performance_schema.global_status"));
       absl::optional<std::string> variable;
       if (detach_ != Detach::kMissing) variable = detaches ? "ON" : "OFF";
-      return {0, Rows{{"db:3306", detach_ == Detach::kMissing ? "8.0.28" : "9.7.4", "1700000000", "1", variable}}};
+      return {0, Rows{{"db:3306", detach_ == Detach::kMissing ? "8.0.28" : "9.7.4", "1700000000",
+                       absl::StrCat(id + behind_proxy), "1", variable}}};
     }
     if (absl::StrContains(sql, "@@session.xa_detach_on_prepare")) {
       if (detach_ == Detach::kMissing) return {1193, absl::nullopt};
@@ -345,6 +350,16 @@ BranchFinding Finish(PlayedMySql* server, const BranchTask& task) {
   const auto findings = (*recovery)->Finish({task});
   CHECK(findings.ok()) << findings.status();
   return findings->front();
+}
+
+// The number of the handshake may be a proxy's, and another session's at the server.
+TEST(DetachWireTest, ASessionIsNamedAsItsServerNamesIt) {
+  PlayedMySql server(Detach::kOff);
+  server.behind_proxy = 1000;
+  auto session = MariaDbSession::Connect(server.options());
+  ASSERT_TRUE(session.ok()) << session.status();
+  EXPECT_GT((*session)->connection_id(), 1000u);
+  EXPECT_EQ((*session)->Describe().connection_id(), static_cast<int64_t>((*session)->connection_id()));
 }
 
 TEST(DetachWireTest, TheVoteSaysWhetherPrepareLetGo) {
