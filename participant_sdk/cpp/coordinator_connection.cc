@@ -4,12 +4,15 @@
 
 #include <algorithm>
 #include <random>
+#include <set>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
+#include "base/address.h"
 #include "base/errors.h"
 #include "base/grpc_status.h"
 
@@ -38,8 +41,8 @@ bool MayRepeat(const absl::Status& status) {
   return IsRetryable(status) || absl::IsDeadlineExceeded(status) || absl::IsCancelled(status);
 }
 
-// Without blanks and doubles; what is left of nothing is an address that cannot be reached, and the first call says so.
-std::vector<std::string> Distinct(const std::string& addresses) {
+// Without blanks and doubles; what is left of nothing is an address that is none.
+std::vector<std::string> Distinct(absl::string_view addresses) {
   std::vector<std::string> distinct;
   for (const absl::string_view part : absl::StrSplit(addresses, ',')) {
     std::string address(absl::StripAsciiWhitespace(part));
@@ -48,6 +51,14 @@ std::vector<std::string> Distinct(const std::string& addresses) {
   }
   if (distinct.empty()) distinct.emplace_back();
   return distinct;
+}
+
+bool IsAddress(const std::string& address) {
+  if (absl::StartsWith(address, "unix:")) return true;
+  const size_t scheme = address.find("://");
+  if (scheme == std::string::npos) return ParseAddress(address).ok();
+  static const auto* const kSchemes = new std::set<std::string>{"dns", "ipv4", "ipv6", "passthrough", "xds"};
+  return kSchemes->count(address.substr(0, scheme)) != 0;
 }
 
 // This instance does not answer, or has nothing to answer with: another one may.
@@ -90,7 +101,19 @@ struct CoordinatorConnection::Instance {
   std::atomic<bool> has_stream{true};  // False: it was not offered, so calls go one by one.
 };
 
-CoordinatorConnection::CoordinatorConnection(const std::string& addresses, const ClientOptions& options) {
+absl::Status CheckCoordinatorAddresses(absl::string_view addresses) {
+  const std::vector<std::string> distinct = Distinct(addresses);
+  const auto bad = std::find_if_not(distinct.begin(), distinct.end(), IsAddress);
+  if (bad == distinct.end()) return absl::OkStatus();
+  return MakeError(Reason::INVALID_FIELD,
+                   absl::StrCat("'", *bad,
+                                "' cannot be the address of a coordinator, which is host:port (a port of 1 to "
+                                "65535), [ipv6]:port, unix:PATH, or a target of gRPC's like dns:///host:port"),
+                   {{"field", "addresses"}});
+}
+
+CoordinatorConnection::CoordinatorConnection(const std::string& addresses, const ClientOptions& options)
+    : usable_(CheckCoordinatorAddresses(addresses)) {
   grpc::ChannelArguments arguments;
   // A restarting coordinator is away for a second: look for it often. MIN_RECONNECT_BACKOFF is how long an attempt may
   // take, and how long the next one waits at least: too little of it and a busy machine never gets a connection.
@@ -172,6 +195,7 @@ absl::Status CoordinatorConnection::Attempt(Instance* instance, Method<Request, 
 template <typename Request, typename Response>
 absl::StatusOr<Response> CoordinatorConnection::Call(Method<Request, Response> method, const Request& request,
                                                      absl::Time give_up) {
+  if (!usable_.ok()) return usable_;
   const bool alone = IsAlone();
   const int64_t count = static_cast<int64_t>(instances_.size());
   absl::Duration pause = kFirstPause;

@@ -15,6 +15,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "assent/v1/coordinator_service.grpc.pb.h"
 #include "participant_sdk/cpp/call_stream.h"
@@ -22,10 +23,16 @@
 
 namespace assent {
 
+// OK unless one of the addresses cannot be one, or there is none: INVALID_FIELD, metadata `field` = `addresses`. An
+// address is host:port (1..65535), [ipv6]:port, unix:PATH, or a target of gRPC's with a scheme of its own
+// (dns:///host:port).
+absl::Status CheckCoordinatorAddresses(absl::string_view addresses);
+
 // Thread-safe. All calls block.
 //
-// Errors are the coordinator's own (base/errors.h), or COORDINATOR_UNREACHABLE once `give_up` has passed without an
-// answer; then it is not known whether the call had its effect.
+// Errors are the coordinator's own (base/errors.h), INVALID_FIELD for all calls if the addresses cannot be used, or
+// COORDINATOR_UNREACHABLE once `give_up` has passed without an answer; then it is not known whether the call had its
+// effect.
 class CoordinatorConnection {
  public:
   // `addresses`: host:port of each instance, separated by commas. It begins with any of them, so that clients spread.
@@ -70,6 +77,7 @@ class CoordinatorConnection {
   void Pause(Instance* next, absl::Duration pause);
   std::string AllAddresses() const;
 
+  const absl::Status usable_;
   std::vector<std::unique_ptr<Instance>> instances_;  // At least one.
   std::atomic<size_t> current_{0};
   std::atomic<int64_t> attempts_{0};

@@ -24,9 +24,11 @@ class SessionResetTest : public SdkTest, public testing::WithParamInterface<Rese
     Reset(GetParam(), handles_[server], rig().database(server).user(), rig().database(server).password());
   }
 
-  // Nothing of the account's row is locked any more, also by what nobody sees.
+  // Nothing of the account's row is locked any more, also by what nobody sees. (What has just become visible may still
+  // be on its way to the disk.)
   void ExpectUnlocked(int account) {
     const int server = account % kBankServers;
+    for (int i = 0; i < 500 && PreparedOn(server) != 0; ++i) absl::SleepFor(absl::Milliseconds(10));
     Sql(server, "SET SESSION innodb_lock_wait_timeout = 1");
     Sql(server, absl::StrCat("UPDATE bank.accounts SET balance = balance + 0 WHERE id = ", account));
     EXPECT_EQ(PreparedOn(server), 0u);

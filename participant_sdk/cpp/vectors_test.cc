@@ -15,6 +15,7 @@
 #include "gtest/gtest.h"
 #include "participant_sdk/cpp/carry.h"
 #include "participant_sdk/cpp/completion_reporter.h"
+#include "participant_sdk/cpp/coordinator_connection.h"
 #include "participant_sdk/cpp/options.h"
 #include "resource_manager/postgres_gid.h"
 #include "resource_manager/postgres_session.h"
@@ -152,6 +153,20 @@ TEST(VectorsTest, WitnessTables) {
   }
   for (const Value& name : Get(tables, "invalid").list_value().values()) {
     EXPECT_FALSE(WitnessTable::Parse(name.string_value()).ok()) << name.string_value();
+  }
+}
+
+TEST(VectorsTest, Addresses) {
+  const Struct& vectors = Get(Vectors(), "addresses").struct_value();
+  for (const bool valid : {true, false}) {
+    const auto& texts = Get(vectors, valid ? "valid" : "invalid").list_value().values();
+    ASSERT_FALSE(texts.empty());
+    for (const Value& text : texts) {
+      const absl::Status status = CheckCoordinatorAddresses(text.string_value());
+      EXPECT_EQ(status.ok(), valid) << text.string_value();
+      EXPECT_EQ(ReasonOf(status).has_value() ? *ReasonOf(status) : Reason::INVALID_FIELD, Reason::INVALID_FIELD)
+          << status;
+    }
   }
 }
 

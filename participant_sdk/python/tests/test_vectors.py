@@ -63,6 +63,16 @@ def test_the_command_of_the_documentation_generates_it(tmp_path):
 
 
 @needs_vectors
+def test_addresses():
+    for addresses in VECTORS["addresses"]["valid"]:
+        calls.Instances(addresses)
+    for addresses in VECTORS["addresses"]["invalid"]:
+        with pytest.raises(assent.InvalidRequest) as refused:
+            calls.Instances(addresses)
+        assert refused.value.metadata == {"field": "addresses"}
+
+
+@needs_vectors
 def test_metadata_and_defaults():
     assert VECTORS["metadata"] == {
         "grpc_gtrid": propagation.GRPC_GTRID,
