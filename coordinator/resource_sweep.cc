@@ -316,6 +316,7 @@ absl::Status ResourceWorker::CountEpochUp() {
 absl::Status ResourceWorker::ReadWitnesses(bool all) {
   const absl::optional<WitnessTable> witness = WitnessOf(resource_);
   if (!witness) return absl::OkStatus();
+  if (all) suspects_.clear();
   Xid after;
   for (;;) {
     const absl::StatusOr<std::vector<Xid>> page =
@@ -328,7 +329,7 @@ absl::Status ResourceWorker::ReadWitnesses(bool all) {
     bool forced = false;
     for (const Xid& xid : *page) {
       after = xid;
-      if (!all && !IsOnePhaseWitness(xid)) continue;
+      if (!all && !IsOnePhaseWitness(xid) && suspects_.count(xid) == 0) continue;
       const absl::StatusOr<GlobalPtr> record = engine_->ReadAndWait(xid.gtrid);
       if (!record.ok()) return absl::OkStatus();
       if (*record != nullptr) {
@@ -360,6 +361,7 @@ void ResourceWorker::JudgeWitness(const Xid& witness, const GlobalPtr& record) {
   const bool known = state == v1::Branch::STATE_COMMITTED || state == v1::Branch::STATE_HEURISTIC_COMMITTED ||
                      state == v1::Branch::STATE_HEURISTIC_ROLLED_BACK;
   if (known && record->branches(*index).one_phase() == one_phase) return Forget(witness);
+  suspects_.insert(witness);
   auto shown = std::make_shared<v1::Global>(*record);
   if (!index) {
     v1::Branch* const unknown = shown->add_branches();

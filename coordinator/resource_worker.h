@@ -12,6 +12,7 @@
 #include <map>
 #include <memory>
 #include <random>
+#include <set>
 #include <string>
 #include <thread>
 #include <utility>
@@ -205,6 +206,7 @@ class ResourceWorker {
   std::map<Key, Mono::time_point> orphans_seen_;
   std::map<Key, Mono::time_point> ghosts_seen_;
   std::map<Key, v1::InDoubtBranch> contradictions_;  // Of the sweep that is under way.
+  std::set<Xid> suspects_;  // Witnesses that contradicted their records; judged at every sweep until they are gone.
   std::minstd_rand random_;
 
   Mutex mutex_;
