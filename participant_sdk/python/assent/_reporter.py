@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
+from assent import _deputy
 from assent._core.effects import Call
 from assent._core.reporting import ATTEMPT, FLUSH_PATIENCE, LINGER, MAX_WAITING, PAUSE, ReportQueue
 from assent.errors import AssentError
@@ -60,7 +61,16 @@ class CompletionReporter:
         self._hurried = _Bell()
         self._queue = ReportQueue()
         self._stopping = False
+        self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
+
+    def _start(self) -> None:
+        """Start the thread; not on the main thread, where what a signal handler raises would leave half a one."""
+        with self._starting, suppress(RuntimeError):  # The process is about to end, and nobody reports any more.
+            if self._thread is None:
+                thread = threading.Thread(target=self._run, name="assent-completions", daemon=True)
+                thread.start()
+                self._thread = thread
 
     def report(self, completions: Sequence[pb.Completion], awaited: bool) -> None:
         """Take them over; blocks only while MAX_WAITING wait already. `awaited`: see Report."""
@@ -70,9 +80,8 @@ class CompletionReporter:
             time.sleep(PAUSE)
         with self._lock:
             self._queue.add(completions, awaited)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="assent-completions", daemon=True)
-                self._thread.start()
+        if self._thread is None:
+            _deputy.do(self._start)
         self._reported.ring()
         if awaited:
             self._hurried.ring()
@@ -84,6 +93,9 @@ class CompletionReporter:
         give_up = time.monotonic() + patience
         with self._lock:
             goal = self._queue.hurry()
+        if self._thread is None and goal:
+            _deputy.do(self._start)
+        self._reported.ring()  # Whoever reported may have been interrupted before he did.
         self._hurried.ring()
         while self._queue.answered < goal and time.monotonic() < give_up:
             time.sleep(_LOOK)

@@ -71,16 +71,16 @@ while count < 400:
 client.close()
 """
 A_REPORT = """
-reporter = CompletionReporter(lambda call: pb.CompletedResponse())
-
 def work():
     for _ in range(50):
         reporter.report([pb.Completion(gtrid="g", bqual="b")], awaited=True)
 
 while count < 200:
+    reporter = CompletionReporter(lambda call: pb.CompletedResponse())  # The first report also starts its thread.
     count += interrupted(work, 1e-5, 3e-4)
     others(work)
     others(lambda: reporter.flush(20.0) or time.sleep(60))
+    others(reporter.close)
 """
 
 
