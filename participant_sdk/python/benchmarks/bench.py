@@ -1,6 +1,7 @@
 """The same transfer by each contender: one UPDATE on each of two MariaDB servers, atomically as far as it can."""
 
 import argparse
+import importlib.util
 import random
 import statistics
 import sys
@@ -221,6 +222,8 @@ def main():
     if options.peer:
         sys.path.insert(0, options.peer)
         sys.modules["django"] = None  # It wants Django's settings if it can import Django.
+        if importlib.util.find_spec("xa_transactions") is None:  # Before any server is there to be left behind.
+            parser.error(f"there is no package xa_transactions in {options.peer}")
         contenders["xa-transactions"] = with_peer
     rig = Rig(options.driver, bool(options.peer))
     try:
