@@ -369,23 +369,28 @@ func (c *coordinator) reserveGtrids(ctx context.Context, request *v1.ReserveGtri
 	return callOf(ctx, c, &reserveGtridsMethod, request, giveUp)
 }
 
-// prepared and finalize go on until what request.Wait asks for has come, or giveUp: then the status that stands.
-func (c *coordinator) prepared(ctx context.Context, request *v1.PreparedRequest, giveUp time.Time) (*v1.GlobalStatus, *Error) {
+// callAndWait goes on until what the request's Wait asks for has come, or giveUp: then the status that stands.
+func callAndWait[Request interface {
+	proto.Message
+	GetWait() v1.Wait
+}, Response interface {
+	comparable
+	GetStatus() *v1.GlobalStatus
+}](ctx context.Context, c *coordinator, m *method[Request, Response], request Request, giveUp time.Time) (*v1.GlobalStatus, *Error) {
 	for {
-		response, err := callOf(ctx, c, &preparedMethod, request, giveUp)
-		if err != nil || isWaitOver(request.Wait, response.GetStatus()) || !time.Now().Before(giveUp) {
+		response, err := callOf(ctx, c, m, request, giveUp)
+		if err != nil || isWaitOver(request.GetWait(), response.GetStatus()) || !time.Now().Before(giveUp) {
 			return response.GetStatus(), err
 		}
 	}
 }
 
+func (c *coordinator) prepared(ctx context.Context, request *v1.PreparedRequest, giveUp time.Time) (*v1.GlobalStatus, *Error) {
+	return callAndWait(ctx, c, &preparedMethod, request, giveUp)
+}
+
 func (c *coordinator) finalize(ctx context.Context, request *v1.FinalizeRequest, giveUp time.Time) (*v1.GlobalStatus, *Error) {
-	for {
-		response, err := callOf(ctx, c, &finalizeMethod, request, giveUp)
-		if err != nil || isWaitOver(request.Wait, response.GetStatus()) || !time.Now().Before(giveUp) {
-			return response.GetStatus(), err
-		}
-	}
+	return callAndWait(ctx, c, &finalizeMethod, request, giveUp)
 }
 
 func (c *coordinator) completed(ctx context.Context, request *v1.CompletedRequest, giveUp time.Time) (*v1.CompletedResponse, *Error) {
