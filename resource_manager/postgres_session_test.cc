@@ -120,6 +120,31 @@ TEST_F(PostgresSessionTest, WhatHasWrittenNothingIsKnown) {
   ASSERT_TRUE(session_->Rollback(xid_).ok());
 }
 
+// The writing transaction gets its id at the other server, which is why PREPARE refuses it.
+TEST_F(PostgresSessionTest, AForeignTableThatItHasWrittenCounts) {
+  const auto server = MustStartPostgres();
+  const ConnectOptions options = ConnectOptionsFor(*server);
+  const auto admin = MustConnectPostgres(options);
+  MustQuery(admin.get(), "CREATE EXTENSION postgres_fdw");
+  MustQuery(admin.get(), absl::StrCat("CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '",
+                                      server->folder(), "', port '", server->port(), "')"));
+  MustQuery(admin.get(), absl::StrCat("CREATE USER MAPPING FOR postgres SERVER far OPTIONS (user 'postgres', password '",
+                                      server->password(), "')"));
+  MustQuery(admin.get(), "CREATE TABLE near (id BIGINT)");
+  MustQuery(admin.get(), "CREATE FOREIGN TABLE far (id BIGINT) SERVER far OPTIONS (table_name 'near')");
+  session_ = MustConnectPostgres(options);
+  Begin("SELECT * FROM near");
+  EXPECT_FALSE(session_->MayHaveWritten()) << "a foreign table is there, and was not touched";
+  ASSERT_TRUE(session_->Rollback(xid_).ok());
+  Begin("WITH w AS (INSERT INTO far VALUES (1) RETURNING id) SELECT * FROM w");
+  EXPECT_TRUE(session_->MayHaveWritten());
+  const XaResult prepared = session_->Prepare(xid_, nullptr);
+  EXPECT_FALSE(prepared.ok());
+  EXPECT_THAT(prepared.error.message, HasSubstr("postgres_fdw"));
+  session_->Rollback(xid_);
+  EXPECT_EQ(One(admin.get(), "SELECT COUNT(*) FROM near"), "0");
+}
+
 TEST_F(PostgresSessionTest, AnExpectedErrorUndoesItsStatementOnly) {
   Begin();
   const QueryResult duplicate = session_->Query("INSERT INTO a VALUES (3, 3), (1, 1) -- twice", /*keep=*/true);

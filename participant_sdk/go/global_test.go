@@ -84,43 +84,6 @@ func TestSoleParticipantMakesOneCall(t *testing.T) {
 	}
 }
 
-func TestTransact(t *testing.T) {
-	forKinds(t, func(t *testing.T, r *rig) {
-		must(t, r.client.Transact(ctx, func(ctx context.Context, tx *assent.Global) error {
-			if assent.FromContext(ctx) != tx {
-				t.Error("the context does not carry the transaction")
-			}
-			r.transfer(ctx, t, tx)
-			return nil
-		}))
-		r.expectValues(t, 1, 99, 101)
-
-		mine := errors.New("mine")
-		err := r.client.Transact(ctx, func(ctx context.Context, tx *assent.Global) error {
-			r.transfer(ctx, t, tx)
-			return mine
-		})
-		if err != mine {
-			t.Error(err)
-		}
-		r.expectValues(t, 1, 99, 101)
-
-		func() {
-			defer func() {
-				if recover() != "out" {
-					t.Error("the panic did not go on")
-				}
-			}()
-			_ = r.client.Transact(ctx, func(ctx context.Context, tx *assent.Global) error {
-				r.transfer(ctx, t, tx)
-				panic("out")
-			})
-		}()
-		r.expectValues(t, 1, 99, 101)
-		r.expectIdle(t)
-	})
-}
-
 func TestLeavingScopeRollsBack(t *testing.T) {
 	forKinds(t, func(t *testing.T, r *rig) {
 		tx, err := r.client.Begin(ctx)
@@ -466,192 +429,30 @@ func TestTheWrongServerIsRefused(t *testing.T) {
 	r.expectIdle(t)
 }
 
-// What became of the transaction comes out of Transact although its function fails.
-func TestTransactSaysWhatBecameOfItWhenItsFunctionFails(t *testing.T) {
-	r := newRig(t, kinds[0])
-	mine := &mysql.MySQLError{Number: 42, Message: "mine"}
-	expectBoth := func(t *testing.T, err error, reason assent.Reason) {
-		t.Helper()
-		known := expectReason(t, err, reason)
-		var behind *mysql.MySQLError
-		if !errors.Is(err, reason) || !errors.Is(err, mine) || !errors.As(err, &behind) || known.Metadata["gtrid"] == "" ||
-			!strings.Contains(err.Error(), "mine") {
-			t.Error(err)
-		}
+// What it writes there is not part of its own transaction's id, and must not be committed before the decision.
+func TestAForeignTableIsNoWayAroundTheDecision(t *testing.T) {
+	r := newRig(t, kinds[2])
+	server := r.servers[0]
+	r.sql(t, 0, "CREATE EXTENSION IF NOT EXISTS postgres_fdw")
+	r.sql(t, 0, fmt.Sprintf("CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '127.0.0.1', port '%d')", server.Port))
+	defer r.sql(t, 0, "DROP SERVER far CASCADE")
+	r.sql(t, 0, fmt.Sprintf("CREATE USER MAPPING FOR postgres SERVER far OPTIONS (user 'postgres', password '%s')", server.Password))
+	r.sql(t, 0, "CREATE FOREIGN TABLE shop.far (id BIGINT, v BIGINT) SERVER far OPTIONS (schema_name 'shop', table_name 't')")
+	tx, err := r.client.Begin(ctx)
+	must(t, err)
+	must(t, tx.Branch(ctx, r.names[0], r.dbs[0], func(ctx context.Context, conn *sql.Conn) error {
+		var id int
+		return conn.QueryRowContext(ctx, "WITH w AS (INSERT INTO shop.far VALUES (100, 1) RETURNING id) SELECT id FROM w").Scan(&id)
+	}))
+	must(t, tx.Branch(ctx, r.names[1], r.dbs[1], add(1, 1)))
+	if err := tx.Commit(ctx); err == nil || !strings.Contains(err.Error(), "postgres_fdw") {
+		t.Error(err)
 	}
-	for name, options := range map[string][]assent.BeginOption{"asked": nil, "sole": {assent.WithSoleParticipant()}} {
-		t.Run("committed inside/"+name, func(t *testing.T) {
-			before := r.value(t, 1, 1)
-			expectBoth(t, r.client.Transact(ctx, func(ctx context.Context, tx *assent.Global) error {
-				r.transfer(ctx, t, tx)
-				must(t, tx.Commit(ctx))
-				return mine
-			}, options...), assent.GlobalCommitted)
-			r.expectValues(t, 1, 200-before-1, before+1)
-		})
-		t.Run("rolled back inside/"+name, func(t *testing.T) {
-			if err := r.client.Transact(ctx, func(ctx context.Context, tx *assent.Global) error {
-				r.transfer(ctx, t, tx)
-				must(t, tx.Rollback(ctx, ""))
-				return mine
-			}, options...); err != error(mine) {
-				t.Error(err)
-			}
-		})
+	r.expectState(t, tx.Gtrid(), v1.Global_STATE_ROLLED_BACK)
+	var rows int
+	must(t, r.plain[0].QueryRow("SELECT COUNT(*) FROM shop.t WHERE id = 100").Scan(&rows))
+	if rows != 0 {
+		t.Error("the other server's part was committed")
 	}
-	t.Run("the workers' votes decided", func(t *testing.T) {
-		before := r.value(t, 1, 2)
-		expectBoth(t, r.client.Transact(ctx, func(ctx context.Context, tx *assent.Global) error {
-			worker, err := r.client.Join(tx.Gtrid())
-			must(t, err)
-			defer worker.Close()
-			must(t, worker.Branch(ctx, r.names[1], r.dbs[1], add(1, 2)))
-			must(t, worker.Prepare(ctx))
-			return mine
-		}, assent.WithPolicy(assent.WhenAllPrepared), assent.WithExpectedBranches(1)), assent.GlobalCommitted)
-		r.expectValues(t, 2, r.value(t, 0, 2), before+1)
-	})
-	t.Run("its error is about another transaction", func(t *testing.T) {
-		var gtrid string
-		err := r.client.Transact(ctx, func(ctx context.Context, tx *assent.Global) error {
-			gtrid = tx.Gtrid()
-			must(t, tx.Commit(ctx))
-			return r.client.Transact(ctx, func(ctx context.Context, tx *assent.Global) error {
-				must(t, tx.Commit(ctx))
-				return mine
-			})
-		})
-		expectBoth(t, err, assent.GlobalCommitted)
-		if assent.MetadataOf(err)["gtrid"] != gtrid {
-			t.Error(err)
-		}
-	})
-	t.Run("its error says it already", func(t *testing.T) {
-		var said error
-		if err := r.client.Transact(ctx, func(ctx context.Context, tx *assent.Global) error {
-			must(t, tx.Commit(ctx))
-			said = tx.Rollback(ctx, "")
-			return said
-		}); err != said {
-			t.Error(err)
-		}
-	})
-	r.expectIdle(t)
-}
-
-func TestTransactIsInDoubtWhenNobodyCouldBeAsked(t *testing.T) {
-	r := newOwnRig(t, kinds[0])
-	mine := errors.New("mine")
-	for name, c := range map[string]struct {
-		options []assent.BeginOption
-		work    bool // In a branch of this process, which has not voted then.
-		commit  bool // Inside the function.
-		inDoubt bool
-	}{
-		"the workers' votes may have decided": {[]assent.BeginOption{assent.WithPolicy(assent.WhenAllPrepared), assent.WithExpectedBranches(1)}, false, false, true},
-		"an own branch has not voted":         {nil, true, false, false},
-		"a sole one without a branch":         {[]assent.BeginOption{assent.WithSoleParticipant()}, false, false, false},
-		"a sole one's vote is out":            {[]assent.BeginOption{assent.WithSoleParticipant()}, true, true, true},
-	} {
-		t.Run(name, func(t *testing.T) {
-			client, err := assent.NewClient(r.assentd.Address(), assent.WithLogger(testLog{t}),
-				assent.WithCallPatience(300*time.Millisecond), assent.WithDecisionPatience(300*time.Millisecond))
-			must(t, err)
-			defer client.Close()
-			err = client.Transact(ctx, func(ctx context.Context, tx *assent.Global) error {
-				if c.work {
-					r.transfer(ctx, t, tx)
-				}
-				r.assentd.Kill9()
-				if c.commit {
-					expectReason(t, tx.Commit(ctx), assent.OutcomeInDoubt)
-				}
-				return mine
-			}, c.options...)
-			must(t, r.assentd.Restart())
-			if !errors.Is(err, mine) || errors.Is(err, assent.ErrInDoubt) != c.inDoubt || (!c.inDoubt && err != mine) {
-				t.Error(err)
-			}
-		})
-	}
-}
-
-func TestAClosedClientSaysSoAtOnce(t *testing.T) {
-	r := newRig(t, kinds[0])
-	row := 10 // What stays in doubt keeps its locks for a while.
-	for _, addresses := range []string{r.assentd.Address(), r.assentd.Address() + ",127.0.0.1:1"} {
-		for _, stream := range []bool{true, false} {
-			row++
-			r.sql(t, 0, fmt.Sprintf("INSERT INTO shop.t VALUES (%d, 100)", row))
-			client, err := assent.NewClient(addresses, assent.WithLogger(testLog{t}), assent.WithCallStream(stream))
-			must(t, err)
-			asked, err := client.Begin(ctx)
-			must(t, err)
-			sole, err := client.Begin(ctx, assent.WithSoleParticipant())
-			must(t, err)
-			must(t, sole.Branch(ctx, r.names[0], r.dbs[0], add(1, row)))
-			must(t, client.Close())
-			begun := time.Now()
-			expectClosed := func(err error, reason assent.Reason) {
-				t.Helper()
-				if known := expectReason(t, err, reason); !strings.Contains(known.Message, "the client has been closed") {
-					t.Error(err)
-				}
-			}
-			_, err = client.Begin(ctx)
-			expectClosed(err, assent.CoordinatorUnreachable)
-			_, err = client.Begin(ctx, assent.WithSoleParticipant(), assent.WithGtrid(""))
-			if err != nil { // Ids may be left.
-				expectClosed(err, assent.CoordinatorUnreachable)
-			}
-			_, err = asked.OpenBranch(ctx, r.names[0], r.dbs[0])
-			expectClosed(err, assent.CoordinatorUnreachable)
-			expectClosed(asked.Rollback(ctx, ""), assent.CoordinatorUnreachable)
-			expectClosed(sole.Commit(ctx), assent.OutcomeInDoubt)
-			_ = asked.Close()
-			_ = sole.Close()
-			if took := time.Since(begun); took > 2*time.Second {
-				t.Error(took)
-			}
-			r.expectState(t, asked.Gtrid(), v1.Global_STATE_ACTIVE)
-		}
-	}
-}
-
-func TestCallsUnderWayEndWhenTheClientIsClosed(t *testing.T) {
-	r := newOwnRig(t, kinds[0])
-	row := 10 // What stays in doubt keeps its locks for a while.
-	for stream, addresses := range map[bool]string{true: r.assentd.Address(), false: r.assentd.Address() + ",127.0.0.1:1"} {
-		row++
-		r.sql(t, 0, fmt.Sprintf("INSERT INTO shop.t VALUES (%d, 100)", row))
-		must(t, r.assentd.Restart())
-		client, err := assent.NewClient(addresses, assent.WithLogger(testLog{t}), assent.WithCallStream(stream))
-		must(t, err)
-		voted, err := client.Begin(ctx)
-		must(t, err)
-		must(t, voted.Branch(ctx, r.names[0], r.dbs[0], add(1, row)))
-		r.assentd.Kill9()
-		answers, ends := make(chan error, 2), make(chan error, 1)
-		for _, options := range [][]assent.BeginOption{nil, {assent.WithSoleParticipant()}} {
-			go func(options []assent.BeginOption) {
-				_, err := client.Begin(ctx, options...)
-				answers <- err
-			}(options)
-		}
-		limited, cancel := context.WithTimeout(ctx, time.Minute) // What such a call does goes on in the background.
-		defer cancel()
-		go func() { ends <- voted.Commit(limited) }()
-		time.Sleep(300 * time.Millisecond)
-		begun := time.Now()
-		must(t, client.Close())
-		for range [2]int{} {
-			if known := expectReason(t, <-answers, assent.CoordinatorUnreachable); !strings.Contains(known.Message, "the client has been closed") {
-				t.Error(known)
-			}
-		}
-		expectReason(t, <-ends, assent.OutcomeInDoubt)
-		if took := time.Since(begun); took > 8*time.Second { // 5 s at most for what is still to be told.
-			t.Error(took)
-		}
-	}
+	r.expectValues(t, 1, 100, 100)
 }
