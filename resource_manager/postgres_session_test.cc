@@ -128,8 +128,9 @@ TEST_F(PostgresSessionTest, AForeignTableThatItHasWrittenCounts) {
   MustQuery(admin.get(), "CREATE EXTENSION postgres_fdw");
   MustQuery(admin.get(), absl::StrCat("CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '",
                                       server->folder(), "', port '", server->port(), "')"));
-  MustQuery(admin.get(), absl::StrCat("CREATE USER MAPPING FOR postgres SERVER far OPTIONS (user 'postgres', password '",
-                                      server->password(), "')"));
+  MustQuery(admin.get(),
+            absl::StrCat("CREATE USER MAPPING FOR postgres SERVER far OPTIONS (user 'postgres', password '",
+                         server->password(), "')"));
   MustQuery(admin.get(), "CREATE TABLE near (id BIGINT)");
   MustQuery(admin.get(), "CREATE FOREIGN TABLE far (id BIGINT) SERVER far OPTIONS (table_name 'near')");
   session_ = MustConnectPostgres(options);

@@ -122,9 +122,11 @@ CoordinatorConnection::CoordinatorConnection(const std::string& addresses, const
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
   arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);  // The loop below is the one that repeats.
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  // A connection that something in between has forgotten without a word is noticed, and made anew.
+  // A connection that something in between has forgotten without a word is noticed, and made anew. No measuring of
+  // bandwidth: while such a ping is out that look would not be taken.
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 15000);
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 5000);
+  arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
   arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
   arguments.SetInt(GRPC_ARG_HTTP2_MIN_SENT_PING_INTERVAL_WITHOUT_DATA_MS, 15000);
   const auto credentials = options.credentials ? options.credentials : grpc::InsecureChannelCredentials();

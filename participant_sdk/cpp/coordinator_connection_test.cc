@@ -1,9 +1,17 @@
 // Many callers on one stream; a coordinator that breaks it; one that has none.
 #include "participant_sdk/cpp/coordinator_connection.h"
 
+#include <arpa/inet.h>
+#include <glog/logging.h>
 #include <grpcpp/grpcpp.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
+#include <array>
 #include <atomic>
+#include <deque>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -88,6 +96,85 @@ TEST_F(CoordinatorConnectionTest, ABrokenStreamIsMadeAnewAndItsCallsRepeated) {
   stop = true;
   for (std::thread& caller : callers) caller.join();
   EXPECT_EQ(failed, 0);
+}
+
+sockaddr_in Loopback(int port) {
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(static_cast<uint16_t>(port));
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  return address;
+}
+
+// Passes connections on to a port of this machine. Those that are there when Swallow is called stay open, and nothing
+// gets through them any more.
+class Relay {
+ public:
+  explicit Relay(int target) : target_(target) {
+    sockaddr_in address = Loopback(0);
+    socklen_t size = sizeof(address);
+    PCHECK(bind(listener_, reinterpret_cast<sockaddr*>(&address), size) == 0 && listen(listener_, SOMAXCONN) == 0 &&
+           getsockname(listener_, reinterpret_cast<sockaddr*>(&address), &size) == 0);
+    port_ = ntohs(address.sin_port);
+    threads_.emplace_back([this] { Accept(); });
+  }
+  ~Relay() {
+    stop_ = true;
+    for (size_t i = 0; i < threads_.size(); ++i) threads_[i].join();  // The first one adds the others.
+    close(listener_);
+  }
+  std::string address() const { return absl::StrCat("127.0.0.1:", port_); }
+  void Swallow() { ++epoch_; }
+
+ private:
+  void Accept() {
+    while (!stop_) {
+      pollfd come{listener_, POLLIN, 0};
+      if (poll(&come, 1, kPollMs) != 1) continue;
+      const int client = accept(listener_, nullptr, nullptr);
+      threads_.emplace_back([this, client, epoch = epoch_.load()] { PassOn(client, epoch); });
+    }
+  }
+  void PassOn(int client, int epoch) {
+    const int server = socket(AF_INET, SOCK_STREAM, 0);
+    const sockaddr_in address = Loopback(target_);
+    PCHECK(connect(server, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0);
+    std::array<char, 65536> data;
+    for (bool open = true; open && !stop_;) {
+      pollfd ends[] = {{client, POLLIN, 0}, {server, POLLIN, 0}};
+      const bool swallowed = epoch != epoch_;
+      if (poll(ends, swallowed ? 0 : 2, kPollMs) <= 0) continue;
+      for (const pollfd& end : ends) {
+        if (end.revents == 0) continue;
+        const ssize_t size = recv(end.fd, data.data(), data.size(), 0);
+        const int other = end.fd == client ? server : client;
+        open = open && size > 0 && send(other, data.data(), static_cast<size_t>(size), MSG_NOSIGNAL) == size;
+      }
+    }
+    close(client);
+    close(server);
+  }
+
+  static constexpr int kPollMs = 50;
+  const int target_;
+  const int listener_ = socket(AF_INET, SOCK_STREAM, 0);
+  int port_ = 0;
+  std::atomic<bool> stop_{false};
+  std::atomic<int> epoch_{0};
+  std::deque<std::thread> threads_;
+};
+
+// Nobody says that the connection is dead. Without a look at it a call would wait there until its patience ends.
+TEST_F(CoordinatorConnectionTest, ANetworkThatSwallowsEverythingIsNoticed) {
+  StartDaemon();
+  Relay relay(daemon_->port());
+  CoordinatorConnection connection(relay.address(), {});
+  ASSERT_TRUE(connection.CreateGlobal(Named("test-a"), absl::Now() + kPatience).ok());
+  relay.Swallow();
+  const absl::Time begun = absl::Now();
+  const auto created = connection.CreateGlobal(Named("test-b"), begun + absl::Minutes(2));
+  EXPECT_TRUE(created.ok()) << created.status();
+  EXPECT_LT(absl::Now() - begun, absl::Seconds(45));
 }
 
 // A coordinator of before there was a stream: only unary calls.

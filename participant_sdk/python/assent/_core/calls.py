@@ -32,9 +32,12 @@ CHANNEL_OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.enable_retries", 0),  # CallLoop is the one that repeats.
     ("grpc.use_local_subchannel_pool", 1),
-    # A connection that something in between has forgotten without a word is noticed, and made anew.
+    # A connection that something in between has forgotten without a word is noticed, and made anew. No measuring of
+    # bandwidth: while such a ping is out, which may be for a minute, that look would not be taken.
     ("grpc.keepalive_time_ms", 15000),
     ("grpc.keepalive_timeout_ms", 5000),
+    ("grpc.http2.ping_timeout_ms", 5000),
+    ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.http2.min_time_between_pings_ms", 15000),
 )
