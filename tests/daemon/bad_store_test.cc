@@ -127,7 +127,7 @@ TEST_F(BadStoreTest, ANewerSchemaIsRefusedAndUntouched) {
   const std::string before = Bytes(path_);
   EXPECT_THAT(RefusedStart(), AllOf(HasSubstr("has schema 999"), HasSubstr("run the newer program")));
   EXPECT_EQ(Bytes(path_), before);
-  Sql("PRAGMA user_version = 3");
+  Sql("PRAGMA user_version = 4");
   ExpectStoreWorks();
 }
 
