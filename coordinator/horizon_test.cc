@@ -194,7 +194,8 @@ TEST_P(HorizonTest, TheFenceIsForWhomItIsAmongCallsThatComeTogether) {
   ASSERT_EQ(Purge(), 1u);
   std::vector<Event> events;
   for (const auto result : {v1::Completion::RESULT_UNKNOWN, v1::Completion::RESULT_COMMITTED}) {
-    absl::StatusOr<Request> request = ToRequest(Report(gtrid, result), limits_, registry_.get(), clock_.Now(), "tester");
+    absl::StatusOr<Request> request =
+        ToRequest(Report(gtrid, result), limits_, registry_.get(), clock_.Now(), "tester");
     ASSERT_TRUE(request.ok()) << request.status();
     events.push_back(std::move(request->event));
   }
