@@ -33,10 +33,11 @@ Statements StatementsOf(int worker) {
 
 constexpr absl::Duration kFlushPatience = absl::Seconds(30);
 
-Sessions ConnectBoth(const BankConfig& config) {
+// To the first `count` servers.
+Sessions Connect(const BankConfig& config, size_t count) {
   Sessions sessions;
-  for (const BankServer& server : config.servers) {
-    auto session = ConnectTo(server);
+  for (size_t i = 0; i < count; ++i) {
+    auto session = ConnectTo(config.servers[i]);
     CHECK(session.ok()) << session.status();
     sessions.push_back(*std::move(session));
   }
@@ -104,6 +105,8 @@ std::string NameOf(Contender contender) {
     case Contender::kOneProcess: return "one process";
     case Contender::kSplitProcesses: return "split processes";
     case Contender::kLocal: return "local, not atomic";
+    case Contender::kOneLocal: return "one local commit";
+    case Contender::kOneBranch: return "one branch";
   }
   return "?";
 }
@@ -196,11 +199,13 @@ std::function<std::function<void()>(int)> BenchRig::StarterOf(Contender contende
     };
   }
   return [this, contender, counters](int worker) -> std::function<void()> {
-    const Sessions* const sessions = counters->Add(ConnectBoth(bank_->config()));
+    const bool one = contender == Contender::kOneLocal || contender == Contender::kOneBranch;
+    const Sessions* const sessions = counters->Add(Connect(bank_->config(), one ? 1 : kBankServers));
     const Statements statements = StatementsOf(worker);
     switch (contender) {
       case Contender::kRaw: return [sessions, statements] { RawTransaction(*sessions, statements); };
-      case Contender::kLocal: return [sessions, statements] { LocalTransactions(*sessions, statements); };
+      case Contender::kLocal:
+      case Contender::kOneLocal: return [sessions, statements] { LocalTransactions(*sessions, statements); };
       default:
         return [this, counters, sessions, statements] {
           AssentTransaction(bank_->config(), &counters->client, *sessions, statements);

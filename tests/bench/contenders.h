@@ -19,15 +19,20 @@ namespace assent {
 
 enum class Contender {
   // The same SQL and two-phase verbs over the same number of connections, each phase sent to both servers before an
-  // answer
-  // is awaited: no coordinator, no record, no witness. Who dies between the phases leaves locks that nobody frees.
+  // answer is awaited: no coordinator, no record, no witness. Who dies between the phases leaves locks that nobody
+  // frees.
   kRaw,
   kOneProcess,      // The C++ SDK; both branches in the process that commits.
   kSplitProcesses,  // The C++ SDK; each branch in a process of its own, and a third that begins and waits for both.
   kLocal,           // Two local commits: not atomic, for scale.
+  kOneLocal,        // One local commit, on the first server.
+  kOneBranch,       // The C++ SDK with a branch there and no other: committed in one phase where that can be.
 };
-constexpr std::array<Contender, 4> kAllContenders = {Contender::kRaw, Contender::kOneProcess,
-                                                     Contender::kSplitProcesses, Contender::kLocal};
+// Those that change a row on both servers, and those that change one on the first only. The first of each is what the
+// others are compared to.
+constexpr std::array<Contender, 4> kTwoBranches = {Contender::kRaw, Contender::kOneProcess, Contender::kSplitProcesses,
+                                                   Contender::kLocal};
+constexpr std::array<Contender, 2> kOneBranches = {Contender::kOneLocal, Contender::kOneBranch};
 // "raw", "one process", …
 std::string NameOf(Contender contender);
 

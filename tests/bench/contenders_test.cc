@@ -37,7 +37,14 @@ TEST(ContendersTest, EachDoesWhatItSays) {
   const Window local = measure(Contender::kLocal);
   EXPECT_THAT(local.round_trips, DoubleNear(2, kNear));
   EXPECT_LE(local.coordinator_syncs, kHousekeeping);
-  for (const Window* window : {&raw, &one, &split, &local}) {
+  const Window one_local = measure(Contender::kOneLocal);
+  EXPECT_THAT(one_local.round_trips, DoubleNear(1, kNear));
+  EXPECT_EQ(one_local.calls, 0);
+  const Window one_branch = measure(Contender::kOneBranch);
+  EXPECT_THAT(one_branch.round_trips, DoubleNear(2, kNear)) << "START and the statement; COMMIT ONE PHASE";
+  EXPECT_LE(one_branch.calls, 1 + kNear) << "a share of Completed";
+  EXPECT_LE(one_branch.coordinator_syncs, kHousekeeping);
+  for (const Window* window : {&raw, &one, &split, &local, &one_local, &one_branch}) {
     EXPECT_GT(window->per_second, 0);
     EXPECT_LE(window->p50_ms, window->p99_ms);
     EXPECT_LE(window->p99_ms, window->p999_ms);

@@ -18,11 +18,12 @@ std::string Key(Contender contender) { return absl::StrReplaceAll(NameOf(contend
 
 }  // namespace
 
-std::string TableHead() {
-  return "| contender         | workers |   tx/s | of raw | p50 ms | of raw | p99 ms | of raw | p99.9 ms | CPU us/tx: "
-         "workers "
-         "| assentd | databases | forced writes/tx: assentd | databases | calls/tx | round trips/tx |\n"
-         "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n";
+std::string TableHead(const std::string& base) {
+  const std::string of = absl::StrCat("of ", base);
+  return absl::StrCat("| contender         | workers |   tx/s | ", of, " | p50 ms | ", of, " | p99 ms | ", of,
+                      " | p99.9 ms | CPU us/tx: workers | assentd | databases | forced writes/tx: assentd | databases "
+                      "| calls/tx | round trips/tx |\n"
+                      "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n");
 }
 
 std::string TableRow(const Row& row) {
@@ -31,18 +32,18 @@ std::string TableRow(const Row& row) {
       "| %-17s | %7d | %6.0f | %6.2f | %6.2f | %6.2f | %6.2f | %6.2f | %8.2f | %18.0f | %7.0f | %9.0f | %25.2f | %9.2f "
       "| "
       "%8.2f | %14.2f |\n",
-      NameOf(row.contender), row.workers, w.per_second, row.ratio_to_raw, w.p50_ms, row.p50_to_raw, w.p99_ms,
-      row.p99_to_raw, w.p999_ms, w.worker_cpu_us, w.coordinator_cpu_us, w.database_cpu_us, w.coordinator_syncs,
-      w.database_syncs, w.calls, w.round_trips);
+      NameOf(row.contender), row.workers, w.per_second, row.ratio, w.p50_ms, row.p50_ratio, w.p99_ms, row.p99_ratio,
+      w.p999_ms, w.worker_cpu_us, w.coordinator_cpu_us, w.database_cpu_us, w.coordinator_syncs, w.database_syncs,
+      w.calls, w.round_trips);
 }
 
 void AddFigures(const std::vector<Row>& rows, const std::string& prefix, Figures* figures) {
   for (const Row& row : rows) {
-    if (row.contender == Contender::kRaw) continue;
-    (*figures)[absl::StrCat(prefix, Key(row.contender), "_", row.workers)] = row.ratio_to_raw;
+    if (row.contender == Contender::kRaw || row.contender == Contender::kOneLocal) continue;
+    (*figures)[absl::StrCat(prefix, Key(row.contender), "_", row.workers)] = row.ratio;
     if (row.contender != Contender::kOneProcess) continue;
-    (*figures)[absl::StrCat(prefix, "p50_ratio_", row.workers)] = row.p50_to_raw;
-    (*figures)[absl::StrCat(prefix, "p99_ratio_", row.workers)] = row.p99_to_raw;
+    (*figures)[absl::StrCat(prefix, "p50_ratio_", row.workers)] = row.p50_ratio;
+    (*figures)[absl::StrCat(prefix, "p99_ratio_", row.workers)] = row.p99_ratio;
     (*figures)[absl::StrCat(prefix, "forced_writes_per_commit_", row.workers)] = row.window.coordinator_syncs;
   }
 }
@@ -93,13 +94,13 @@ std::string Svg(const std::vector<Row>& rows, const std::string& title) {
       kLeft + 2 * kWidth, height, title);
   int y = 40;
   for (const Row& row : rows) {
-    const int width = static_cast<int>(kWidth * std::min(row.ratio_to_raw, 1.8));
+    const int width = static_cast<int>(kWidth * std::min(row.ratio, 1.8));
     absl::StrAppendFormat(&svg,
                           "<text x='10' y='%d'>%s, %d workers</text><rect x='%d' y='%d' width='%d' height='16' "
                           "fill='%s'/><text x='%d' y='%d'>%.2f (%.0f/s)</text>\n",
                           y + 13, NameOf(row.contender), row.workers, kLeft, y, width,
-                          row.contender == Contender::kRaw ? "#999" : "#36c", kLeft + width + 6, y + 13,
-                          row.ratio_to_raw, row.window.per_second);
+                          row.contender == Contender::kRaw ? "#999" : "#36c", kLeft + width + 6, y + 13, row.ratio,
+                          row.window.per_second);
     y += kLine;
   }
   return svg + "</svg>\n";

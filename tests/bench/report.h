@@ -16,16 +16,17 @@ namespace assent {
 struct Row {
   Contender contender = Contender::kRaw;
   int workers = 0;
-  Window window;            // Medians.
-  double ratio_to_raw = 0;  // Of throughput: the median of the rounds' ratios.
-  double p50_to_raw = 0;    // Likewise of latencies.
-  double p99_to_raw = 0;
+  Window window;         // Medians.
+  double ratio = 0;      // Of throughput to that of what it is compared to: the median of the rounds' ratios.
+  double p50_ratio = 0;  // Likewise of latencies.
+  double p99_ratio = 0;
 };
 
-std::string TableHead();
+// `base`: the name of what the rows are compared to.
+std::string TableHead(const std::string& base);
 std::string TableRow(const Row& row);
 
-// Names and numbers, e.g. "one_process_16": the ratio of throughput to the raw loop's at 16 workers.
+// Names and numbers, e.g. "one_process_16": the ratio of its throughput at 16 workers.
 using Figures = std::map<std::string, double>;
 // Those of the rows. Names have the prefix.
 void AddFigures(const std::vector<Row>& rows, const std::string& prefix, Figures* figures);

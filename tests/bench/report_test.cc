@@ -14,13 +14,13 @@ using ::testing::HasSubstr;
 std::vector<Row> SomeRows() {
   Row raw;
   raw.workers = 16;
-  raw.ratio_to_raw = 1;
+  raw.ratio = 1;
   Row one;
   one.contender = Contender::kOneProcess;
   one.workers = 16;
-  one.ratio_to_raw = 0.5;
-  one.p50_to_raw = 1.25;
-  one.p99_to_raw = 1.5;
+  one.ratio = 0.5;
+  one.p50_ratio = 1.25;
+  one.p99_ratio = 1.5;
   one.window.coordinator_syncs = 0.25;
   Row split = one;
   split.contender = Contender::kSplitProcesses;

@@ -14,6 +14,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
+#include "absl/types/span.h"
 #include "tests/bench/contenders.h"
 #include "tests/bench/coordinator_alone.h"
 #include "tests/bench/report.h"
@@ -25,14 +26,13 @@ constexpr char kUsage[] =
     "usage: tools/bench [OPTION]...\n"
     "\n"
     "Changes a row on each of two private servers, again and again, in four ways that take turns: the raw loop of\n"
-    "two-phase commit without any coordinator or record; Assent's C++ SDK in one process; Assent with each branch in "
-    "a\n"
-    "process of its own; and two local commits, which are not atomic, for scale. Then the coordinator alone with\n"
-    "branches that nobody runs, beside a gRPC server that only echoes messages of the same sizes; and the memory of\n"
-    "5,000 transactions that are open at once. Figures are medians; ratios are those of one round.\n"
+    "two-phase commit without any coordinator or record; Assent's C++ SDK in one process; Assent with each branch in\n"
+    "a process of its own; and two local commits, which are not atomic, for scale. Then on one of them only: a local\n"
+    "commit, and Assent with one branch. Then the coordinator alone with branches that nobody runs, beside a gRPC\n"
+    "server that only echoes messages of the same sizes; and the memory of 5,000 transactions that are open at once.\n"
+    "Figures are medians; ratios are those of one round.\n"
     "\n"
-    "  --quick          1, 16 and 64 workers, 3 rounds of 2 s: under five minutes (else 1, 4, 16, 64; 5 rounds of 3 "
-    "s)\n"
+    "  --quick          1, 16 and 64 workers, 3 rounds of 2 s: under five minutes (else 1, 4, 16, 64; 5 of 3 s)\n"
     "  --engines A,B    mariadb,mariadb; also postgresql, and mysql with ASSENT_TEST_MYSQLD\n"
     "  --slow-disk MS   the delay of the part in which every forced write takes longer (1; 0: leave it out)\n"
     "  --json FILE      writes the figures there\n"
@@ -92,15 +92,16 @@ void Say(absl::string_view text) {
   std::fflush(stdout);
 }
 
-// The contenders by turns, so that the machine's moods meet them alike.
-std::vector<Row> Race(BenchRig* rig, int workers, int rounds, absl::Duration length) {
-  std::vector<std::vector<Window>> windows(kAllContenders.size());
-  for (const Contender contender : kAllContenders) {  // Warms up.
+// The contenders by turns, so that the machine's moods meet them alike. The first is what they are compared to.
+std::vector<Row> Race(BenchRig* rig, absl::Span<const Contender> contenders, int workers, int rounds,
+                      absl::Duration length) {
+  std::vector<std::vector<Window>> windows(contenders.size());
+  for (const Contender contender : contenders) {  // Warms up.
     (void)rig->Measure(contender, workers, absl::Milliseconds(300));
   }
   for (int round = 0; round < rounds; ++round) {
-    for (size_t i = 0; i < kAllContenders.size(); ++i) {
-      windows[i].push_back(rig->Measure(kAllContenders[i], workers, length));
+    for (size_t i = 0; i < contenders.size(); ++i) {
+      windows[i].push_back(rig->Measure(contenders[i], workers, length));
     }
   }
   const auto ratio = [&](size_t i, double Window::*number) {
@@ -112,8 +113,8 @@ std::vector<Row> Race(BenchRig* rig, int workers, int rounds, absl::Duration len
     return Median(std::move(ratios));
   };
   std::vector<Row> rows;
-  for (size_t i = 0; i < kAllContenders.size(); ++i) {
-    rows.push_back({kAllContenders[i], workers, MedianOf(windows[i]), ratio(i, &Window::per_second),
+  for (size_t i = 0; i < contenders.size(); ++i) {
+    rows.push_back({contenders[i], workers, MedianOf(windows[i]), ratio(i, &Window::per_second),
                     ratio(i, &Window::p50_ms), ratio(i, &Window::p99_ms)});
     Say(TableRow(rows.back()));
   }
@@ -134,13 +135,15 @@ int Run(const Options& options) {
   const absl::Duration length = absl::Seconds(options.quick ? 2 : 3);
   Figures figures;
   std::vector<Row> rows;
-  Say(TableHead());
+  Say(TableHead("raw"));
   {
     BenchRig rig(options.rig);
     for (const int workers : options.quick ? std::vector<int>{1, 16, 64} : std::vector<int>{1, 4, 16, 64}) {
-      const std::vector<Row> own = Race(&rig, workers, rounds, length);
+      const std::vector<Row> own = Race(&rig, kTwoBranches, workers, rounds, length);
       rows.insert(rows.end(), own.begin(), own.end());
     }
+    Say(absl::StrCat("\nOne server only, where one phase can do:\n", TableHead("local")));
+    for (const int workers : {1, 16}) AddFigures(Race(&rig, kOneBranches, workers, rounds, length), "", &figures);
   }
   AddFigures(rows, "", &figures);
   if (options.slow_disk > absl::ZeroDuration()) {
@@ -148,8 +151,8 @@ int Run(const Options& options) {
     BenchRigOptions slow = options.rig;
     slow.slow_disk = options.slow_disk;
     BenchRig rig(slow);
-    for (const Row& row : Race(&rig, 16, rounds, length)) {
-      if (row.contender == Contender::kOneProcess) figures["slow_disk_16"] = row.ratio_to_raw;
+    for (const Row& row : Race(&rig, kTwoBranches, 16, rounds, length)) {
+      if (row.contender == Contender::kOneProcess) figures["slow_disk_16"] = row.ratio;
     }
   }
   const AloneResult alone = MeasureAlone(kCallersAlone, rounds, length);
