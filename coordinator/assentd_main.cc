@@ -183,8 +183,6 @@ absl::Status Validate(DaemonSettings* d) {
                                              ", or 0s to keep everything: callers that lost their answer ask again"));
   }
   d->server.limits.cluster = d->store.cluster;
-  // Far enough from when records are deleted for clocks that disagree.
-  if (d->server.retention > absl::ZeroDuration()) d->server.limits.gtrid_age = d->server.retention / 2;
   return absl::OkStatus();
 }
 

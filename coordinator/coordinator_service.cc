@@ -37,7 +37,7 @@ CoordinatorServiceImpl::CoordinatorServiceImpl(Engine* engine, Store* store, Res
       resource_executor_(resource_executor),
       clock_(clock),
       limits_(std::move(limits)),
-      calls_(engine, store->IsShared(), registry, recovery, executor, clock, limits_) {}
+      calls_(engine, store, registry, recovery, executor, clock, limits_) {}
 
 template <typename Request, typename Response>
 grpc::ServerUnaryReactor* CoordinatorServiceImpl::Unary(grpc::CallbackServerContext* context, const Request* request,

@@ -272,6 +272,7 @@ void Engine::Pump(Live* live, Effects* effects) {
     }
     GlobalPtr folded = live->record;
     Durability durability = Durability::kLazy;
+    bool must_be_first = false;
     const bool fresh = IsFresh(first, *live);
     for (size_t i = 0; i < kMaxFold && !live->queue.empty(); ++i) {
       if (IsFresh(*live->queue.front(), *live) != fresh) break;  // The older ones must not wait for the younger.
@@ -291,6 +292,7 @@ void Engine::Pump(Live* live, Effects* effects) {
         if (step.next != nullptr) {
           folded = std::move(step.next);
           if (step.durability == Durability::kForced) durability = Durability::kForced;
+          must_be_first = must_be_first || step.must_be_first;
         }
       }
       live->in_flight.push_back({std::move(call), std::move(answer)});
@@ -310,7 +312,8 @@ void Engine::Pump(Live* live, Effects* effects) {
     live->next = folded;
     live->busy = Live::Busy::kWriting;
     ++live->begun;
-    effects->write = Transition{std::move(folded), live->record ? live->record->revision() : 0, durability};
+    effects->write =
+        Transition{std::move(folded), live->record ? live->record->revision() : 0, durability, must_be_first};
     effects->write_gtrid = live->gtrid;
   }
 }
@@ -426,6 +429,7 @@ void Engine::HandleWritten(Live* live, TransitionResult result, Effects* effects
     }
     case TransitionResult::Code::kConflict: HandleConflict(live, std::move(result.current), effects); return;
     case TransitionResult::Code::kNotApplied: {
+      if (ReasonOf(result.status) == Reason::OUTCOME_IN_DOUBT) return HandleFence(live, result.status, effects);
       for (Live::InFlight& each : live->in_flight) effects->answers.push_back({each.call, result.status, nullptr});
       live->in_flight.clear();
       return;
@@ -462,6 +466,15 @@ void Engine::HandleConflict(Live* live, GlobalPtr current, Effects* effects) {
   live->told = live->begun;
   Adopt(std::move(current), live, effects);
   for (auto it = again.rbegin(); it != again.rend(); ++it) live->queue.push_front(std::move(it->call));
+}
+
+// There is no record, and there may have been one. Each call is asked again what it makes of that: what is proven may
+// still be put down.
+void Engine::HandleFence(Live* live, const absl::Status& fence, Effects* effects) {
+  for (Live::InFlight& each : live->in_flight) {
+    if (each.call->event && each.call->event->must_be_first) each.call->event->fence = fence;
+  }
+  HandleConflict(live, nullptr, effects);
 }
 
 void Engine::StartRead(const std::string& gtrid, bool settle) {
@@ -568,30 +581,6 @@ void Engine::Drain() {
     }
     Run(&effects);
   }
-}
-
-void Engine::ReportStore(const absl::Status& status) {
-  const absl::optional<Reason> reason = ReasonOf(status);
-  if (!status.ok() && reason == Reason::OVERLOADED) return;  // Busy is not lost.
-  const bool healthy = status.ok();
-  if (store_healthy_.exchange(healthy) == healthy) return;
-  if (healthy) {
-    LOG(INFO) << "the store is back";
-  } else {
-    LOG(ERROR) << "the store is lost: " << ToText(status);
-    timer_->Schedule(clock_->Now() + kRetryDelay, [this] { ProbeStore(); });
-  }
-  options_.on_store_health(healthy);
-}
-
-// Until the store is back somebody has to ask: a server that is not serving gets no calls.
-void Engine::ProbeStore() {
-  if (store_healthy_ || draining_) return;
-  executor_->Run([this] {
-    const absl::Status status = store_->Settle("probe").status();
-    if (status.ok()) ReportStore(status);
-  });
-  timer_->Schedule(clock_->Now() + kRetryDelay, [this] { ProbeStore(); });
 }
 
 }  // namespace assent

@@ -1,4 +1,5 @@
-// The engine's views of all transactions at once, and what it does about those that others work on, too.
+// The engine's views of all transactions at once, what it does about those that others work on, too, and whether its
+// store works.
 #include <glog/logging.h>
 
 #include "base/errors.h"
@@ -130,6 +131,31 @@ void Engine::ForgetIdle() {
     }
     Run(&effects);
   }
+}
+
+void Engine::ReportStore(const absl::Status& status) {
+  const absl::optional<Reason> reason = ReasonOf(status);
+  // Busy is not lost, and a store that refuses what it may have forgotten works as it should.
+  if (reason == Reason::OVERLOADED || reason == Reason::OUTCOME_IN_DOUBT) return;
+  const bool healthy = status.ok();
+  if (store_healthy_.exchange(healthy) == healthy) return;
+  if (healthy) {
+    LOG(INFO) << "the store is back";
+  } else {
+    LOG(ERROR) << "the store is lost: " << ToText(status);
+    timer_->Schedule(clock_->Now() + kRetryDelay, [this] { ProbeStore(); });
+  }
+  options_.on_store_health(healthy);
+}
+
+// Until the store is back somebody has to ask: a server that is not serving gets no calls.
+void Engine::ProbeStore() {
+  if (store_healthy_ || draining_) return;
+  executor_->Run([this] {
+    const absl::Status status = store_->Settle("probe").status();
+    if (status.ok()) ReportStore(status);
+  });
+  timer_->Schedule(clock_->Now() + kRetryDelay, [this] { ProbeStore(); });
 }
 
 }  // namespace assent

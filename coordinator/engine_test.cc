@@ -99,7 +99,8 @@ class ScriptedStore : public Store {
   std::string Id() const override { return real_->Id(); }
   bool MayHaveLostLazyWrites() const override { return power_loss_ || real_->MayHaveLostLazyWrites(); }
   bool IsHalfImported() const override { return false; }
-  absl::Status FinishImport() override { return absl::OkStatus(); }
+  absl::Time Horizon() const override { return real_->Horizon(); }
+  absl::Status FinishImport(absl::Time) override { return absl::OkStatus(); }
   StoreStats Stats() const override { return real_->Stats(); }
 
  private:

@@ -22,10 +22,10 @@ absl::Time GiveUpTime(absl::Duration patience, absl::Time now) {
 
 }  // namespace
 
-ParticipantCalls::ParticipantCalls(Engine* engine, bool shared_store, ResourceRegistry* registry, Recovery* recovery,
+ParticipantCalls::ParticipantCalls(Engine* engine, const Store* store, ResourceRegistry* registry, Recovery* recovery,
                                    Executor* executor, Clock* clock, RequestLimits limits)
     : engine_(engine),
-      shared_store_(shared_store),
+      store_(store),
       registry_(registry),
       recovery_(recovery),
       executor_(executor),
@@ -51,7 +51,7 @@ template <typename Convert, typename Fill>
 Engine::CallPtr ParticipantCalls::CarryWithResources(const Caller& caller, Convert convert, Fill fill, Done done) {
   absl::StatusOr<Request> request = convert(caller);
   const absl::Status& missing = request.ok() ? request->event.problem : request.status();
-  if (!shared_store_ || ReasonOf(missing) != Reason::RESOURCE_NOT_FOUND) {
+  if (!store_->IsShared() || ReasonOf(missing) != Reason::RESOURCE_NOT_FOUND) {
     return Carry(caller, std::move(request), std::move(fill), std::move(done));
   }
   WithFreshResources([this, caller, convert, fill, done](const absl::Status& status) {
@@ -108,12 +108,13 @@ Engine::CallPtr ParticipantCalls::Run(const Caller& caller, const v1::FinalizeRe
 Engine::CallPtr ParticipantCalls::Run(const Caller&, const v1::ReserveGtridsRequest& request,
                                       v1::ReserveGtridsResponse* response, Done done) {
   const auto reserve = [this, &request, response] {
-    absl::StatusOr<v1::ReserveGtridsResponse> reserved = Reserve(request, limits_, registry_, clock_->Now());
+    absl::StatusOr<v1::ReserveGtridsResponse> reserved =
+        Reserve(request, limits_, registry_, clock_->Now(), store_->Horizon());
     if (reserved.ok()) *response = *std::move(reserved);
     return reserved.status();
   };
   const absl::Status status = reserve();
-  if (shared_store_ && ReasonOf(status) == Reason::RESOURCE_NOT_FOUND) {
+  if (store_->IsShared() && ReasonOf(status) == Reason::RESOURCE_NOT_FOUND) {
     WithFreshResources([reserve, done](const absl::Status& fresh) { done(fresh.ok() ? reserve() : fresh); });
   } else {
     done(status);

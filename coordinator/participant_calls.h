@@ -33,7 +33,7 @@ class ParticipantCalls {
   using Done = std::function<void(const absl::Status&)>;
 
   // `executor`: for what reads the store.
-  ParticipantCalls(Engine* engine, bool shared_store, ResourceRegistry* registry, Recovery* recovery,
+  ParticipantCalls(Engine* engine, const Store* store, ResourceRegistry* registry, Recovery* recovery,
                    Executor* executor, Clock* clock, RequestLimits limits);
 
   Engine::CallPtr Run(const Caller& caller, const v1::CreateGlobalRequest& request, v1::CreateGlobalResponse* response,
@@ -64,7 +64,7 @@ class ParticipantCalls {
   void WithFreshResources(std::function<void(const absl::Status&)> fn);
 
   Engine* const engine_;
-  const bool shared_store_;
+  const Store* const store_;
   ResourceRegistry* const registry_;
   Recovery* const recovery_;
   Executor* const executor_;

@@ -115,9 +115,10 @@ struct Event {
   std::string reason;
   // kFinalize, kComplete: the call brings the whole transaction, and makes its record if there is none.
   bool creates = false;
-  absl::Duration age;    // Since its participant began it.
-  absl::Status problem;  // Why it must not be decided COMMIT, whatever the votes say.
-  absl::Status fence;    // If there is no record: why there may have been one. Then nothing is decided any more.
+  absl::Duration age;          // Since its participant began it.
+  absl::Status problem;        // Why it must not be decided COMMIT, whatever the votes say.
+  bool must_be_first = false;  // It makes a record only if there certainly never was one; the store knows (law S8).
+  absl::Status fence;  // Once the store has said that there may have been one. Then nothing is decided any more.
   // kComplete, kEvidence, kResolve
   std::string bqual;
   // kComplete
@@ -153,6 +154,7 @@ struct Step {
   GlobalPtr next;
   // kForced for a decision to COMMIT that some prepared branch rests on; nothing else needs forcing (presumed abort).
   Durability durability = Durability::kLazy;
+  bool must_be_first = false;  // The event's, if `next` is a new record.
   // ActionsOf(*next): what to do once `next` is stored.
   std::vector<Action> actions;
 };

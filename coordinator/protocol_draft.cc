@@ -144,6 +144,7 @@ Step Draft::Done() {
   }
   step.next = std::move(after_);
   step.durability = durability_;
+  step.must_be_first = before_ == nullptr && event_.must_be_first;
   return step;
 }
 

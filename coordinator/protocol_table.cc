@@ -207,7 +207,7 @@ absl::string_view Describe(Rule rule) {
       return "If the call brings the whole transaction: makes its record, and decides COMMIT if every branch voted "
              "PREPARED or READ_ONLY and nothing speaks against it, else ROLLBACK. Refused only if there may have been "
              "a "
-             "record (OUTCOME_IN_DOUBT: it is older than half the retention). If it does not: GLOBAL_NOT_FOUND.";
+             "record (OUTCOME_IN_DOUBT: it was born before the store's horizon). If it does not: GLOBAL_NOT_FOUND.";
     case Rule::kRepeatCreate:
       return "Same content and request id: the same answer. Otherwise REQUEST_ID_REUSED (names the field) or "
              "GTRID_IN_USE.";

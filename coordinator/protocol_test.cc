@@ -767,7 +767,10 @@ TEST(ProtocolTest, WhereThereMayHaveBeenARecordNothingIsDecidedAnew) {
   const absl::Status fence = MakeError(Reason::OUTCOME_IN_DOUBT, "too old");
   for (Event event : {WholeTo(v1::DECISION_COMMIT, {"a", "b"}), WholeTo(v1::DECISION_ROLLBACK, {"a", "b"}),
                       OnePhaseReport({"a", "b"}, "b", kUnknownResult)}) {
+    EXPECT_FALSE(Apply(nullptr, event).must_be_first);
+    event.must_be_first = true;
     const GlobalPtr record = Apply(nullptr, event).next;
+    EXPECT_TRUE(Apply(nullptr, event).must_be_first);
     event.fence = fence;
     const Step late = Apply(nullptr, event);
     EXPECT_EQ(late.answer, fence);

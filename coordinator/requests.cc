@@ -117,20 +117,6 @@ absl::Status AddBranches(const google::protobuf::RepeatedPtrField<v1::BranchSpec
   return absl::OkStatus();
 }
 
-// Whether a gtrid without a record certainly never had one.
-absl::Status CheckFence(const Event& event, const RequestLimits& limits) {
-  const absl::Time birth = BirthOf(event.gtrid).value_or(absl::InfinitePast());
-  const absl::Duration distance = event.now > birth ? event.now - birth : birth - event.now;
-  if (distance <= limits.gtrid_age) return absl::OkStatus();
-  return MakeError(Reason::OUTCOME_IN_DOUBT,
-                   absl::StrCat("there is no record of global transaction '", event.gtrid, "', which was begun at ",
-                                absl::FormatTime(birth, absl::UTCTimeZone()),
-                                ": too far from now to be sure that there never was one. If it was decided, its "
-                                "record has been deleted since (retention), and only its rows can tell how it ended; "
-                                "what is still prepared of it is rolled back"),
-                   {{"gtrid", event.gtrid}});
-}
-
 // The whole transaction that a Finalize, or the report of a one-phase commit, brings with it. Only what can be refused
 // by looking at the request alone is.
 absl::Status AddWhole(const v1::NewGlobal& whole, const RequestLimits& limits, ResourceRegistry* registry,
@@ -147,8 +133,9 @@ absl::Status AddWhole(const v1::NewGlobal& whole, const RequestLimits& limits, R
   event->creates = true;
   event->policy = v1::DECISION_POLICY_ON_FINALIZE;
   event->timeout = timeout.value_or(limits.default_timeout);
-  // Nothing is older than its gtrid, give or take the lag of clocks.
-  const absl::Duration oldest = std::max(absl::ZeroDuration(), event->now - *birth) + kMaxLag;
+  // Nothing is older than its gtrid, give or take the lag of clocks. One from the future tells nothing: a clock has
+  // been set back since.
+  const absl::Duration oldest = (*birth > event->now ? limits.max_timeout : event->now - *birth) + kMaxLag;
   event->age = std::min(oldest, std::max(absl::ZeroDuration(), GetDuration(whole.age())));
   for (const v1::BranchSpec& spec : whole.branches()) {
     if (spec.bqual().empty()) return InvalidField("create.branches.bqual", "is required");
@@ -163,7 +150,7 @@ absl::Status AddWhole(const v1::NewGlobal& whole, const RequestLimits& limits, R
                                "' by now, and branch '", spec.bqual(), "' was run with '", spec.witness_table(), "'")));
     added.witness_table = spec.witness_table();
   }
-  event->fence = CheckFence(*event, limits);
+  event->must_be_first = true;
   return absl::OkStatus();
 }
 
@@ -310,7 +297,7 @@ absl::StatusOr<Request> ToRequest(const v1::Completion& message, const RequestLi
     }
     if (absl::Status status = AddWhole(message.create(), limits, registry, &request); !status.ok()) return status;
     // What is proven may always be put down.
-    if (message.result() == v1::Completion::RESULT_COMMITTED) request.event.fence = absl::OkStatus();
+    if (message.result() == v1::Completion::RESULT_COMMITTED) request.event.must_be_first = false;
   }
   return request;
 }
@@ -335,7 +322,7 @@ absl::StatusOr<Request> ToRequest(const v1::ResolveBranchRequest& message, const
 }
 
 absl::StatusOr<v1::ReserveGtridsResponse> Reserve(const v1::ReserveGtridsRequest& message, const RequestLimits& limits,
-                                                  ResourceRegistry* registry, absl::Time now) {
+                                                  ResourceRegistry* registry, absl::Time now, absl::Time horizon) {
   if (absl::Status status = ValidateCount(message.resources_size(), "resources"); !status.ok()) return status;
   v1::ReserveGtridsResponse response;
   for (const std::string& name : message.resources()) {
@@ -343,7 +330,7 @@ absl::StatusOr<v1::ReserveGtridsResponse> Reserve(const v1::ReserveGtridsRequest
     if (!resource.ok()) return resource.status();
     *response.add_terms() = TermsOf(**resource);
   }
-  response.set_prefix(NewGtridBlock(limits.cluster, now));
+  response.set_prefix(NewGtridBlock(limits.cluster, std::max(now, horizon)));
   response.set_count(kGtridBlockSize);
   SetDuration(kReservationLifetime, response.mutable_lifetime());
   return response;

@@ -23,9 +23,6 @@ struct RequestLimits {
   std::string cluster;  // The prefix of generated gtrids.
   absl::Duration default_timeout = absl::Seconds(60);
   absl::Duration max_timeout = absl::Hours(24);
-  // How long after its birth a gtrid may come to be created by Finalize. Records, also those of what was presumed
-  // aborted, must be kept for longer, so that a gtrid without a record has none because it was never decided.
-  absl::Duration gtrid_age = absl::InfiniteDuration();
 };
 
 // An event, and the resources that must not be removed until it is stored.
@@ -59,8 +56,10 @@ absl::StatusOr<Request> ToRequest(const v1::ResolveBranchRequest& message, const
 
 // How long ids that are handed out may be used for new transactions.
 constexpr absl::Duration kReservationLifetime = absl::Seconds(10);
+// The ids are born now, or at the store's horizon, if a clock that was ahead has left that in the future: born before
+// it, they could never be used.
 absl::StatusOr<v1::ReserveGtridsResponse> Reserve(const v1::ReserveGtridsRequest& message, const RequestLimits& limits,
-                                                  ResourceRegistry* registry, absl::Time now);
+                                                  ResourceRegistry* registry, absl::Time now, absl::Time horizon);
 
 // The size of a page that was asked for: 0 means 100, more than 1,000 means 1,000. INVALID_PAGE_SIZE if negative.
 absl::StatusOr<int> PageSize(int asked);

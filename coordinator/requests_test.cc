@@ -1,5 +1,6 @@
 #include "coordinator/requests.h"
 
+#include <algorithm>
 #include <limits>
 
 #include "base/clock.h"
@@ -27,7 +28,6 @@ class RequestsTest : public testing::Test {
     store_ = *std::move(store);
     registry_ = std::make_unique<ResourceRegistry>(store_.get(), &clock_);
     limits_.cluster = "c";
-    limits_.gtrid_age = absl::Hours(1);
   }
 
   // The report on a one-phase commit of a transaction whose gtrid was handed out `age` ago.
@@ -53,11 +53,32 @@ class RequestsTest : public testing::Test {
   RequestLimits limits_;
 };
 
-TEST_F(RequestsTest, PastTheFenceOnlyWhatIsProvenIsBelieved) {
-  EXPECT_TRUE(Read(Report(v1::Completion::RESULT_UNKNOWN, absl::Minutes(59)))->event.fence.ok());
-  EXPECT_EQ(ReasonOf(Read(Report(v1::Completion::RESULT_UNKNOWN, absl::Minutes(61)))->event.fence),
-            Reason::OUTCOME_IN_DOUBT);
-  EXPECT_TRUE(Read(Report(v1::Completion::RESULT_COMMITTED, absl::Minutes(61)))->event.fence.ok());
+TEST_F(RequestsTest, OnlyWhatIsProvenNeedNotBeTheFirst) {
+  EXPECT_TRUE(Read(Report(v1::Completion::RESULT_UNKNOWN, absl::Minutes(1)))->event.must_be_first);
+  EXPECT_FALSE(Read(Report(v1::Completion::RESULT_COMMITTED, absl::Minutes(1)))->event.must_be_first);
+  v1::FinalizeRequest finalize;
+  finalize.set_gtrid(NewGtrid("c", kNow));
+  finalize.set_decision(v1::DECISION_ROLLBACK);
+  EXPECT_FALSE(ToRequest(finalize, limits_, registry_.get(), kNow, "tester")->event.must_be_first) << "makes none";
+  finalize.mutable_create();
+  EXPECT_TRUE(ToRequest(finalize, limits_, registry_.get(), kNow, "tester")->event.must_be_first);
+}
+
+TEST_F(RequestsTest, GtridsAreBornNowButNotBeforeTheHorizon) {
+  for (const absl::Duration ahead : {-absl::Hours(1), absl::ZeroDuration(), absl::Hours(72)}) {
+    const auto reserved = Reserve({}, limits_, registry_.get(), kNow, kNow + ahead);
+    ASSERT_TRUE(reserved.ok()) << reserved.status();
+    EXPECT_EQ(BirthOf(GtridOfBlock(reserved->prefix(), 0)), kNow + std::max(ahead, absl::ZeroDuration()));
+  }
+}
+
+// A clock was ahead when it was handed out: how old it is, only its participant can tell.
+TEST_F(RequestsTest, WhatIsBornInTheFutureIsAsOldAsItSays) {
+  v1::Completion report = Report(v1::Completion::RESULT_COMMITTED, -absl::Hours(72));
+  SetDuration(absl::Hours(2), report.mutable_create()->mutable_age());
+  EXPECT_EQ(Read(report)->event.age, absl::Hours(2));
+  SetDuration(absl::Hours(2000), report.mutable_create()->mutable_age());
+  EXPECT_LE(Read(report)->event.age, limits_.max_timeout + absl::Hours(1));
 }
 
 // What has no record here may be committed there.

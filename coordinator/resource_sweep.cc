@@ -385,7 +385,7 @@ void ResourceWorker::RecordOnePhase(const Xid& witness) {
   event.bqual = BranchOfOnePhase(witness).bqual;
   event.result = v1::Completion::RESULT_COMMITTED;
   event.creates = true;
-  event.age = event.now - BirthOf(witness.gtrid).value_or(event.now);
+  event.age = std::max(absl::ZeroDuration(), event.now - BirthOf(witness.gtrid).value_or(event.now));
   NewBranch branch;
   branch.bqual = event.bqual;
   branch.resource = name_;

@@ -44,6 +44,8 @@ constexpr size_t kResourceQueue = 100;
 // Of the recovery, to each resource.
 constexpr int kRecoveryConnections = 8;
 constexpr int kMaxMessageBytes = 4 * 1024 * 1024;
+// Clocks differ.
+constexpr absl::Duration kMaxAhead = absl::Minutes(1);
 constexpr absl::Duration kDrainPoll = absl::Milliseconds(2);
 // For what is on the wire when the last call has been answered: NOT_SERVING to whoever watches, GOAWAY.
 constexpr absl::Duration kFarewell = absl::Milliseconds(200);
@@ -105,6 +107,10 @@ class CoordinatorServer::Impl {
   absl::Status Start(const ServerOptions& options) {
     if (absl::Status status = registry_.Load(); !status.ok()) return status;
     if (absl::Status status = engine_.Start(); !status.ok()) return status;
+    const absl::Duration ahead = store_->Horizon() - absl::Now();
+    LOG_IF(WARNING, ahead > kMaxAhead)
+        << "a clock was ahead when it deleted transactions, or this one is behind: gtrids are handed out as if it were "
+        << ahead << " later, until it is";
     absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> credentials = Credentials(options.tls);
     if (!credentials.ok()) return credentials.status();
     grpc::EnableDefaultHealthCheckService(true);

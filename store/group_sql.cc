@@ -1,9 +1,11 @@
 #include "store/group_sql.h"
 
+#include <algorithm>
 #include <functional>
 #include <unordered_map>
 
 #include "absl/strings/str_cat.h"
+#include "base/xid.h"
 #include "store/mariadb_link.h"
 #include "store/record.h"
 
@@ -107,8 +109,13 @@ GroupSql PlanGroup(absl::Span<const PendingTransition> group, absl::Span<Transit
   }
   std::vector<Row> created;
   std::vector<Row> changed;
-  for (const Row& row : rows) (row.expected() == 0 ? created : changed).push_back(row);
   GroupSql plan;
+  for (const Row& row : rows) {
+    (row.expected() == 0 ? created : changed).push_back(row);
+    if (!row.first->transition.must_be_first) continue;
+    const absl::Time birth = BirthOf(row.next().gtrid()).value_or(absl::InfinitePast());
+    plan.oldest_first = std::min(birth, plan.oldest_first.value_or(birth));
+  }
   AddStatements(created, kMaxInsertRows, &InsertSql, &plan);
   AddStatements(changed, kMaxUpdateRows, &UpdateSql, &plan);
   return plan;

@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "absl/time/time.h"
+#include "absl/types/optional.h"
 #include "absl/types/span.h"
 #include "store/pending_transition.h"
 #include "store/store.h"
@@ -19,6 +21,9 @@ struct GroupSql {
     uint64_t rows = 0;  // It changes exactly so many rows, or an expectation is wrong.
   };
   std::vector<Statement> statements;
+  // When the oldest gtrid was born that must have no record but this one (Transition::must_be_first), or forever ago if
+  // nobody knows; nullopt: none must.
+  absl::optional<absl::Time> oldest_first;
 };
 
 // Plans the group as if the expectation of every gtrid's first transition held. `results` are the answers if the rows

@@ -9,7 +9,9 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "base/errors.h"
+#include "base/xid.h"
 #include "store/mariadb_store.h"
 #include "store/testing/mariadb_test_util.h"
 #include "store/testing/store_test_util.h"
@@ -152,6 +154,46 @@ TEST_F(MariaDbBadInputTest, ANewerSchemaIsRefusedAndAnOlderOneMigrated) {
   EXPECT_EQ(Put("g", 2), "APPLIED");
 }
 
+TEST_F(MariaDbBadInputTest, TheHorizonOfAnOlderStoreIsAnHourAgo) {
+  const std::string kOlder =
+      "UPDATE store_meta SET number=1 WHERE name='schema';DELETE FROM store_meta WHERE name='horizon'";
+  ASSERT_EQ(Open(), "OK");
+  EXPECT_LT(absl::AbsDuration(absl::Now() - store_->Horizon()), absl::Minutes(1)) << "a new one";
+  store_.reset();
+  Sql(kOlder);
+  ASSERT_EQ(Open(), "OK") << message();
+  EXPECT_LT(absl::AbsDuration(absl::Now() - store_->Horizon()), absl::Minutes(1)) << "nobody has worked on it";
+  InstanceInfo info;
+  info.address = "10.0.0.1:7411";
+  ASSERT_TRUE(store_->Members().Join(info).ok());
+  store_.reset();
+  Sql(kOlder);
+  ASSERT_EQ(Open(), "OK") << message();
+  const absl::Time horizon = store_->Horizon();
+  EXPECT_LT(absl::AbsDuration(absl::Now() - absl::Hours(1) - horizon), absl::Minutes(1));
+  // Broken off before it was noted, and repeated.
+  store_.reset();
+  Sql("UPDATE store_meta SET number=1 WHERE name='schema';UPDATE store_meta SET number=17000000 WHERE name='horizon'");
+  ASSERT_EQ(Open(), "OK") << message();
+  EXPECT_EQ(store_->Horizon(), absl::FromUnixSeconds(17));
+}
+
+TEST_F(MariaDbBadInputTest, WithoutAHorizonNothingIsTheFirst) {
+  ASSERT_EQ(Open(), "OK");
+  Sql("DELETE FROM store_meta WHERE name='horizon'");
+  for (const int count : {1, 2}) {
+    std::vector<Transition> transitions;
+    for (int i = 0; i < count; ++i) {
+      transitions.push_back(To(MakeGlobal(NewGtrid("test", absl::Now() + absl::Hours(1)), 1, kActive)));
+      transitions.back().must_be_first = true;
+    }
+    for (const TransitionResult& result : SubmitAllAndWait(store_.get(), std::move(transitions))) {
+      EXPECT_EQ(ToString(result), "NOT_APPLIED STORE_CORRUPT");
+    }
+  }
+  EXPECT_EQ(Put("g", 1), "APPLIED");
+}
+
 TEST_F(MariaDbBadInputTest, ManyOpenAnEmptyDatabaseAtOnce) {
   std::vector<std::thread> threads;
   std::vector<std::string> ids(6);
@@ -235,7 +277,8 @@ TEST_F(MariaDbBadInputTest, WhatTheStoreRestsOnIsLookedForAtTheStart) {
   }
   store_.reset();
   Sql("CREATE TABLE kept LIKE store_meta;INSERT INTO kept SELECT * FROM store_meta");
-  for (const char* const row : {"schema", "cluster", "store_id", "barrier", "server_life", "lossy_until_id"}) {
+  for (const char* const row :
+       {"schema", "cluster", "store_id", "barrier", "server_life", "lossy_until_id", "horizon"}) {
     Sql(absl::StrCat("DELETE FROM store_meta WHERE name='", row, "'"));
     EXPECT_EQ(Open(), "STORE_CORRUPT") << row;
     EXPECT_THAT(message(), HasSubstr(absl::StrCat("'", row, "'")));

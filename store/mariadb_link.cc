@@ -211,6 +211,8 @@ DbError EndHolder(MariaDbConnection* connection, absl::string_view name, bool ta
 
 DbError NoBarrierError() { return DbError{kErKeyNotFound, "HY000", "store_meta has no row 'barrier'"}; }
 
+DbError NoHorizonError() { return DbError{kErKeyNotFound, "HY000", "store_meta has no row 'horizon'"}; }
+
 DbError WriteBarrier(MariaDbConnection* connection) {
   const QueryResult written = connection->Query(kBarrierSql);
   return written.ok() && written.affected_rows() != 1 ? NoBarrierError() : written.error;

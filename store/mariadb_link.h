@@ -29,6 +29,11 @@ DbError WriteBarrier(MariaDbConnection* connection);
 // That error, for those who send kBarrierSql along with other statements.
 DbError NoBarrierError();
 
+// Answers the horizon (horizon.h) as it is committed in this moment.
+constexpr absl::string_view kHorizonSql = "SELECT number FROM store_meta WHERE name='horizon'";
+// That there is none: an operator has deleted the row.
+DbError NoHorizonError();
+
 // Forces what was read before on this connection: with a write of its own; where the server has no room for one, or
 // takes none, by waiting until its log is flushed as far as it is written.
 DbError ForceWhatWasRead(MariaDbConnection* connection);

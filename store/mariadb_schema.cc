@@ -72,6 +72,12 @@ const char* const kMigrations[] = {
     INSERT IGNORE INTO store_meta (name, value, number) VALUES ('barrier', '', 0), ('server_life', '', 0),
       ('lossy_until_id', '', 0)
     )sql",
+    // 2: the horizon. A new store knows nothing of what was born before it. One that somebody has worked on may have
+    // deleted what had ended an hour before, which was the shortest retention; what is younger must still be decided.
+    R"sql(
+    INSERT IGNORE INTO store_meta (name, value, number) SELECT 'horizon', '',
+      (UNIX_TIMESTAMP() - IF(EXISTS (SELECT 1 FROM store_instances), 3600, 0)) * 1000000
+    )sql",
 };
 
 // What the store rests on, as the migrations make it: without a unique index two records could have one gtrid or one
@@ -119,7 +125,8 @@ constexpr absl::string_view kParts[] = {
     "store_meta.number bigint",
     "store_meta: unique PRIMARY (name)",
 };
-constexpr absl::string_view kMetaRows[] = {"schema", "cluster", "store_id", "barrier", "server_life", "lossy_until_id"};
+constexpr absl::string_view kMetaRows[] = {"schema",      "cluster",        "store_id", "barrier",
+                                           "server_life", "lossy_until_id", "horizon"};
 
 constexpr absl::string_view kTables[] = {"store_globals",    "store_resources", "store_instances",
                                          "store_heartbeats", "store_leases",    "store_meta"};
@@ -420,7 +427,7 @@ absl::StatusOr<MariaDbStoreFacts> PrepareMariaDbStore(const MariaDbOptions& opti
   if (!barrier.ok()) return StoreError(barrier, "write to the store");
   meta = ReadMeta(connection);
   if (!meta.ok()) return meta.status();
-  return MariaDbStoreFacts{(*meta)["store_id"].value, *lost, meta->count("importing") > 0};
+  return MariaDbStoreFacts{(*meta)["store_id"].value, *lost, meta->count("importing") > 0, (*meta)["horizon"].number};
 }
 
 }  // namespace assent

@@ -3,15 +3,15 @@
 // Schema (`number` of store_meta.schema counts the migrations that were applied):
 //   store_globals     one row for each global transaction; `id` is the order of creation, `record` the
 //   assent.v1.Global,
-//                     `ended` its end_time in microseconds, 0 while it is unfinished: whatever looks for unfinished
-//                     ones, or for old ones, walks an index that begins with it, and never the history.
+//                     `ended` its EndedMicros, 0 while it is unfinished: whatever looks for unfinished ones, or for
+//                     old ones, walks an index that begins with it, and never the history.
 //   store_resources   the registry; `record` is the assent.v1.Resource.
 //   store_instances   who joined, one row for each address; (id, epoch, alive) is the fence of every write, and changes
 //                     only with joins and deaths.
 //   store_heartbeats  one row for each living instance; apart, so that saying "I live" never waits for a write.
 //   store_leases      one row for each piece of work.
-//   store_meta        single values: schema, cluster, store_id, barrier, server_life, lossy_until_id; and, while an
-//                     import into it has not finished, importing.
+//   store_meta        single values: schema, cluster, store_id, barrier, server_life, lossy_until_id, horizon (in
+//                     microseconds); and, while an import into it has not finished, importing.
 #ifndef ASSENT_STORE_MARIADB_SCHEMA_H_
 #define ASSENT_STORE_MARIADB_SCHEMA_H_
 
@@ -35,6 +35,7 @@ struct MariaDbStoreFacts {
   bool may_have_lost = false;
   // An import into it has not finished.
   bool half_imported = false;
+  int64_t horizon = 0;  // In microseconds (horizon.h).
 };
 
 // Something about the server that can lose what it has acknowledged.

@@ -116,8 +116,10 @@ MariaDbStore::MariaDbStore(const MariaDbOptions& options, MariaDbStoreFacts fact
       half_imported_(facts_.half_imported),
       pool_(options, facts_.store_id),
       writer_(std::make_unique<MariaDbWriter>(options, facts_.store_id, absl::StrCat("assent.writer.", NewRequestId()),
-                                              &fence_)),
-      members_(&pool_, &fence_, writer_->name()) {}
+                                              &fence_, &horizon_)),
+      members_(&pool_, &fence_, writer_->name()) {
+  horizon_.Raise(facts_.horizon);
+}
 
 absl::StatusOr<std::unique_ptr<MariaDbStore>> MariaDbStore::Open(const MariaDbOptions& options) {
   if (absl::Status status = CheckOptions(options); !status.ok()) return status;
@@ -236,7 +238,7 @@ absl::StatusOr<std::vector<std::string>> MariaDbStore::Purge(absl::Time ended_be
     gtrids.clear();
     const QueryResult found = connection->Query(
         absl::StrCat("START TRANSACTION;", fence_.Sql(),
-                     ";SELECT id, gtrid FROM store_globals FORCE INDEX (by_ended_id) WHERE ended>0 "
+                     ";SELECT id, gtrid, ended FROM store_globals FORCE INDEX (by_ended_id) WHERE ended>0 "
                      "AND ended<",
                      absl::ToUnixMicros(ended_before), " ORDER BY ended LIMIT ", limit, " FOR UPDATE"));
     if (!found.ok()) return found.error;
@@ -244,13 +246,20 @@ absl::StatusOr<std::vector<std::string>> MariaDbStore::Purge(absl::Time ended_be
     const auto& rows = found.results[2].rows;
     if (fenced || rows.empty()) return connection->Query("ROLLBACK").error;
     std::vector<std::string> ids;
+    int64_t last = 0;
     for (const auto& row : rows) {
       ids.push_back(TextOf(row[0]));
       gtrids.push_back(TextOf(row[1]));
+      last = std::max(last, IntOf(row[2]));
     }
-    const QueryResult deleted =
-        connection->Query(absl::StrCat("DELETE FROM store_globals WHERE id IN (", absl::StrJoin(ids, ","), ")"));
+    // Together: whoever finds a row gone finds the horizon behind it.
+    const QueryResult deleted = connection->Query(
+        absl::StrCat("INSERT INTO store_meta (name, value, number) VALUES ('horizon','',", HorizonBehind(last),
+                     ") ON DUPLICATE KEY UPDATE number=GREATEST(number, VALUES(number));"
+                     "DELETE FROM store_globals WHERE id IN (",
+                     absl::StrJoin(ids, ","), ")"));
     if (!deleted.ok()) return deleted.error;
+    horizon_.Raise(HorizonBehind(last));
     unknown = StoreError(connection->Query("COMMIT").error, "purge finished transactions");
     return DbError{};
   });
@@ -333,11 +342,14 @@ absl::StatusOr<bool> MariaDbStore::ReplaceResource(const v1::Resource* expected,
   return replaced;
 }
 
-absl::Status MariaDbStore::FinishImport() {
+absl::Status MariaDbStore::FinishImport(absl::Time horizon) {
+  horizon_.Raise(absl::ToUnixMicros(horizon));
   // Everything that may have been lost was compared, and written again.
-  const absl::Status status = Change("finish the import",
-                                     "UPDATE store_meta SET number=0 WHERE name='lossy_until_id';"
-                                     "DELETE FROM store_meta WHERE name='importing'");
+  const absl::Status status =
+      Change("finish the import", absl::StrCat("UPDATE store_meta SET number=0 WHERE name='lossy_until_id';"
+                                               "UPDATE store_meta SET number=",
+                                               absl::ToUnixMicros(horizon),
+                                               " WHERE name='horizon';DELETE FROM store_meta WHERE name='importing'"));
   if (status.ok()) half_imported_ = false;
   return status;
 }

@@ -15,6 +15,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "store/horizon.h"
 #include "store/mariadb_fence.h"
 #include "store/mariadb_link.h"
 #include "store/mariadb_membership.h"
@@ -43,6 +44,7 @@ class MariaDbStore : public Store {
   absl::StatusOr<std::vector<GlobalPtr>> ReadChanged(absl::Span<const KnownRevision> known) override;
   // An unknown COMMIT is an error here: what it deleted is then gone without having been answered.
   absl::StatusOr<std::vector<std::string>> Purge(absl::Time ended_before, int limit) override;
+  absl::Time Horizon() const override { return horizon_.time(); }
   absl::StatusOr<StoreSizes> Sizes() override;
   absl::Status PutResource(const v1::Resource& resource) override;
   absl::StatusOr<bool> ReplaceResource(const v1::Resource* expected, const v1::Resource& resource) override;
@@ -52,7 +54,7 @@ class MariaDbStore : public Store {
   std::string Id() const override { return facts_.store_id; }
   bool MayHaveLostLazyWrites() const override { return facts_.may_have_lost; }
   bool IsHalfImported() const override { return half_imported_; }
-  absl::Status FinishImport() override;
+  absl::Status FinishImport(absl::Time horizon) override;
   StoreStats Stats() const override { return writer_->Stats(); }
   Membership& Members() override { return members_; }
 
@@ -70,6 +72,7 @@ class MariaDbStore : public Store {
   const std::vector<StoreFinding> findings_;
   std::atomic<bool> half_imported_;
   Fence fence_;
+  SeenHorizon horizon_;
   MariaDbPool pool_;
   std::unique_ptr<MariaDbWriter> writer_;
   MariaDbMembership members_;

@@ -50,8 +50,13 @@ std::vector<Packet> Pack(std::string prefix, const GroupSql& plan) {
 
 }  // namespace
 
-MariaDbWriter::MariaDbWriter(MariaDbOptions options, std::string store_id, std::string name, const Fence* fence)
-    : options_(std::move(options)), store_id_(std::move(store_id)), name_(std::move(name)), fence_(fence) {}
+MariaDbWriter::MariaDbWriter(MariaDbOptions options, std::string store_id, std::string name, const Fence* fence,
+                             SeenHorizon* horizon)
+    : options_(std::move(options)),
+      store_id_(std::move(store_id)),
+      name_(std::move(name)),
+      fence_(fence),
+      horizon_(horizon) {}
 
 absl::Status MariaDbWriter::Ensure() {
   if (connection_ != nullptr && (connection_->lost() || connection_->PeerHasClosed())) connection_.reset();
@@ -130,7 +135,9 @@ void MariaDbWriter::ApplyEachAlone(Group group, Results results, const absl::Sta
 MariaDbWriter::End MariaDbWriter::TryTogether(Group group, Results results, absl::Status* status) {
   const GroupSql plan = PlanGroup(group, results);
   bool first = true;
-  for (const Packet& packet : Pack(absl::StrCat("START TRANSACTION;", fence_->Sql()), plan)) {
+  std::vector<Packet> packets = Pack(absl::StrCat("START TRANSACTION;", fence_->Sql()), plan);
+  if (plan.oldest_first) absl::StrAppend(&packets.back().sql, ";", kHorizonSql);
+  for (const Packet& packet : packets) {
     const QueryResult answer = connection_->Query(packet.sql);
     if (answer.error.code == kErDupEntry) {
       Rollback();
@@ -149,6 +156,12 @@ MariaDbWriter::End MariaDbWriter::TryTogether(Group group, Results results, absl
       Rollback();
       return End::kConflict;
     }
+    if (!plan.oldest_first || &packet != &packets.back()) continue;
+    const DbError error = ReadHorizon(answer.results.back());
+    if (!error.ok()) return Failed(error, status);
+    if (*plan.oldest_first >= horizon_->time()) continue;
+    Rollback();
+    return End::kConflict;
   }
   return Commit(group, results, status);
 }
@@ -177,9 +190,26 @@ MariaDbWriter::End MariaDbWriter::TryInOrder(Group group, Results results, absl:
 
 DbError MariaDbWriter::WriteOne(const PendingTransition& pending, TransitionResult* result) {
   const QueryResult answer = connection_->Query(SqlOf(pending));
-  if (answer.ok() && answer.affected_rows() == 1) return DbError{};
+  if (answer.ok() && answer.affected_rows() == 1) {
+    return pending.transition.must_be_first ? CheckFirst(pending.transition.next->gtrid(), result) : DbError{};
+  }
   if (!answer.ok() && answer.error.code != kErDupEntry) return answer.error;
   return ReadConflict(*pending.transition.next, pending.transition.expected_revision == 0, result);
+}
+
+DbError MariaDbWriter::CheckFirst(const std::string& gtrid, TransitionResult* result) {
+  const QueryResult answer = connection_->Query(kHorizonSql);
+  if (!answer.ok()) return answer.error;
+  const DbError error = ReadHorizon(answer.results[0]);
+  if (!error.ok() || !IsBeforeHorizon(gtrid, horizon_->micros())) return error;
+  *result = {TransitionResult::Code::kNotApplied, nullptr, MayHaveBeenDeleted(gtrid)};
+  return connection_->Query(absl::StrCat("DELETE FROM store_globals WHERE gtrid=", Quote(gtrid))).error;
+}
+
+DbError MariaDbWriter::ReadHorizon(const ResultSet& answer) {
+  if (answer.rows.size() != 1) return NoHorizonError();
+  horizon_->Raise(IntOf(answer.rows[0][0]));
+  return DbError{};
 }
 
 DbError MariaDbWriter::ReadConflict(const v1::Global& next, bool creating, TransitionResult* result) {

@@ -11,6 +11,11 @@
 // others a moment before it is forced. Therefore whoever shows a row of somebody else's forces a write of its own after
 // having read it (the barrier: store_meta.barrier): the log is forced up to there, and the row was before (law S6).
 //
+// What must be the first of its gtrid is inserted, and then the horizon is looked at, in the same transaction and by a
+// statement of its own. If an earlier record was deleted, the INSERT has waited for that purge to be committed (its
+// unique key sees to it), and what is read afterwards (READ COMMITTED) is the horizon that this purge has left behind
+// the record. So the horizon's row need not be locked, and purges keep nobody waiting.
+//
 // A COMMIT whose answer does not come is UNKNOWN. The writer holds a user lock of its own name at the server. Before it
 // does anything else, on a new connection, it ends the old one and takes the lock, which the server gives only when the
 // old connection's transaction has ended, one way or the other (EndHolder). The same way others end a dead instance's.
@@ -27,6 +32,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "store/horizon.h"
 #include "store/mariadb_fence.h"
 #include "store/mariadb_link.h"
 #include "store/mariadb_options.h"
@@ -37,8 +43,10 @@ namespace assent {
 
 class MariaDbWriter {
  public:
-  // `name`: of this writer among all of the server's, at most 64 bytes. `fence` must outlive the writer.
-  MariaDbWriter(MariaDbOptions options, std::string store_id, std::string name, const Fence* fence);
+  // `name`: of this writer among all of the server's, at most 64 bytes. `horizon` is told what is seen of it. Both
+  // pointers must outlive the writer.
+  MariaDbWriter(MariaDbOptions options, std::string store_id, std::string name, const Fence* fence,
+                SeenHorizon* horizon);
 
   // Connects, unless there is a connection. STORE_UNAVAILABLE at once if it is too early to try again.
   absl::Status Ensure();
@@ -72,6 +80,10 @@ class MariaDbWriter {
   // One transition inside the open transaction: its answer in *result, or an error.
   DbError WriteOne(const PendingTransition& pending, TransitionResult* result);
   DbError ReadConflict(const v1::Global& next, bool creating, TransitionResult* result);
+  // Whether a record that was inserted just now in the open transaction may be the first of its gtrid; else takes it
+  // back.
+  DbError CheckFirst(const std::string& gtrid, TransitionResult* result);
+  DbError ReadHorizon(const ResultSet& answer);
   End Commit(Group group, Results results, absl::Status* status);
   // What an error before COMMIT means; rolls back.
   End Failed(const DbError& error, absl::Status* status);
@@ -82,6 +94,7 @@ class MariaDbWriter {
   const std::string store_id_;
   const std::string name_;
   const Fence* const fence_;
+  SeenHorizon* const horizon_;
   std::unique_ptr<MariaDbConnection> connection_;  // Null: lost.
   Backoff backoff_;
   absl::Status last_error_;

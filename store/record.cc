@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/errors.h"
 #include "base/timestamp.h"
+#include "base/xid.h"
 
 namespace assent {
 namespace {
@@ -50,7 +51,8 @@ absl::StatusOr<v1::Resource> ParseResource(const std::string& record) {
 
 int64_t EndedMicros(const v1::Global& global) {
   if (!IsFinished(global.state())) return 0;
-  return std::max<int64_t>(1, absl::ToUnixMicros(GetTime(global.end_time())));
+  const absl::Time birth = BirthOf(global.gtrid()).value_or(absl::InfinitePast());
+  return std::max<int64_t>(1, absl::ToUnixMicros(std::max(GetTime(global.end_time()), birth)));
 }
 
 absl::Status CheckPageSize(int page_size) {

@@ -37,7 +37,7 @@ absl::StatusOr<std::vector<GlobalPtr>> ParseGlobals(const std::vector<StoredReco
 absl::StatusOr<v1::Resource> ParseResource(const std::string& record);
 
 // What is kept beside the record of when it ended, for Purge: microseconds since 1970, at least 1; 0 if it is
-// unfinished.
+// unfinished. No earlier than its gtrid was born, whatever clocks say: the horizon rests on that.
 int64_t EndedMicros(const v1::Global& global);
 
 // INVALID_FIELD, or INVALID_PAGE_SIZE, if a call asks for something out of bounds.

@@ -46,6 +46,7 @@ TEST_F(SqliteBackupTest, OfAnOpenStoreIsThatStore) {
   v1::Resource resource;
   resource.set_name("orders");
   ASSERT_TRUE((*store)->PutResource(resource).ok());
+  ASSERT_TRUE((*store)->FinishImport(absl::FromUnixSeconds(1700000000)).ok());
   ASSERT_TRUE(Backup("copy.db").ok());
   for (const char* left : {"copy.db.part", "copy.db-wal", "copy.db-shm", "copy.db.part-wal", "copy.db.part-shm"}) {
     EXPECT_FALSE(Exists(left)) << left;
@@ -57,6 +58,7 @@ TEST_F(SqliteBackupTest, OfAnOpenStoreIsThatStore) {
   auto copy = Open("copy.db");
   ASSERT_TRUE(copy.ok()) << copy.status();
   EXPECT_EQ((*copy)->Id(), (*store)->Id());
+  EXPECT_EQ((*copy)->Horizon(), absl::FromUnixSeconds(1700000000));
   EXPECT_EQ((*copy)->ReadResources()->size(), 1u);
   std::vector<std::string> expected = AllRecords(store->get());
   expected.resize(5000);

@@ -41,6 +41,12 @@ const char* const kMigrations[] = {
     CREATE INDEX globals_ended ON globals (ended) WHERE open = 0;
     INSERT INTO meta (key, value) VALUES ('epoch', 0);
     )sql",
+    // 4: the horizon. A new store knows nothing of what was born before it. One that somebody has worked on may have
+    // deleted what had ended an hour before, which was the shortest retention; what is younger must still be decided.
+    R"sql(
+    INSERT INTO meta (key, value) SELECT 'horizon', (CAST(strftime('%s', 'now') AS INTEGER) -
+      CASE WHEN value > 0 THEN 3600 ELSE 0 END) * 1000000 FROM meta WHERE key = 'epoch';
+    )sql",
 };
 
 // The text of a meta value; empty if there is none.

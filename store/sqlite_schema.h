@@ -1,10 +1,11 @@
 // What the store's SQLite file contains, and how an older file becomes a current one.
 //
 // Schema (docs/operating.md shows it to operators; user_version counts the migrations that were applied):
-//   globals    one row for each global transaction; `id` is the order of creation, `record` the assent.v1.Global.
+//   globals    one row for each global transaction; `id` is the order of creation, `record` the assent.v1.Global,
+//              `ended` its EndedMicros.
 //   resources  the registry; `record` is the assent.v1.Resource.
-//   meta       single values: cluster, store_id, boot_id, lossy_until_id, barrier, epoch, and, while
-//              an import into it has not finished, importing.
+//   meta       single values: cluster, store_id, boot_id, lossy_until_id, barrier, epoch, horizon (in microseconds),
+//              and, while an import into it has not finished, importing.
 #ifndef ASSENT_STORE_SQLITE_SCHEMA_H_
 #define ASSENT_STORE_SQLITE_SCHEMA_H_
 

@@ -268,9 +268,9 @@ absl::StatusOr<bool> SqliteStore::ReplaceResource(const v1::Resource* expected, 
   return replaced;
 }
 
-absl::Status SqliteStore::FinishImport() {
+absl::Status SqliteStore::FinishImport(absl::Time horizon) {
   absl::Status status;
-  queue_->RunBlocking([&] { status = writer_->FinishImport(); });
+  queue_->RunBlocking([&] { status = writer_->FinishImport(horizon); });
   if (status.ok()) half_imported_ = false;
   return status;
 }

@@ -62,6 +62,7 @@ class SqliteStore : public Store {
   absl::StatusOr<std::vector<GlobalPtr>> ReadOpen(absl::string_view after, int limit) override;
   absl::StatusOr<std::vector<GlobalPtr>> ReadChanged(absl::Span<const KnownRevision> known) override;
   absl::StatusOr<std::vector<std::string>> Purge(absl::Time ended_before, int limit) override;
+  absl::Time Horizon() const override { return writer_->horizon(); }
   absl::StatusOr<StoreSizes> Sizes() override;
   absl::Status PutResource(const v1::Resource& resource) override;
   absl::StatusOr<bool> ReplaceResource(const v1::Resource* expected, const v1::Resource& resource) override;
@@ -71,7 +72,7 @@ class SqliteStore : public Store {
   std::string Id() const override { return id_; }
   bool MayHaveLostLazyWrites() const override { return writer_->may_have_lost_lazy_writes(); }
   bool IsHalfImported() const override { return half_imported_; }
-  absl::Status FinishImport() override;
+  absl::Status FinishImport(absl::Time horizon) override;
   StoreStats Stats() const override { return writer_->Stats(); }
   Membership& Members() override { return *members_; }
 

@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "base/errors.h"
 #include "store/sqlite_schema.h"
 #include "store/testing/conformance_suite.h"
@@ -147,6 +148,31 @@ TEST_F(SqliteStoreTest, ANewerSchemaIsRefusedWithBothVersions) {
   EXPECT_EQ(Open(), "STORE_SCHEMA_NEWER");
   EXPECT_EQ(MetadataOf(status_)["found"], "99");
   EXPECT_EQ(MetadataOf(status_)["supported"], absl::StrCat(NewestSchemaVersion()));
+}
+
+TEST_F(SqliteStoreTest, TheHorizonOfAnOlderFileIsAnHourAgo) {
+  const std::string kOlder = "DELETE FROM meta WHERE key = 'horizon'; PRAGMA user_version = 3";
+  ASSERT_EQ(Open(), "OK");
+  EXPECT_LT(absl::AbsDuration(absl::Now() - store_->Horizon()), absl::Minutes(1)) << "a new one";
+  store_.reset();
+  Sql(kOlder);
+  ASSERT_EQ(Open(), "OK") << status_;
+  EXPECT_LT(absl::AbsDuration(absl::Now() - store_->Horizon()), absl::Minutes(1)) << "nobody has worked on it";
+  InstanceInfo info;
+  info.address = "10.0.0.1:7411";
+  ASSERT_TRUE(store_->Members().Join(info).ok());
+  store_.reset();
+  Sql(kOlder);
+  ASSERT_EQ(Open(), "OK") << status_;
+  EXPECT_LT(absl::AbsDuration(absl::Now() - absl::Hours(1) - store_->Horizon()), absl::Minutes(1));
+}
+
+TEST_F(SqliteStoreTest, WithoutItsHorizonAFileIsDamaged) {
+  ASSERT_EQ(Open(), "OK");
+  store_.reset();
+  Sql("DELETE FROM meta WHERE key = 'horizon'");
+  EXPECT_EQ(Open(), "STORE_CORRUPT");
+  EXPECT_THAT(std::string(status_.message()), HasSubstr("'horizon'"));
 }
 
 TEST_F(SqliteStoreTest, AnotherClustersStoreIsRefusedByName) {

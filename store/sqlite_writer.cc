@@ -34,6 +34,14 @@ absl::StatusOr<std::unique_ptr<SqliteWriter>> SqliteWriter::Open(const Options& 
   writer->checkpoint_at_pages_ = options.wal_limit_pages;
   if (absl::Status status = writer->Configure(options); !status.ok()) return status;
   if (absl::Status status = writer->PrepareStatements(); !status.ok()) return status;
+  const absl::StatusOr<int64_t> horizon =
+      writer->db_.QueryInt("SELECT ifnull((SELECT value FROM meta WHERE key = 'horizon'), -1)");
+  if (!horizon.ok()) return horizon.status();
+  if (*horizon < 0) {
+    return SqliteError(SQLITE_CORRUPT, nullptr,
+                       absl::StrCat("use '", options.path, "', its meta has no row 'horizon'"));
+  }
+  writer->horizon_.Raise(*horizon);
   writer->ready_ = true;
   if (absl::Status status = writer->Repair(); !status.ok()) return status;
   const absl::StatusOr<bool> lossy = NoteBoot(&writer->db_, options.new_file, options.boot_id);
@@ -114,7 +122,9 @@ absl::Status SqliteWriter::PrepareStatements() {
       {&remove_resource_, "DELETE FROM resources WHERE name = ?1"},
       {&purge_,
        "DELETE FROM globals WHERE id IN (SELECT id FROM globals INDEXED BY globals_ended WHERE open = 0 AND ended < ?1 "
-       "ORDER BY ended LIMIT ?2) RETURNING gtrid"},
+       "ORDER BY ended LIMIT ?2) RETURNING gtrid, ended"},
+      {&raise_horizon_, "UPDATE meta SET value = max(value, ?1) WHERE key = 'horizon'"},
+      {&set_horizon_, "UPDATE meta SET value = ?1 WHERE key = 'horizon'"},
       // Everything that may have been lost was compared, and written again.
       {&finish_import_, "DELETE FROM meta WHERE key IN ('importing', 'lossy_until_id')"},
       {&bump_epoch_, "UPDATE meta SET value = value + 1 WHERE key = 'epoch' RETURNING value"},
@@ -179,6 +189,9 @@ std::vector<TransitionResult> SqliteWriter::Apply(const std::vector<PendingTrans
 
 int SqliteWriter::ApplyOne(const PendingTransition& pending, TransitionResult* result) {
   const bool creating = pending.transition.expected_revision == 0;
+  if (pending.transition.must_be_first && IsBeforeHorizon(pending.transition.next->gtrid(), horizon_.micros())) {
+    return RefuseSecond(*pending.transition.next, result);
+  }
   bool applied = false;
   const int code = creating ? Insert(pending, &applied) : Update(pending, &applied);
   if (code != SQLITE_DONE || applied) return code;
@@ -200,6 +213,14 @@ int SqliteWriter::Insert(const PendingTransition& pending, bool* applied) {
   insert_.BindInt(7, EndedMicros(next));
   const int code = insert_.Run();
   *applied = code == SQLITE_DONE && sqlite3_changes(db_.get()) == 1;
+  return code;
+}
+
+int SqliteWriter::RefuseSecond(const v1::Global& next, TransitionResult* result) {
+  const int code = ReadConflict(next, /*creating=*/true, result);
+  if (code == SQLITE_DONE && result->code == TransitionResult::Code::kConflict && result->current == nullptr) {
+    *result = {TransitionResult::Code::kNotApplied, nullptr, MayHaveBeenDeleted(next.gtrid())};
+  }
   return code;
 }
 
@@ -385,16 +406,28 @@ absl::StatusOr<std::vector<std::string>> SqliteWriter::Purge(absl::Time ended_be
     StatementReset reset(&purge_);
     purge_.BindInt(1, absl::ToUnixMicros(ended_before));
     purge_.BindInt(2, limit);
+    int64_t last = 0;
     int code;
-    while ((code = purge_.Step()) == SQLITE_ROW) gtrids.push_back(purge_.ColumnBytes(0));
-    return code;
+    while ((code = purge_.Step()) == SQLITE_ROW) {
+      gtrids.push_back(purge_.ColumnBytes(0));
+      last = std::max(last, purge_.ColumnInt(1));
+    }
+    if (code != SQLITE_DONE || gtrids.empty()) return code;
+    horizon_.Raise(HorizonBehind(last));
+    raise_horizon_.BindInt(1, horizon_.micros());
+    return raise_horizon_.Run();
   });
   if (!status.ok()) return status;
   return gtrids;
 }
 
-absl::Status SqliteWriter::FinishImport() {
-  return ForcedTransaction("finish the import", [&] { return finish_import_.Run(); });
+absl::Status SqliteWriter::FinishImport(absl::Time horizon) {
+  horizon_.Raise(absl::ToUnixMicros(horizon));
+  return ForcedTransaction("finish the import", [&] {
+    set_horizon_.BindInt(1, absl::ToUnixMicros(horizon));
+    const int code = set_horizon_.Run();
+    return code == SQLITE_DONE ? finish_import_.Run() : code;
+  });
 }
 
 absl::StatusOr<int64_t> SqliteWriter::BumpEpoch() {

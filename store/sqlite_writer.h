@@ -39,7 +39,9 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 #include "base/mutex.h"
+#include "store/horizon.h"
 #include "store/pending_transition.h"
 #include "store/sqlite_handle.h"
 #include "store/store.h"
@@ -74,7 +76,7 @@ class SqliteWriter {
   absl::StatusOr<bool> ReplaceResource(const v1::Resource* expected, const v1::Resource& resource);
   absl::Status RemoveResource(absl::string_view name);
   absl::StatusOr<std::vector<std::string>> Purge(absl::Time ended_before, int limit);
-  absl::Status FinishImport();
+  absl::Status FinishImport(absl::Time horizon);
   // Counts the instances of this store that joined; answers the new number.
   absl::StatusOr<int64_t> BumpEpoch();
 
@@ -83,6 +85,8 @@ class SqliteWriter {
   // Housekeeping while nothing waits: checkpoints if that saves later work.
   void CheckpointIfWorthwhile();
 
+  // Any thread. Never lower than the file's.
+  absl::Time horizon() const { return horizon_.time(); }
   bool may_have_lost_lazy_writes() const { return may_have_lost_lazy_writes_; }
   // When it was opened.
   bool half_imported() const { return half_imported_; }
@@ -110,6 +114,8 @@ class SqliteWriter {
   // SQLITE_DONE, or the error that ends the group.
   int ApplyOne(const PendingTransition& pending, TransitionResult* result);
   int Insert(const PendingTransition& pending, bool* applied);
+  // What stands in the way of a record that is not certainly the first of its gtrid.
+  int RefuseSecond(const v1::Global& next, TransitionResult* result);
   int Update(const PendingTransition& pending, bool* applied);
   int ReadConflict(const v1::Global& next, bool creating, TransitionResult* result);
 
@@ -128,8 +134,12 @@ class SqliteWriter {
   SqliteConnection db_;
   SqliteStatement begin_, commit_, rollback_;
   SqliteStatement insert_, update_open_, update_any_, read_by_gtrid_, read_by_request_id_;
-  SqliteStatement bump_barrier_, read_resource_, put_resource_, remove_resource_, purge_, bump_epoch_, finish_import_;
+  SqliteStatement bump_barrier_, read_resource_, put_resource_, remove_resource_, bump_epoch_, finish_import_;
+  SqliteStatement purge_, raise_horizon_, set_horizon_;
 
+  // Nobody else writes to the file, so this is enough to look at. Behind what a purge that failed was to delete, too:
+  // that may be gone all the same, and if it is not, no more than a gtrid is refused.
+  SeenHorizon horizon_;
   bool may_have_lost_lazy_writes_ = false;
   bool half_imported_ = false;
   bool full_sync_ = false;  // What the connection's synchronous is set to.

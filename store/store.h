@@ -20,6 +20,11 @@
 //      before it is shown: who acts on it acts on something that cannot be lost. List is for eyes only.
 //  S7. The writes of an instance that was declared dead are never applied (membership.h).
 //
+// And of all of them, whoever deletes:
+//
+//  S8. What was deleted is not taken for what never was: of a gtrid that was born (BirthOf) at or after the horizon no
+//      record was ever deleted. A purge moves the horizon behind what it deletes (horizon.h).
+//
 // Thread-safe. Records are the public messages themselves (assent/v1): what is stored is what is shown.
 #ifndef ASSENT_STORE_STORE_H_
 #define ASSENT_STORE_STORE_H_
@@ -53,6 +58,10 @@ struct Transition {
   // non-empty request_id (a request id names at most one record of the store).
   int64_t expected_revision = 0;
   Durability durability = Durability::kLazy;
+  // With expected_revision 0: the record must be certainly the first of its gtrid. If there may have been another one
+  // (law S8), which is looked at in the same moment, it is NOT_APPLIED with OUTCOME_IN_DOUBT; if there is one,
+  // CONFLICT.
+  bool must_be_first = false;
 };
 
 struct TransitionResult {
@@ -67,7 +76,8 @@ struct TransitionResult {
   // one that holds the same request id.
   GlobalPtr current;
   // OK for kApplied and kConflict; else STORE_UNAVAILABLE, STORE_FULL, STORE_CORRUPT (what is stored cannot be read) or
-  // OVERLOADED (the queue is full) or INSTANCE_FENCED (this instance was declared dead: membership.h).
+  // OVERLOADED (the queue is full) or INSTANCE_FENCED (this instance was declared dead: membership.h), or
+  // OUTCOME_IN_DOUBT (must_be_first).
   absl::Status status;
 };
 
@@ -137,10 +147,15 @@ class Store {
   // for. Blocks.
   virtual absl::StatusOr<std::vector<GlobalPtr>> ReadChanged(absl::Span<const KnownRevision> known) = 0;
 
-  // Deletes finished records whose end_time is before `ended_before`, the oldest first, at most `limit` (1..1000);
-  // answers their gtrids. Never an unfinished one. Their gtrids and request ids are free then. Fewer than `limit`:
-  // there is no more to do now. Forced. Blocks.
+  // Deletes finished records whose end_time is before `ended_before`, and whose gtrid was born before it, the oldest
+  // first, at most `limit` (1..1000); answers their gtrids. Never an unfinished one. Their request ids are free then,
+  // and their gtrids, but for what must be the first. Fewer than `limit`: there is no more to do now. Forced. Blocks.
   virtual absl::StatusOr<std::vector<std::string>> Purge(absl::Time ended_before, int limit) = 0;
+
+  // The horizon (law S8), as far as this object has seen it: when it was opened, in its own purges, and with what had
+  // to be the first. For making gtrids that are good: whoever makes them of an older one has them refused, never
+  // believed.
+  virtual absl::Time Horizon() const = 0;
 
   // For metrics; costs nothing for finished records. Blocks.
   virtual absl::StatusOr<StoreSizes> Sizes() = 0;
@@ -168,8 +183,8 @@ class Store {
   // True while an import into this store has not finished (transfer.h). It holds a part of what was decided and would
   // deny the rest, so it opens for the import only: for everybody else opening answers STORE_HALF_IMPORTED.
   virtual bool IsHalfImported() const = 0;
-  // Ends the import: what is there is all of it, and forced. Blocks.
-  virtual absl::Status FinishImport() = 0;
+  // Ends the import: what is there is all of it, and forced; `horizon` is the horizon from now on. Blocks.
+  virtual absl::Status FinishImport(absl::Time horizon) = 0;
 
   virtual StoreStats Stats() const = 0;
 

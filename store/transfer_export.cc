@@ -44,6 +44,7 @@ class LineSource {
       header->set_store_id(store_->Id());
       header->set_program_version(kVersion);
       SetTime(absl::Now(), header->mutable_create_time());
+      SetTime(store_->Horizon(), header->mutable_horizon());
       header_given_ = true;
       return true;
     }
@@ -92,7 +93,8 @@ bool Continues(const StoreLine& in_file, const StoreLine& in_store) {
   if (!in_file.has_header() || !in_store.has_header()) return SameRecord(in_file, in_store);
   return in_file.header().format() == in_store.header().format() &&
          in_file.header().cluster() == in_store.header().cluster() &&
-         in_file.header().store_id() == in_store.header().store_id();
+         in_file.header().store_id() == in_store.header().store_id() &&
+         SameRecord(in_file.header().horizon(), in_store.header().horizon());
 }
 
 // Compares what the file holds with what the source gives, and leaves both behind the last line that they have in

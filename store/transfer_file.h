@@ -19,7 +19,7 @@ using store::v1::StoreLine;
 using store::v1::StoreTrailer;
 
 // The newest format that this program knows.
-constexpr int kTransferFormat = 1;
+constexpr int kTransferFormat = 2;
 // Longer lines are refused: records are at most about 4 MiB, and JSON is no more than a few times as long.
 constexpr size_t kMaxLineBytes = size_t{64} << 20;
 

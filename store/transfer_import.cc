@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <string>
@@ -7,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/errors.h"
 #include "base/mutex.h"
+#include "base/timestamp.h"
 #include "store/transfer.h"
 #include "store/transfer_store.h"
 
@@ -94,6 +96,13 @@ class Inflow {
   absl::Status error_ ABSL_GUARDED_BY(mu_);
 };
 
+// Programs that wrote no horizon had deleted nothing that had not ended an hour before.
+absl::Time HorizonOf(const StoreHeader& header) {
+  const absl::Time horizon =
+      header.has_horizon() ? GetTime(header.horizon()) : GetTime(header.create_time()) - absl::Hours(1);
+  return std::max(horizon, absl::UnixEpoch());
+}
+
 // One import into a half imported store.
 class Import {
  public:
@@ -104,7 +113,7 @@ class Import {
     absl::Status status = ImportResources();
     if (status.ok()) status = SkipFound(progress);
     if (status.ok()) status = ImportRest(progress);
-    if (status.ok()) status = store_->FinishImport();
+    if (status.ok()) status = store_->FinishImport(HorizonOf(reader_->header()));
     if (!status.ok()) return status;
     return counts_;
   }

@@ -9,6 +9,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/types/optional.h"
 #include "base/errors.h"
+#include "base/timestamp.h"
 #include "store/record.h"
 
 namespace assent {
@@ -96,6 +97,12 @@ class Comparison {
     absl::StatusOr<std::vector<v1::Resource>> resources = store_->ReadResources();
     if (!resources.ok()) return resources.status();
     for (v1::Resource& resource : *resources) resources_[resource.name()] = std::move(resource);
+    const StoreHeader& header = reader_->header();
+    if (header.has_horizon() && store_->Horizon() != GetTime(header.horizon())) {
+      Add(absl::StrCat("line 1: the horizon of what was deleted: the store has ",
+                       absl::FormatTime(store_->Horizon(), absl::UTCTimeZone()), ", the file ",
+                       absl::FormatTime(GetTime(header.horizon()), absl::UTCTimeZone())));
+    }
     StoreLine line;
     for (;;) {
       const absl::StatusOr<bool> read = reader_->Next(&line);

@@ -15,6 +15,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
+#include "base/timestamp.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "store/sqlite_store.h"
@@ -302,6 +303,48 @@ TEST_F(TransferTest, AnExportOfAnotherMomentIsNotContinued) {
   EXPECT_TRUE(Export(source, /*resume=*/false, /*force=*/true).ok());
 }
 
+TEST_F(TransferTest, TheHorizonMovesToo) {
+  const StoreSettings source = MakeSource();
+  ASSERT_TRUE(Open(source)->FinishImport(absl::FromUnixMillis(1700000000123)).ok());
+  ASSERT_TRUE(Export(source).ok());
+  for (const StoreSettings& to : {Sqlite("new.db"), MariaDb()}) {
+    ASSERT_TRUE(ImportStore(to, File(), nullptr).ok());
+    EXPECT_EQ(Verify(to), "OK");
+    EXPECT_EQ(Open(to)->Horizon(), absl::FromUnixMillis(1700000000123));
+    ASSERT_TRUE(Open(to)->FinishImport(absl::FromUnixMillis(1700000000124)).ok());
+    EXPECT_THAT(Verify(to), HasSubstr("the horizon of what was deleted"));
+  }
+}
+
+// As programs before the horizon wrote them.
+TEST_F(TransferTest, AFileWithoutAHorizonIsOneOfAnHourBefore) {
+  const StoreSettings source = MakeSource();
+  ASSERT_TRUE(Export(source).ok());
+  std::vector<std::string> lines = absl::StrSplit(ReadAll(File()), '\n');
+  const absl::StatusOr<StoreLine> header = DecodeLine(lines[0]);
+  ASSERT_TRUE(header.ok());
+  StoreLine older = *header;
+  older.mutable_header()->set_format(1);
+  older.mutable_header()->clear_horizon();
+  lines[0] = *EncodeLine(older);
+  TransferChecksum checksum;
+  for (size_t i = 0; i + 2 < lines.size(); ++i) {
+    checksum.Add(lines[i]);
+    checksum.Add("\n");
+  }
+  StoreLine trailer = *DecodeLine(lines[lines.size() - 2]);
+  trailer.mutable_trailer()->set_checksum(checksum.Hex());
+  lines[lines.size() - 2] = *EncodeLine(trailer);
+  WriteAll(File("older"), absl::StrJoin(lines, "\n"));
+  for (const StoreSettings& to : {Sqlite("new.db"), MariaDb()}) {
+    const auto imported = ImportStore(to, File("older"), nullptr);
+    ASSERT_TRUE(imported.ok()) << imported.status();
+    EXPECT_EQ(Verify(to, "older"), "OK");
+    const absl::Time made = GetTime(header->header().create_time());
+    EXPECT_LT(absl::AbsDuration(made - absl::Hours(1) - Open(to)->Horizon()), absl::Microseconds(1));
+  }
+}
+
 TEST_F(TransferTest, WhatMayBeLostIsSettledFirst) {
   const StoreSettings source = MakeSource();
   {
@@ -356,7 +399,7 @@ TEST_F(TransferTest, BadFilesAreRefusedBeforeAnythingIsWritten) {
       {"hello\n", "line 1: is not the header"},
       {std::string(1 << 20, '\0'), "line 1: is not the header"},
       {"{\"header\":{\"format\":1,\"cluster\":\"test\"}}\n", "line 1: names no store"},
-      {absl::StrReplaceAll(good, {{"\"format\":1", "\"format\":2"}}), "the format 2"},
+      {absl::StrReplaceAll(good, {{"\"format\":2", "\"format\":3"}}), "the format 3"},
       {good.substr(0, good.size() / 2), "is not whole"},
       {good.substr(0, good.size() - 1), "is not whole"},
       {without(lines.size() - 1), "is not whole"},

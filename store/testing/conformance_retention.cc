@@ -1,15 +1,21 @@
 // The contract of ReadChanged, Purge, Sizes and of a single member.
 #include <gmock/gmock.h>
 
+#include <atomic>
 #include <map>
+#include <memory>
 #include <set>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
+#include "base/errors.h"
 #include "base/timestamp.h"
+#include "base/xid.h"
 #include "store/testing/conformance_suite.h"
 #include "store/testing/store_test_util.h"
 
@@ -117,6 +123,139 @@ TEST_P(StoreConformanceTest, APurgedRequestIdAndGtridAreFree) {
   EXPECT_EQ(ToString(SubmitAndWait(store_.get(), To(MakeGlobal("g", 3, kActive)))), "CONFLICT");
   EXPECT_EQ(ToString(SubmitAndWait(store_.get(), To(MakeGlobal("h", 1, kActive, "r")))), "APPLIED");
   EXPECT_EQ(ToString(SubmitAndWait(store_.get(), To(MakeGlobal("g", 1, kActive)))), "APPLIED");
+}
+
+// One that has ended, born then.
+GlobalPtr Born(absl::Time birth, absl::Time end) { return Ended(NewGtrid("test", birth), 1, end); }
+
+Transition First(GlobalPtr next) {
+  Transition transition = To(std::move(next));
+  transition.must_be_first = true;
+  return transition;
+}
+
+std::string PutFirst(Store* store, GlobalPtr next) { return ToString(SubmitAndWait(store, First(std::move(next)))); }
+
+// A moment behind the horizon of a new store.
+absl::Time Later(absl::Duration by) {
+  return absl::FromUnixMillis(absl::ToUnixMillis(absl::Now())) + absl::Seconds(10) + by;
+}
+
+TEST_P(StoreConformanceTest, WhatWasDeletedIsNotTakenForWhatNeverWas) {
+  const absl::Time made = store_->Horizon();
+  EXPECT_LT(absl::AbsDuration(absl::Now() - made), absl::Seconds(10)) << "a new store knows nothing of earlier ones";
+  EXPECT_EQ(PutFirst(store_.get(), Born(made - absl::Seconds(1), made)), "NOT_APPLIED OUTCOME_IN_DOUBT");
+  const GlobalPtr gone = Born(Later({}), Later(absl::Seconds(5)));
+  const GlobalPtr kept = Born(Later({}), Later(absl::Seconds(7)));
+  ASSERT_EQ(PutFirst(store_.get(), gone), "APPLIED");
+  ASSERT_EQ(PutFirst(store_.get(), kept), "APPLIED");
+  EXPECT_THAT(MustPurge(store_.get(), GetTime(gone->end_time()), 10), IsEmpty());
+  EXPECT_EQ(store_->Horizon(), made) << "nothing was deleted";
+  EXPECT_THAT(MustPurge(store_.get(), Later(absl::Hours(100)), 1), ElementsAre(gone->gtrid()));
+  const absl::Time horizon = store_->Horizon();
+  EXPECT_GT(horizon, GetTime(gone->end_time()));
+  EXPECT_LE(horizon, GetTime(gone->end_time()) + absl::Milliseconds(1)) << "not as far as might have been deleted";
+  const auto expect_told_apart = [&] {
+    EXPECT_EQ(PutFirst(store_.get(), gone), "NOT_APPLIED OUTCOME_IN_DOUBT");
+    EXPECT_EQ(PutFirst(store_.get(), Born(horizon - absl::Milliseconds(1), horizon)), "NOT_APPLIED OUTCOME_IN_DOUBT");
+    EXPECT_EQ(PutFirst(store_.get(), Ended("nobody-knows", 1, horizon)), "NOT_APPLIED OUTCOME_IN_DOUBT");
+    EXPECT_EQ(*store_->Read(gone->gtrid()), nullptr);
+    EXPECT_EQ(PutFirst(store_.get(), kept), "CONFLICT") << "what is there is shown";
+    EXPECT_EQ(PutFirst(store_.get(), Born(horizon, horizon)), "APPLIED");
+  };
+  expect_told_apart();
+  Reopen();
+  EXPECT_EQ(store_->Horizon(), horizon);
+  expect_told_apart();
+  // What need not be the first is as free as ever, and what ended long ago does not bring the horizon back.
+  ASSERT_EQ(ToString(SubmitAndWait(store_.get(), To(gone))), "APPLIED");
+  Finish(store_.get(), "old", kNoon);
+  EXPECT_THAT(MustPurge(store_.get(), kNoon + absl::Seconds(1), 10), ElementsAre("old"));
+  EXPECT_EQ(store_->Horizon(), horizon);
+  Reopen();
+  EXPECT_EQ(store_->Horizon(), horizon);
+}
+
+// By a coordinator whose clock was behind that of the one that had handed out its gtrid.
+TEST_P(StoreConformanceTest, NothingEndsBeforeItIsBorn) {
+  const absl::Time birth = Later(absl::Hours(1));
+  const GlobalPtr global = Born(birth, kNoon);
+  ASSERT_EQ(PutFirst(store_.get(), global), "APPLIED");
+  EXPECT_THAT(MustPurge(store_.get(), birth, 10), IsEmpty());
+  EXPECT_THAT(MustPurge(store_.get(), birth + absl::Seconds(1), 10), ElementsAre(global->gtrid()));
+  EXPECT_EQ(PutFirst(store_.get(), global), "NOT_APPLIED OUTCOME_IN_DOUBT");
+}
+
+TEST_P(StoreConformanceTest, OneThatMayHaveBeenDeletedDisturbsNoOther) {
+  ASSERT_EQ(PutFirst(store_.get(), Born(Later({}), Later({}))), "APPLIED");
+  ASSERT_EQ(MustPurge(store_.get(), Later(absl::Hours(1)), 10).size(), 1u);
+  const absl::Time horizon = store_->Horizon();
+  std::vector<Transition> transitions;
+  std::vector<std::string> expected;
+  for (int i = 0; i < 300; ++i) {
+    const bool is_new = i % 7 != 3;
+    transitions.push_back(First(Born(horizon + absl::Milliseconds(is_new ? i : i - 1000), horizon)));
+    expected.push_back(is_new ? "APPLIED" : "NOT_APPLIED OUTCOME_IN_DOUBT");
+    if (i % 5 != 0) continue;
+    // What follows on it.
+    auto next = std::make_shared<v1::Global>(*transitions.back().next);
+    next->set_revision(2);
+    transitions.push_back(To(std::move(next)));
+    expected.push_back(is_new ? "APPLIED" : "CONFLICT");
+  }
+  std::vector<std::string> found;
+  for (const TransitionResult& result : SubmitAllAndWait(store_.get(), std::move(transitions))) {
+    found.push_back(ToString(result));
+  }
+  EXPECT_EQ(found, expected);
+}
+
+TEST_P(StoreConformanceTest, AnImportBringsItsHorizon) {
+  const absl::Time horizon = Later(absl::Hours(24));
+  ASSERT_TRUE(store_->FinishImport(horizon).ok());
+  EXPECT_EQ(PutFirst(store_.get(), Born(Later({}), Later({}))), "NOT_APPLIED OUTCOME_IN_DOUBT");
+  Reopen();
+  EXPECT_EQ(store_->Horizon(), horizon);
+}
+
+// Whoever is first makes the record, however soon it is deleted again.
+TEST_P(StoreConformanceTest, RacingWithPurgesEachIsTheFirstOnce) {
+  constexpr int kRecords = 400;
+  constexpr int kWriters = 4;
+  std::unique_ptr<Store> other;
+  if (place_->shared()) other = OpenAnother();
+  const absl::Time begin = Later({});
+  std::vector<GlobalPtr> globals;
+  for (int i = 0; i < kRecords; ++i) {
+    globals.push_back(Born(begin + absl::Milliseconds(i), begin + absl::Milliseconds(i)));
+  }
+  std::vector<std::atomic<int>> applied(kRecords);
+  std::atomic<int> writing{kWriters};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < kWriters; ++t) {
+    threads.emplace_back([&, t] {
+      Store* const store = t % 2 == 1 && other != nullptr ? other.get() : store_.get();
+      for (int i = 0; i < kRecords; ++i) {
+        const TransitionResult result = SubmitAndWait(store, First(globals[static_cast<size_t>(i)]));
+        EXPECT_TRUE(result.status.ok() || ReasonOf(result.status) == Reason::OUTCOME_IN_DOUBT) << result.status;
+        if (result.code == TransitionResult::Code::kApplied) ++applied[static_cast<size_t>(i)];
+      }
+      --writing;
+    });
+  }
+  size_t purged = 0;
+  threads.emplace_back([&] {
+    while (writing > 0) purged += MustPurge(store_.get(), begin + absl::Hours(1), 1000).size();
+  });
+  for (std::thread& thread : threads) thread.join();
+  purged += MustPurge(store_.get(), begin + absl::Hours(1), 1000).size();
+  int made = 0;
+  for (int i = 0; i < kRecords; ++i) {
+    EXPECT_LE(applied[static_cast<size_t>(i)], 1) << i;
+    made += applied[static_cast<size_t>(i)];
+  }
+  EXPECT_GT(made, 0);
+  EXPECT_EQ(purged, static_cast<size_t>(made));
 }
 
 TEST_P(StoreConformanceTest, PurgeLimitsAreChecked) {

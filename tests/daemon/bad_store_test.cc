@@ -12,6 +12,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "base/errors.h"
+#include "base/xid.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/daemon/daemon_test_base.h"
@@ -127,8 +129,25 @@ TEST_F(BadStoreTest, ANewerSchemaIsRefusedAndUntouched) {
   const std::string before = Bytes(path_);
   EXPECT_THAT(RefusedStart(), AllOf(HasSubstr("has schema 999"), HasSubstr("run the newer program")));
   EXPECT_EQ(Bytes(path_), before);
-  Sql("PRAGMA user_version = 3");
+  Sql("PRAGMA user_version = 4");
   ExpectStoreWorks();
+}
+
+// A clock was days ahead, and is not any more.
+TEST_F(BadStoreTest, AHorizonInTheFutureStopsNothing) {
+  MakeStore();
+  Sql("UPDATE meta SET value = value + 259200000000 WHERE key = 'horizon'");
+  ExpectStoreWorks();
+  v1::FinalizeRequest whole = FinalizeOf(NewGtrid("test", absl::Now()), v1::DECISION_COMMIT);
+  whole.mutable_create();
+  EXPECT_EQ(ReasonOf(stubs_->Finalize(whole).status()), Reason::OUTCOME_IN_DOUBT);
+  const auto reserved = stubs_->Call(stubs_->coordinator(), &v1::CoordinatorService::StubInterface::ReserveGtrids,
+                                     v1::ReserveGtridsRequest());
+  ASSERT_TRUE(reserved.ok()) << reserved.status();
+  whole.set_gtrid(GtridOfBlock(reserved->prefix(), 0));
+  const auto decided = stubs_->Finalize(whole);
+  ASSERT_TRUE(decided.ok()) << decided.status();
+  EXPECT_EQ(decided->status().decision(), v1::DECISION_COMMIT);
 }
 
 TEST_F(BadStoreTest, AnotherClustersStoreIsRefused) {

@@ -1,0 +1,30 @@
+#include "store/horizon.h"
+
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "absl/types/optional.h"
+#include "base/errors.h"
+#include "base/xid.h"
+
+namespace assent {
+
+int64_t HorizonBehind(int64_t ended) { return (ended / 1000 + 1) * 1000; }
+
+bool IsBeforeHorizon(absl::string_view gtrid, int64_t horizon) {
+  const absl::optional<absl::Time> birth = BirthOf(gtrid);
+  return !birth || *birth < absl::FromUnixMicros(horizon);
+}
+
+absl::Status MayHaveBeenDeleted(absl::string_view gtrid) {
+  return MakeError(
+      Reason::OUTCOME_IN_DOUBT,
+      absl::StrCat("there is no record of global transaction '", gtrid, "', which was begun at ",
+                   absl::FormatTime(BirthOf(gtrid).value_or(absl::InfinitePast()), absl::UTCTimeZone()),
+                   ": too long ago to be sure that there never was one. If it was decided, its record has been deleted "
+                   "since (retention), and only its rows can tell how it ended; what is still prepared of it is rolled "
+                   "back"),
+      {{"gtrid", std::string(gtrid)}});
+}
+
+}  // namespace assent
