@@ -77,8 +77,12 @@ func TestTheDocumentationsTenLinesRunInACleanModule(t *testing.T) {
 			r.sql(t, i, statement)
 		}
 	}
+	program := docBlock(t, "../../docs/go.md", "go")
+	if !strings.Contains(program, docBlock(t, "../../README.md", "go")) {
+		t.Error("README.md shows something else than docs/go.md")
+	}
 	folder := t.TempDir()
-	must(t, os.WriteFile(folder+"/main.go", []byte(docBlock(t, "../../docs/go.md", "go")), 0o600))
+	must(t, os.WriteFile(folder+"/main.go", []byte(program), 0o600))
 	environment := serveModule(t)
 	run := func(argv ...string) string {
 		t.Helper()
