@@ -24,7 +24,8 @@ class HorizonTest : public testing::TestWithParam<bool> {
     limits_.cluster = "test";
     if (GetParam()) mariadb_ = StoreOptions(SharedStoreServer());
     store_ = Open();
-    clock_.Advance(absl::Now() + absl::Seconds(1) - clock_.Now());
+    // So that the horizon of a new store is past.
+    clock_.Advance(absl::Now() + 2 * kBirthMargin - clock_.Now());
     EngineOptions options;
     options.shared = store_->IsShared();
     engine_ = std::make_unique<Engine>(store_.get(), &clock_, &timer_, &executor_, options);
@@ -53,7 +54,7 @@ class HorizonTest : public testing::TestWithParam<bool> {
   }
 
   std::string Reserve() {
-    const auto reserved = assent::Reserve({}, limits_, registry_.get(), clock_.Now(), store_->Horizon());
+    const auto reserved = assent::Reserve({}, limits_, registry_.get(), births_.Next(clock_.Now(), store_->Horizon()));
     EXPECT_TRUE(reserved.ok()) << reserved.status();
     return GtridOfBlock(reserved->prefix(), 7);
   }
@@ -121,6 +122,7 @@ class HorizonTest : public testing::TestWithParam<bool> {
   FakeClock clock_{absl::Now()};
   absl::optional<MariaDbOptions> mariadb_;
   RequestLimits limits_;
+  Births births_;
   std::unique_ptr<Store> store_;
   std::unique_ptr<ResourceRegistry> registry_;
   Timer timer_{Clock::Real()};
@@ -170,9 +172,36 @@ TEST_P(HorizonTest, AHorizonInTheFutureStopsNothing) {
     clock_.Advance(absl::Hours(30));
   }
   ASSERT_LT(store_->Horizon(), clock_.Now());
-  EXPECT_EQ(Purge(), 3u);
+  // They count as born as much later as the horizon was ahead.
+  EXPECT_EQ(Purge(), 1u);
+  clock_.Advance(absl::Hours(72));
+  EXPECT_EQ(Purge(), 2u);
   ExpectPastTheFence(gtrid);
   CommitNow(Reserve());
+}
+
+// The clock of the instance that deletes is so far ahead that all that is decided here has been kept for long enough.
+TEST_P(HorizonTest, AClockThatIsBehindByMoreThanTheRetentionStopsNothing) {
+  const std::unique_ptr<Store> another = store_->IsShared() ? Open() : nullptr;
+  Store* const other = another != nullptr ? another.get() : store_.get();
+  size_t purged = 0;
+  for (int minute = 0; minute < 90; ++minute) {
+    const std::string under_way = Reserve();
+    const std::string quick = Reserve();
+    // Until the ids that are handed out have got ahead of what the other one deletes.
+    const bool ahead = minute >= 60;
+    if (ahead) {
+      CommitNow(quick);
+    } else if (Finalize(quick, v1::DECISION_COMMIT).ok()) {
+      ASSERT_TRUE(Complete(quick, v1::Completion::RESULT_COMMITTED).ok());
+    }
+    const auto gone = other->Purge(clock_.Now() + kKeep, 1000);
+    ASSERT_TRUE(gone.ok()) << gone.status();
+    purged += gone->size();
+    if (ahead) CommitNow(under_way);
+    clock_.Advance(absl::Minutes(1));
+  }
+  EXPECT_GT(purged, 30u);
 }
 
 TEST_P(HorizonTest, WhatIsProvenIsPutDownOnBothSidesOfTheFence) {

@@ -109,7 +109,7 @@ Engine::CallPtr ParticipantCalls::Run(const Caller&, const v1::ReserveGtridsRequ
                                       v1::ReserveGtridsResponse* response, Done done) {
   const auto reserve = [this, &request, response] {
     absl::StatusOr<v1::ReserveGtridsResponse> reserved =
-        Reserve(request, limits_, registry_, clock_->Now(), store_->Horizon());
+        Reserve(request, limits_, registry_, births_.Next(clock_->Now(), store_->Horizon()));
     if (reserved.ok()) *response = *std::move(reserved);
     return reserved.status();
   };

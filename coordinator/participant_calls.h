@@ -70,6 +70,7 @@ class ParticipantCalls {
   Executor* const executor_;
   Clock* const clock_;
   const RequestLimits limits_;
+  Births births_;
 };
 
 }  // namespace assent

@@ -321,8 +321,15 @@ absl::StatusOr<Request> ToRequest(const v1::ResolveBranchRequest& message, const
   return request;
 }
 
+absl::Time Births::Next(absl::Time now, absl::Time horizon) {
+  const absl::Duration needed = horizon + kBirthMargin - now;
+  MutexLock lock(&mutex_);
+  ahead_ = needed > absl::ZeroDuration() ? std::max(ahead_, needed) : absl::ZeroDuration();
+  return now + ahead_;
+}
+
 absl::StatusOr<v1::ReserveGtridsResponse> Reserve(const v1::ReserveGtridsRequest& message, const RequestLimits& limits,
-                                                  ResourceRegistry* registry, absl::Time now, absl::Time horizon) {
+                                                  ResourceRegistry* registry, absl::Time birth) {
   if (absl::Status status = ValidateCount(message.resources_size(), "resources"); !status.ok()) return status;
   v1::ReserveGtridsResponse response;
   for (const std::string& name : message.resources()) {
@@ -330,7 +337,7 @@ absl::StatusOr<v1::ReserveGtridsResponse> Reserve(const v1::ReserveGtridsRequest
     if (!resource.ok()) return resource.status();
     *response.add_terms() = TermsOf(**resource);
   }
-  response.set_prefix(NewGtridBlock(limits.cluster, std::max(now, horizon)));
+  response.set_prefix(NewGtridBlock(limits.cluster, birth));
   response.set_count(kGtridBlockSize);
   SetDuration(kReservationLifetime, response.mutable_lifetime());
   return response;

@@ -6,11 +6,13 @@
 #include <string>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "assent/v1/coordinator_service.pb.h"
+#include "base/mutex.h"
 #include "coordinator/protocol.h"
 #include "coordinator/resource_registry.h"
 
@@ -56,10 +58,27 @@ absl::StatusOr<Request> ToRequest(const v1::ResolveBranchRequest& message, const
 
 // How long ids that are handed out may be used for new transactions.
 constexpr absl::Duration kReservationLifetime = absl::Seconds(10);
-// The ids are born now, or at the store's horizon, if a clock that was ahead has left that in the future: born before
-// it, they could never be used.
+// What is handed out is born at least this much later than the horizon, which moves on while it is used: what takes
+// longer may find itself overtaken, and is in doubt.
+constexpr absl::Duration kBirthMargin = absl::Minutes(5);
+
+// When the ids are born that are handed out. Thread-safe.
+class Births {
+ public:
+  // Now; or later, while the store's horizon is near or in the future: a clock that was ahead has left it there, or this
+  // one is behind that of the instance that deletes. Born before it, they could never be used; born later than now, they
+  // are only kept for longer. Whatever they are ahead, they stay so: ids that were all born at one moment would be
+  // overtaken all at once, by the purge of the first of them.
+  absl::Time Next(absl::Time now, absl::Time horizon);
+
+ private:
+  Mutex mutex_;
+  absl::Duration ahead_ ABSL_GUARDED_BY(mutex_);
+};
+
+// `birth`: of the ids.
 absl::StatusOr<v1::ReserveGtridsResponse> Reserve(const v1::ReserveGtridsRequest& message, const RequestLimits& limits,
-                                                  ResourceRegistry* registry, absl::Time now, absl::Time horizon);
+                                                  ResourceRegistry* registry, absl::Time birth);
 
 // The size of a page that was asked for: 0 means 100, more than 1,000 means 1,000. INVALID_PAGE_SIZE if negative.
 absl::StatusOr<int> PageSize(int asked);

@@ -64,12 +64,23 @@ TEST_F(RequestsTest, OnlyWhatIsProvenNeedNotBeTheFirst) {
   EXPECT_TRUE(ToRequest(finalize, limits_, registry_.get(), kNow, "tester")->event.must_be_first);
 }
 
-TEST_F(RequestsTest, GtridsAreBornNowButNotBeforeTheHorizon) {
-  for (const absl::Duration ahead : {-absl::Hours(1), absl::ZeroDuration(), absl::Hours(72)}) {
-    const auto reserved = Reserve({}, limits_, registry_.get(), kNow, kNow + ahead);
-    ASSERT_TRUE(reserved.ok()) << reserved.status();
-    EXPECT_EQ(BirthOf(GtridOfBlock(reserved->prefix(), 0)), kNow + std::max(ahead, absl::ZeroDuration()));
-  }
+TEST_F(RequestsTest, GtridsAreBornWhenTheyAreSaidToBe) {
+  const auto reserved = Reserve({}, limits_, registry_.get(), kNow);
+  ASSERT_TRUE(reserved.ok()) << reserved.status();
+  EXPECT_EQ(BirthOf(GtridOfBlock(reserved->prefix(), 0)), kNow);
+}
+
+TEST(BirthsTest, AreNowButNotJustBehindTheHorizon) {
+  Births births;
+  EXPECT_EQ(births.Next(kNow, kNow - absl::Hours(1)), kNow);
+  EXPECT_EQ(births.Next(kNow, kNow - kBirthMargin), kNow);
+  EXPECT_EQ(births.Next(kNow, kNow), kNow + kBirthMargin);
+  EXPECT_EQ(births.Next(kNow, kNow + absl::Hours(72)), kNow + absl::Hours(72) + kBirthMargin);
+  // They move on with the clock.
+  const absl::Time later = kNow + absl::Hours(71);
+  EXPECT_EQ(births.Next(later, kNow + absl::Hours(72)), later + absl::Hours(72) + kBirthMargin);
+  const absl::Time past = kNow + absl::Hours(73);
+  EXPECT_EQ(births.Next(past, kNow + absl::Hours(72)), past);
 }
 
 // A clock was ahead when it was handed out: how old it is, only its participant can tell.
