@@ -171,11 +171,16 @@ TEST_F(MariaDbBadInputTest, TheHorizonOfAnOlderStoreIsAnHourAgo) {
   ASSERT_EQ(Open(), "OK") << message();
   const absl::Time horizon = store_->Horizon();
   EXPECT_LT(absl::AbsDuration(absl::Now() - absl::Hours(1) - horizon), absl::Minutes(1));
-  // Broken off before it was noted, and repeated.
-  store_.reset();
-  Sql("UPDATE store_meta SET number=1 WHERE name='schema';UPDATE store_meta SET number=17000000 WHERE name='horizon'");
-  ASSERT_EQ(Open(), "OK") << message();
-  EXPECT_EQ(store_->Horizon(), absl::FromUnixSeconds(17));
+  // Set back by hand, for an older program, which has deleted since; or broken off before it was noted.
+  for (const bool later : {false, true}) {
+    store_.reset();
+    const absl::Time there = later ? absl::FromUnixSeconds(7000000000) : absl::FromUnixSeconds(17);
+    Sql(absl::StrCat("UPDATE store_meta SET number=1 WHERE name='schema';UPDATE store_meta SET number=",
+                     absl::ToUnixMicros(there), " WHERE name='horizon'"));
+    ASSERT_EQ(Open(), "OK") << message();
+    EXPECT_EQ(store_->Horizon() == there, later) << "it never falls";
+    EXPECT_GE(store_->Horizon(), horizon);
+  }
 }
 
 TEST_F(MariaDbBadInputTest, WithoutAHorizonNothingIsTheFirst) {

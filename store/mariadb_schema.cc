@@ -74,9 +74,12 @@ const char* const kMigrations[] = {
     )sql",
     // 2: the horizon. A new store knows nothing of what was born before it. One that somebody has worked on may have
     // deleted what had ended an hour before, which was the shortest retention; what is younger must still be decided.
+    // Where one is there, an older program may have worked on the store after the schema was set back by hand: it has
+    // deleted, and left it as it was.
     R"sql(
-    INSERT IGNORE INTO store_meta (name, value, number) SELECT 'horizon', '',
+    INSERT INTO store_meta (name, value, number) SELECT 'horizon', '',
       (UNIX_TIMESTAMP() - IF(EXISTS (SELECT 1 FROM store_instances), 3600, 0)) * 1000000
+      ON DUPLICATE KEY UPDATE number=GREATEST(number, VALUES(number))
     )sql",
 };
 

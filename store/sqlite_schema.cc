@@ -43,9 +43,12 @@ const char* const kMigrations[] = {
     )sql",
     // 4: the horizon. A new store knows nothing of what was born before it. One that somebody has worked on may have
     // deleted what had ended an hour before, which was the shortest retention; what is younger must still be decided.
+    // Where one is there, an older program may have worked on the file after the schema was set back by hand: it has
+    // deleted, and left it as it was.
     R"sql(
     INSERT INTO meta (key, value) SELECT 'horizon', (CAST(strftime('%s', 'now') AS INTEGER) -
-      CASE WHEN value > 0 THEN 3600 ELSE 0 END) * 1000000 FROM meta WHERE key = 'epoch';
+      CASE WHEN value > 0 THEN 3600 ELSE 0 END) * 1000000 FROM meta WHERE key = 'epoch'
+      ON CONFLICT (key) DO UPDATE SET value = max(value, excluded.value);
     )sql",
 };
 

@@ -164,7 +164,18 @@ TEST_F(SqliteStoreTest, TheHorizonOfAnOlderFileIsAnHourAgo) {
   store_.reset();
   Sql(kOlder);
   ASSERT_EQ(Open(), "OK") << status_;
-  EXPECT_LT(absl::AbsDuration(absl::Now() - absl::Hours(1) - store_->Horizon()), absl::Minutes(1));
+  const absl::Time horizon = store_->Horizon();
+  EXPECT_LT(absl::AbsDuration(absl::Now() - absl::Hours(1) - horizon), absl::Minutes(1));
+  // Set back by hand, for an older program, which has deleted since.
+  for (const bool later : {false, true}) {
+    store_.reset();
+    const absl::Time there = later ? absl::FromUnixSeconds(7000000000) : absl::FromUnixSeconds(17);
+    Sql(absl::StrCat("UPDATE meta SET value = ", absl::ToUnixMicros(there),
+                     " WHERE key = 'horizon'; PRAGMA user_version = 3"));
+    ASSERT_EQ(Open(), "OK") << status_;
+    EXPECT_EQ(store_->Horizon() == there, later) << "it never falls";
+    EXPECT_GE(store_->Horizon(), horizon);
+  }
 }
 
 TEST_F(SqliteStoreTest, WithoutItsHorizonAFileIsDamaged) {
