@@ -1,5 +1,6 @@
 #include "store/horizon.h"
 
+#include <algorithm>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -10,6 +11,11 @@
 namespace assent {
 
 int64_t HorizonBehind(int64_t ended) { return (ended / 1000 + 1) * 1000; }
+
+int64_t HorizonAt(absl::Time time) {
+  const absl::Duration since_1970 = std::max(time - absl::UnixEpoch(), absl::ZeroDuration());
+  return absl::ToInt64Milliseconds(absl::Ceil(since_1970, absl::Milliseconds(1))) * 1000;
+}
 
 bool IsBeforeHorizon(absl::string_view gtrid, int64_t horizon) {
   const absl::optional<absl::Time> birth = BirthOf(gtrid);

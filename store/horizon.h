@@ -16,9 +16,11 @@
 
 namespace assent {
 
-// All of them are in microseconds since 1970. To the millisecond, as births are: a gtrid that is born at the horizon
-// is not before it.
+// All of them are in microseconds since 1970. A horizon is a whole millisecond, as births are: a gtrid that is born at
+// it is not before it.
 int64_t HorizonBehind(int64_t ended);
+// No earlier than `time`, nor than 1970.
+int64_t HorizonAt(absl::Time time);
 // True if a record of the gtrid may have been deleted; also for one whose birth nobody knows.
 bool IsBeforeHorizon(absl::string_view gtrid, int64_t horizon);
 // What is said of such a gtrid: OUTCOME_IN_DOUBT.

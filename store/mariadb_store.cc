@@ -343,12 +343,13 @@ absl::StatusOr<bool> MariaDbStore::ReplaceResource(const v1::Resource* expected,
 }
 
 absl::Status MariaDbStore::FinishImport(absl::Time horizon) {
-  horizon_.Raise(absl::ToUnixMicros(horizon));
+  const int64_t micros = HorizonAt(horizon);
+  horizon_.Raise(micros);
   // Everything that may have been lost was compared, and written again.
   const absl::Status status =
       Change("finish the import", absl::StrCat("UPDATE store_meta SET number=0 WHERE name='lossy_until_id';"
                                                "UPDATE store_meta SET number=",
-                                               absl::ToUnixMicros(horizon),
+                                               micros,
                                                " WHERE name='horizon';DELETE FROM store_meta WHERE name='importing'"));
   if (status.ok()) half_imported_ = false;
   return status;

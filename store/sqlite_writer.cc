@@ -422,9 +422,10 @@ absl::StatusOr<std::vector<std::string>> SqliteWriter::Purge(absl::Time ended_be
 }
 
 absl::Status SqliteWriter::FinishImport(absl::Time horizon) {
-  horizon_.Raise(absl::ToUnixMicros(horizon));
+  const int64_t micros = HorizonAt(horizon);
+  horizon_.Raise(micros);
   return ForcedTransaction("finish the import", [&] {
-    set_horizon_.BindInt(1, absl::ToUnixMicros(horizon));
+    set_horizon_.BindInt(1, micros);
     const int code = set_horizon_.Run();
     return code == SQLITE_DONE ? finish_import_.Run() : code;
   });

@@ -183,7 +183,8 @@ class Store {
   // True while an import into this store has not finished (transfer.h). It holds a part of what was decided and would
   // deny the rest, so it opens for the import only: for everybody else opening answers STORE_HALF_IMPORTED.
   virtual bool IsHalfImported() const = 0;
-  // Ends the import: what is there is all of it, and forced; `horizon` is the horizon from now on. Blocks.
+  // Ends the import: what is there is all of it, and forced; `horizon`, rounded up to a millisecond, is the horizon from
+  // now on. Blocks.
   virtual absl::Status FinishImport(absl::Time horizon) = 0;
 
   virtual StoreStats Stats() const = 0;

@@ -1,4 +1,3 @@
-#include <algorithm>
 #include <map>
 #include <memory>
 #include <string>
@@ -98,9 +97,7 @@ class Inflow {
 
 // Programs that wrote no horizon had deleted nothing that had not ended an hour before.
 absl::Time HorizonOf(const StoreHeader& header) {
-  const absl::Time horizon =
-      header.has_horizon() ? GetTime(header.horizon()) : GetTime(header.create_time()) - absl::Hours(1);
-  return std::max(horizon, absl::UnixEpoch());
+  return header.has_horizon() ? GetTime(header.horizon()) : GetTime(header.create_time()) - absl::Hours(1);
 }
 
 // One import into a half imported store.

@@ -18,6 +18,7 @@
 #include "base/timestamp.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "store/horizon.h"
 #include "store/sqlite_store.h"
 #include "store/testing/mariadb_test_util.h"
 #include "store/testing/store_test_util.h"
@@ -341,7 +342,7 @@ TEST_F(TransferTest, AFileWithoutAHorizonIsOneOfAnHourBefore) {
     ASSERT_TRUE(imported.ok()) << imported.status();
     EXPECT_EQ(Verify(to, "older"), "OK");
     const absl::Time made = GetTime(header->header().create_time());
-    EXPECT_LT(absl::AbsDuration(made - absl::Hours(1) - Open(to)->Horizon()), absl::Microseconds(1));
+    EXPECT_EQ(absl::ToUnixMicros(Open(to)->Horizon()), HorizonAt(made - absl::Hours(1)));
   }
 }
 

@@ -212,8 +212,10 @@ TEST_P(StoreConformanceTest, OneThatMayHaveBeenDeletedDisturbsNoOther) {
 
 TEST_P(StoreConformanceTest, AnImportBringsItsHorizon) {
   const absl::Time horizon = Later(absl::Hours(24));
-  ASSERT_TRUE(store_->FinishImport(horizon).ok());
+  ASSERT_TRUE(store_->FinishImport(horizon - absl::Microseconds(1)).ok());
+  EXPECT_EQ(store_->Horizon(), horizon) << "as births are, to the millisecond";
   EXPECT_EQ(PutFirst(store_.get(), Born(Later({}), Later({}))), "NOT_APPLIED OUTCOME_IN_DOUBT");
+  EXPECT_EQ(PutFirst(store_.get(), Born(horizon, horizon)), "APPLIED");
   Reopen();
   EXPECT_EQ(store_->Horizon(), horizon);
 }
