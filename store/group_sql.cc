@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/xid.h"
+#include "store/horizon.h"
 #include "store/mariadb_link.h"
 #include "store/record.h"
 
@@ -88,12 +89,17 @@ void AddStatements(const std::vector<Row>& rows, size_t max_rows, std::string (*
 
 }  // namespace
 
-GroupSql PlanGroup(absl::Span<const PendingTransition> group, absl::Span<TransitionResult> results) {
+GroupSql PlanGroup(absl::Span<const PendingTransition> group, absl::Span<TransitionResult> results, int64_t horizon) {
+  GroupSql plan;
   std::vector<Row> rows;
   std::unordered_map<std::string, size_t> index;
   for (size_t i = 0; i < group.size(); ++i) {
     const Transition& transition = group[i].transition;
     results[i] = TransitionResult();
+    if (transition.must_be_first && IsBeforeHorizon(transition.next->gtrid(), horizon)) {
+      plan.refused.push_back(i);
+      continue;
+    }
     const auto [found, added] = index.emplace(transition.next->gtrid(), rows.size());
     if (added) {
       rows.push_back({&group[i], &group[i]});
@@ -109,7 +115,6 @@ GroupSql PlanGroup(absl::Span<const PendingTransition> group, absl::Span<Transit
   }
   std::vector<Row> created;
   std::vector<Row> changed;
-  GroupSql plan;
   for (const Row& row : rows) {
     (row.expected() == 0 ? created : changed).push_back(row);
     if (!row.first->transition.must_be_first) continue;

@@ -21,14 +21,18 @@ struct GroupSql {
     uint64_t rows = 0;  // It changes exactly so many rows, or an expectation is wrong.
   };
   std::vector<Statement> statements;
-  // When the oldest gtrid was born that must have no record but this one (Transition::must_be_first), or forever ago if
+  // Members that are no part of it: they must be the first of their gtrid, and are known not to be, or not to be known to
+  // be (born before the horizon). Only what is there is to be looked at.
+  std::vector<size_t> refused;
+  // Of the others, when the oldest gtrid was born that must have no record but this one (Transition::must_be_first), or forever ago if
   // nobody knows; nullopt: none must.
   absl::optional<absl::Time> oldest_first;
 };
 
 // Plans the group as if the expectation of every gtrid's first transition held. `results` are the answers if the rows
 // changed are as many as planned: APPLIED, or CONFLICT for a transition that contradicts an earlier one of the group.
-GroupSql PlanGroup(absl::Span<const PendingTransition> group, absl::Span<TransitionResult> results);
+// `horizon` is as far as it is known already, in microseconds.
+GroupSql PlanGroup(absl::Span<const PendingTransition> group, absl::Span<TransitionResult> results, int64_t horizon);
 
 // One transition alone. `rows` is 1 if it applies, 0 (or, for a creation, a duplicate key) if it conflicts.
 std::string SqlOf(const PendingTransition& pending);

@@ -133,7 +133,7 @@ void MariaDbWriter::ApplyEachAlone(Group group, Results results, const absl::Sta
 }
 
 MariaDbWriter::End MariaDbWriter::TryTogether(Group group, Results results, absl::Status* status) {
-  const GroupSql plan = PlanGroup(group, results);
+  const GroupSql plan = PlanGroup(group, results, horizon_->micros());
   bool first = true;
   std::vector<Packet> packets = Pack(absl::StrCat("START TRANSACTION;", fence_->Sql()), plan);
   if (plan.oldest_first) absl::StrAppend(&packets.back().sql, ";", kHorizonSql);
@@ -163,6 +163,8 @@ MariaDbWriter::End MariaDbWriter::TryTogether(Group group, Results results, absl
     Rollback();
     return End::kConflict;
   }
+  const DbError error = RefuseAll(plan.refused, group, results);
+  if (!error.ok()) return Failed(error, status);
   return Commit(group, results, status);
 }
 
@@ -186,6 +188,25 @@ MariaDbWriter::End MariaDbWriter::TryInOrder(Group group, Results results, absl:
     if (!barrier.ok()) return Failed(barrier, status);
   }
   return Commit(group, results, status);
+}
+
+DbError MariaDbWriter::RefuseSecond(const v1::Global& next, TransitionResult* result) {
+  const DbError error = ReadConflict(next, /*creating=*/true, result);
+  if (error.ok() && result->code == TransitionResult::Code::kConflict && result->current == nullptr) {
+    *result = {TransitionResult::Code::kNotApplied, nullptr, MayHaveBeenDeleted(next.gtrid())};
+  }
+  return error;
+}
+
+DbError MariaDbWriter::RefuseAll(const std::vector<size_t>& refused, Group group, Results results) {
+  bool shown = false;
+  for (const size_t i : refused) {
+    const DbError error = RefuseSecond(*group[i].transition.next, &results[i]);
+    if (!error.ok()) return error;
+    shown = shown || results[i].current != nullptr;
+  }
+  // What is shown of others must be forced.
+  return shown ? WriteBarrier(connection_.get()) : DbError{};
 }
 
 DbError MariaDbWriter::WriteOne(const PendingTransition& pending, TransitionResult* result) {

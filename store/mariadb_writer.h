@@ -14,7 +14,8 @@
 // What must be the first of its gtrid is inserted, and then the horizon is looked at, in the same transaction and by a
 // statement of its own. If an earlier record was deleted, the INSERT has waited for that purge to be committed (its
 // unique key sees to it), and what is read afterwards (READ COMMITTED) is the horizon that this purge has left behind
-// the record. So the horizon's row need not be locked, and purges keep nobody waiting.
+// the record. So the horizon's row need not be locked, and purges keep nobody waiting. What is before the horizon as it
+// is known already is not inserted at all: who repeats an old call disturbs no others.
 //
 // A COMMIT whose answer does not come is UNKNOWN. The writer holds a user lock of its own name at the server. Before it
 // does anything else, on a new connection, it ends the old one and takes the lock, which the server gives only when the
@@ -80,6 +81,9 @@ class MariaDbWriter {
   // One transition inside the open transaction: its answer in *result, or an error.
   DbError WriteOne(const PendingTransition& pending, TransitionResult* result);
   DbError ReadConflict(const v1::Global& next, bool creating, TransitionResult* result);
+  // The answer to one that must be the first of its gtrid and is born before the horizon.
+  DbError RefuseSecond(const v1::Global& next, TransitionResult* result);
+  DbError RefuseAll(const std::vector<size_t>& refused, Group group, Results results);
   // Whether a record that was inserted just now in the open transaction may be the first of its gtrid; else takes it
   // back.
   DbError CheckFirst(const std::string& gtrid, TransitionResult* result);
