@@ -10,7 +10,10 @@
 
 namespace assent {
 
-int64_t HorizonBehind(int64_t ended) { return (ended / 1000 + 1) * 1000; }
+int64_t HorizonBehind(absl::string_view gtrid, int64_t ended) {
+  const absl::Time birth = BirthOf(gtrid).value_or(absl::UnixEpoch());
+  return (std::max(ended, absl::ToUnixMicros(birth)) / 1000 + 1) * 1000;
+}
 
 int64_t HorizonAt(absl::Time time) {
   const absl::Duration since_1970 = std::max(time - absl::UnixEpoch(), absl::ZeroDuration());

@@ -1,9 +1,9 @@
 // The purge horizon: how a gtrid that never had a record is told from one whose record was deleted.
 //
 // Of every gtrid that was born (BirthOf) at or after the horizon, no record was ever deleted. A purge raises it behind
-// the latest end of what it deletes, in the same transaction; it never falls. No clock is in this argument: an end is
-// put down as no earlier than the birth of its gtrid (EndedMicros), so whatever was deleted was born before the
-// horizon, whichever clocks told the two, and however long anything was to be kept.
+// the birth and the end of all that it deletes, in the same transaction; it never falls. No clock is in this argument,
+// nor how long anything was to be kept. (Ends are put down as no earlier than births, EndedMicros, so that what is
+// deleted was born long ago; older programs did not do that.)
 #ifndef ASSENT_STORE_HORIZON_H_
 #define ASSENT_STORE_HORIZON_H_
 
@@ -18,7 +18,7 @@ namespace assent {
 
 // All of them are in microseconds since 1970. A horizon is a whole millisecond, as births are: a gtrid that is born at
 // it is not before it.
-int64_t HorizonBehind(int64_t ended);
+int64_t HorizonBehind(absl::string_view gtrid, int64_t ended);
 // No earlier than `time`, nor than 1970.
 int64_t HorizonAt(absl::Time time);
 // True if a record of the gtrid may have been deleted; also for one whose birth nobody knows.

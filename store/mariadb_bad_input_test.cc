@@ -197,6 +197,9 @@ TEST_F(MariaDbBadInputTest, WithoutAHorizonNothingIsTheFirst) {
     }
   }
   EXPECT_EQ(Put("g", 1), "APPLIED");
+  ASSERT_EQ(ToString(SubmitAndWait(store_.get(), To(MakeGlobal("g", 2, v1::Global::STATE_COMMITTED)))), "APPLIED");
+  EXPECT_EQ(ReasonName(store_->Purge(absl::Now(), 10).status()), "STORE_CORRUPT") << "it is not made again";
+  EXPECT_EQ((*store_->Read("g"))->revision(), 2);
 }
 
 TEST_F(MariaDbBadInputTest, ManyOpenAnEmptyDatabaseAtOnce) {

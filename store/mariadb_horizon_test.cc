@@ -47,7 +47,7 @@ TEST_F(MariaDbHorizonTest, WhoeverIsInsertedBehindAPurgeSeesItsHorizon) {
   const GlobalPtr global = Born(absl::Seconds(10));
   ASSERT_EQ(PutFirst(global), "APPLIED");
   admin_.Run(absl::StrCat("START TRANSACTION;UPDATE store_meta SET number=",
-                          HorizonBehind(absl::ToUnixMicros(made_ + absl::Seconds(10))),
+                          HorizonBehind(global->gtrid(), 0),
                           " WHERE name='horizon';DELETE FROM store_globals WHERE gtrid='", global->gtrid(), "'"));
   Results results;
   store_->Submit(First(global), results.Next());
@@ -60,6 +60,17 @@ TEST_F(MariaDbHorizonTest, WhoeverIsInsertedBehindAPurgeSeesItsHorizon) {
   admin_.Run("COMMIT");
   EXPECT_EQ(ToString(results.Wait()[0]), "NOT_APPLIED OUTCOME_IN_DOUBT");
   EXPECT_EQ(*store_->Read(global->gtrid()), nullptr);
+}
+
+// As older programs put it down, with the clock of an instance behind that of another.
+TEST_F(MariaDbHorizonTest, WhatHadEndedBeforeItWasBornIsBehindTheHorizonToo) {
+  const GlobalPtr global = Born(absl::Hours(1));
+  ASSERT_EQ(PutFirst(global), "APPLIED");
+  admin_.Run("UPDATE store_globals SET ended=1");
+  ASSERT_EQ(store_->Purge(absl::Now(), 10)->size(), 1u);
+  EXPECT_EQ(PutFirst(global), "NOT_APPLIED OUTCOME_IN_DOUBT");
+  EXPECT_EQ(admin_.One("SELECT number FROM store_meta WHERE name='horizon'"),
+            absl::StrCat(absl::ToUnixMicros(made_ + absl::Hours(1) + absl::Milliseconds(1))));
 }
 
 TEST_F(MariaDbHorizonTest, WhoRepeatsAnOldCallDisturbsNoOthers) {

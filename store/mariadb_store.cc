@@ -246,20 +246,20 @@ absl::StatusOr<std::vector<std::string>> MariaDbStore::Purge(absl::Time ended_be
     const auto& rows = found.results[2].rows;
     if (fenced || rows.empty()) return connection->Query("ROLLBACK").error;
     std::vector<std::string> ids;
-    int64_t last = 0;
+    int64_t horizon = 0;
     for (const auto& row : rows) {
       ids.push_back(TextOf(row[0]));
       gtrids.push_back(TextOf(row[1]));
-      last = std::max(last, IntOf(row[2]));
+      horizon = std::max(horizon, HorizonBehind(gtrids.back(), IntOf(row[2])));
     }
     // Together: whoever finds a row gone finds the horizon behind it.
     const QueryResult deleted = connection->Query(
-        absl::StrCat("INSERT INTO store_meta (name, value, number) VALUES ('horizon','',", HorizonBehind(last),
-                     ") ON DUPLICATE KEY UPDATE number=GREATEST(number, VALUES(number));"
-                     "DELETE FROM store_globals WHERE id IN (",
-                     absl::StrJoin(ids, ","), ")"));
+        absl::StrCat("UPDATE store_meta SET number=GREATEST(number, ", horizon, ") WHERE name='horizon';", kHorizonSql,
+                     ";DELETE FROM store_globals WHERE id IN (", absl::StrJoin(ids, ","), ")"));
     if (!deleted.ok()) return deleted.error;
-    horizon_.Raise(HorizonBehind(last));
+    // One that was lost is not made again: nobody knows how far it had come.
+    if (deleted.results[1].rows.size() != 1) return NoHorizonError();
+    horizon_.Raise(horizon);
     unknown = StoreError(connection->Query("COMMIT").error, "purge finished transactions");
     return DbError{};
   });

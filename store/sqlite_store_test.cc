@@ -22,6 +22,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "base/errors.h"
+#include "base/xid.h"
 #include "store/sqlite_schema.h"
 #include "store/testing/conformance_suite.h"
 #include "store/testing/store_test_util.h"
@@ -176,6 +177,22 @@ TEST_F(SqliteStoreTest, TheHorizonOfAnOlderFileIsAnHourAgo) {
     EXPECT_EQ(store_->Horizon() == there, later) << "it never falls";
     EXPECT_GE(store_->Horizon(), horizon);
   }
+}
+
+// As older programs put it down, with the clock of an instance behind that of another.
+TEST_F(SqliteStoreTest, WhatHadEndedBeforeItWasBornIsBehindTheHorizonToo) {
+  ASSERT_EQ(Open(), "OK");
+  const absl::Time birth = store_->Horizon() + absl::Hours(1);
+  const std::string gtrid = NewGtrid("test", birth);
+  ASSERT_EQ(Put(gtrid, 1, v1::Global::STATE_COMMITTED), "APPLIED");
+  store_.reset();
+  Sql("UPDATE globals SET ended = 1");
+  ASSERT_EQ(Open(), "OK");
+  ASSERT_EQ(store_->Purge(absl::Now(), 10)->size(), 1u);
+  EXPECT_EQ(store_->Horizon(), birth + absl::Milliseconds(1));
+  store_.reset();
+  ASSERT_EQ(Open(), "OK");
+  EXPECT_EQ(store_->Horizon(), birth + absl::Milliseconds(1));
 }
 
 TEST_F(SqliteStoreTest, WithoutItsHorizonAFileIsDamaged) {

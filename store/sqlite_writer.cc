@@ -406,14 +406,14 @@ absl::StatusOr<std::vector<std::string>> SqliteWriter::Purge(absl::Time ended_be
     StatementReset reset(&purge_);
     purge_.BindInt(1, absl::ToUnixMicros(ended_before));
     purge_.BindInt(2, limit);
-    int64_t last = 0;
+    int64_t horizon = 0;
     int code;
     while ((code = purge_.Step()) == SQLITE_ROW) {
       gtrids.push_back(purge_.ColumnBytes(0));
-      last = std::max(last, purge_.ColumnInt(1));
+      horizon = std::max(horizon, HorizonBehind(gtrids.back(), purge_.ColumnInt(1)));
     }
     if (code != SQLITE_DONE || gtrids.empty()) return code;
-    horizon_.Raise(HorizonBehind(last));
+    horizon_.Raise(horizon);
     raise_horizon_.BindInt(1, horizon_.micros());
     return raise_horizon_.Run();
   });
