@@ -154,6 +154,30 @@ TEST_F(MariaDbBadInputTest, ANewerSchemaIsRefusedAndAnOlderOneMigrated) {
   EXPECT_EQ(Put("g", 2), "APPLIED");
 }
 
+TEST_F(MariaDbBadInputTest, ToolsDoNotMigrateWhatOthersWorkOn) {
+  ASSERT_EQ(Open(), "OK");
+  const std::unique_ptr<MariaDbStore> working = std::move(store_);
+  InstanceInfo info;
+  info.address = "10.0.0.1:7411";
+  info.lease = absl::Seconds(3);
+  ASSERT_TRUE(working->Members().Join(info).ok());
+  Sql("UPDATE store_meta SET number=1 WHERE name='schema'");
+  MariaDbOptions reading = options_;
+  reading.must_exist = true;
+  MariaDbOptions importing = options_;
+  importing.import_as = working->Id();
+  for (const MariaDbOptions& tool : {reading, importing}) {
+    EXPECT_EQ(Open(tool), "STORE_LOCKED");
+    EXPECT_THAT(message(), HasSubstr("10.0.0.1:7411"));
+    EXPECT_EQ(admin_.One("SELECT number FROM store_meta WHERE name='schema'"), "1");
+  }
+  // A new instance does: the older ones go on. One that was killed is no hindrance once its lease has ended.
+  ASSERT_EQ(Open(), "OK") << message();
+  Sql("UPDATE store_meta SET number=1 WHERE name='schema'");
+  Sql("UPDATE store_heartbeats SET seen=seen - INTERVAL 1 HOUR");
+  EXPECT_EQ(Open(reading), "OK") << message();
+}
+
 TEST_F(MariaDbBadInputTest, TheHorizonOfAnOlderStoreIsAnHourAgo) {
   const std::string kOlder =
       "UPDATE store_meta SET number=1 WHERE name='schema';DELETE FROM store_meta WHERE name='horizon'";

@@ -34,6 +34,9 @@ constexpr absl::string_view kHorizonSql = "SELECT number FROM store_meta WHERE n
 // That there is none: an operator has deleted the row.
 DbError NoHorizonError();
 
+// Of a row of store_heartbeats: its instance has been silent for longer than its lease.
+constexpr absl::string_view kOverdueSql = "seen + INTERVAL lease_us MICROSECOND < NOW(6)";
+
 // Forces what was read before on this connection: with a write of its own; where the server has no room for one, or
 // takes none, by waiting until its log is flushed as far as it is written.
 DbError ForceWhatWasRead(MariaDbConnection* connection);

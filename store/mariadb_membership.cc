@@ -18,7 +18,6 @@ namespace {
 // Rows of the dead are shown for so long.
 constexpr absl::string_view kForgetDead =
     "DELETE FROM store_instances WHERE alive=0 AND ended < NOW(6) - INTERVAL 1 DAY";
-constexpr absl::string_view kOverdue = "seen + INTERVAL lease_us MICROSECOND < NOW(6)";
 
 std::string QuoteAll(const std::set<std::string>& names) {
   return absl::StrJoin(names, ",", [](std::string* out, const std::string& name) { out->append(Quote(name)); });
@@ -120,7 +119,7 @@ DbError MariaDbMembership::FindSilent(MariaDbConnection* connection, std::vector
   const QueryResult answer = connection->Query(absl::StrCat(
       "SELECT h.instance, h.epoch, i.writer FROM store_heartbeats h JOIN store_instances i ON i.id=h.instance "
       "WHERE ",
-      kOverdue));
+      kOverdueSql));
   for (const auto& row : answer.rows()) silent->push_back({{IntOf(row[0]), IntOf(row[1])}, TextOf(row[2])});
   return answer.error;
 }
@@ -132,7 +131,7 @@ DbError MariaDbMembership::Bury(MariaDbConnection* connection, const Silent& sil
   if (!error.ok()) return error;
   const std::string heartbeat = Is("instance", "epoch", silent.key);
   const QueryResult still = connection->Query(absl::StrCat("START TRANSACTION;SELECT 1 FROM store_heartbeats WHERE ",
-                                                           heartbeat, " AND ", kOverdue, " FOR UPDATE"));
+                                                           heartbeat, " AND ", kOverdueSql, " FOR UPDATE"));
   if (!still.ok()) return still.error;
   if (still.rows().empty()) return connection->Query("ROLLBACK").error;
   error = connection

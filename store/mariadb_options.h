@@ -20,7 +20,8 @@ struct MariaDbOptions {
   ConnectTls tls;
   // The cluster's name (base/xid.h). Kept in the store; a store of another cluster is refused.
   std::string cluster;
-  // For tools: a database without a store is an error (STORE_UNAVAILABLE) and nothing is made.
+  // For tools: a database without a store is an error (STORE_UNAVAILABLE) and nothing is made; and a store of an older
+  // program on which instances live is STORE_LOCKED.
   bool must_exist = false;
   // Opens it for an import of the store with this id: makes it, half imported, or continues such a one; one that is
   // complete opens, too. STORE_DIFFERS if it has another id. Empty: for service.

@@ -242,6 +242,24 @@ absl::Status Migrate(MariaDbConnection* connection, const MariaDbOptions& option
   return absl::OkStatus();
 }
 
+// STORE_LOCKED if an instance lives: an older program could not be started again on what it works on now.
+absl::Status CheckNobodyWorks(MariaDbConnection* connection) {
+  const QueryResult found = connection->Query(
+      absl::StrCat("SELECT i.address FROM store_instances i JOIN store_heartbeats h ON h.instance=i.id AND "
+                   "h.epoch=i.epoch WHERE NOT (",
+                   kOverdueSql, ") ORDER BY i.id"));
+  if (found.error.code == kErNoSuchTable) return absl::OkStatus();
+  if (!found.ok()) return StoreError(found.error, "look for instances");
+  if (found.rows().empty()) return absl::OkStatus();
+  std::vector<std::string> alive;
+  for (const auto& row : found.rows()) alive.push_back(TextOf(row[0]));
+  return MakeError(Reason::STORE_LOCKED,
+                   absl::StrCat("the store is of an older program, and coordinators work on it: ",
+                                absl::StrJoin(alive, ", "),
+                                "; stop them first: opened by this program it becomes one that older programs refuse"),
+                   {{"instances", absl::StrJoin(alive, ",")}});
+}
+
 absl::Status CheckTables(MariaDbConnection* connection) {
   const QueryResult result = connection->Query(
       "SELECT TABLE_NAME, ENGINE FROM information_schema.TABLES WHERE TABLE_SCHEMA=DATABASE() AND TABLE_NAME LIKE "
@@ -406,6 +424,9 @@ absl::StatusOr<MariaDbStoreFacts> PrepareMariaDbStore(const MariaDbOptions& opti
                      {{"database", options.database}});
   }
   if ((*meta)["schema"].number < NewestMariaDbSchema()) {
+    if (options.must_exist || !options.import_as.empty()) {  // A tool: it is not to change what others work on.
+      if (absl::Status status = CheckNobodyWorks(connection); !status.ok()) return status;
+    }
     const std::string lock = Quote(absl::StrCat("assent.migrate.", options.database));
     // Longer than one answer may take: asked for in pieces.
     bool locked = false;

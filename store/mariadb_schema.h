@@ -52,8 +52,9 @@ absl::StatusOr<std::vector<StoreFinding>> ExamineServer(MariaDbConnection* conne
 // of the newest schema. Migrates an older one, under a lock, each step repeatable. STORE_SCHEMA_NEWER,
 // STORE_OTHER_CLUSTER, STORE_UNFIT (rights; a table that is not InnoDB's), STORE_CORRUPT (a table, a column, an index
 // or a row that the store rests on is not there; the message names it), STORE_UNAVAILABLE;
-// STORE_HALF_IMPORTED and STORE_DIFFERS as `options.import_as` says. `lossy`:
-// the server can lose what it has acknowledged. Everything that can be read afterwards is forced.
+// STORE_HALF_IMPORTED and STORE_DIFFERS as `options.import_as` says; STORE_LOCKED if it would have to be migrated for a
+// tool (must_exist, import_as) while an instance lives. `lossy`: the server can lose what it has acknowledged.
+// Everything that can be read afterwards is forced.
 absl::StatusOr<MariaDbStoreFacts> PrepareMariaDbStore(const MariaDbOptions& options, bool lossy);
 
 }  // namespace assent
