@@ -487,17 +487,6 @@ v1::GlobalStatus StatusOf(const Global& global) {
 
 std::string EtagOf(const Global& global) { return absl::StrCat(global.revision()); }
 
-bool IsOpen(const Branch& branch) {
-  switch (branch.state()) {
-    case Branch::STATE_READ_ONLY:
-    case Branch::STATE_COMMITTED:
-    case Branch::STATE_ROLLED_BACK:
-    case Branch::STATE_HEURISTIC_COMMITTED:
-    case Branch::STATE_HEURISTIC_ROLLED_BACK: return false;
-    default: return true;
-  }
-}
-
 bool IsSettled(const Global& global) { return IsFinished(global.state()) || global.state() == Global::STATE_HEURISTIC; }
 
 std::vector<Branch> BranchesOf(const Global& global, const Event& event) {

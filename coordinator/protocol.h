@@ -15,6 +15,7 @@
 #include "absl/types/optional.h"
 #include "assent/v1/coordinator_service.pb.h"
 #include "assent/v1/global.pb.h"
+#include "store/proof.h"
 #include "store/store.h"
 
 namespace assent {
@@ -170,15 +171,8 @@ v1::Outcome OutcomeOf(const v1::Global& global);
 v1::GlobalStatus StatusOf(const v1::Global& global);
 // Names this state of the transaction (ResolveBranchRequest.etag).
 std::string EtagOf(const v1::Global& global);
-// True while the branch is not proven finished, and so is for recovery to look at. Its transaction must not be
-// undecided.
-bool IsOpen(const v1::Branch& branch);
 // True if it is proven to have ended against the decision.
 bool IsHeuristic(const v1::Branch& branch);
-// True if it is finished because an operator said so, and no evidence proves it.
-bool RestsOnWord(const v1::Branch& branch);
-// What an outcome proves of a branch: that it is committed, or that it never will be; nullopt: nothing.
-absl::optional<bool> ProvenCommitted(v1::BranchOutcome outcome);
 // True once nothing more will happen without an operator: COMMITTED, ROLLED_BACK, HEURISTIC, HEURISTIC_CLOSED.
 bool IsSettled(const v1::Global& global);
 // The branches that a kAddBranches event made or found, in the order of the event.

@@ -1,4 +1,5 @@
 // How branches end: what participants report, what recovery finds, and what operators say.
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -31,7 +32,13 @@ bool SameFinding(v1::Evidence a, v1::Evidence b) {
 void AddEvidence(const Event& event, v1::Evidence evidence, Branch* branch) {
   SetTime(event.now, evidence.mutable_time());
   evidence.set_detail(CutText(evidence.detail()));
-  if (branch->evidence_size() >= kMaxEvidence) branch->mutable_evidence()->erase(branch->evidence().begin() + 1);
+  if (branch->evidence_size() >= kMaxEvidence) {
+    // Not what the branch may rest on: an operator's word is forgotten for more words only.
+    auto* const all = branch->mutable_evidence();
+    const auto old =
+        std::find_if(all->begin() + 1, all->end(), [](const v1::Evidence& e) { return e.resolved_by().empty(); });
+    all->erase(old == all->end() ? all->begin() + 1 : old);
+  }
   *branch->add_evidence() = std::move(evidence);
 }
 
@@ -87,26 +94,6 @@ std::string Objection(const Global& global, const Branch& branch, const Event& e
 
 bool IsHeuristic(const Branch& branch) {
   return branch.state() == Branch::STATE_HEURISTIC_COMMITTED || branch.state() == Branch::STATE_HEURISTIC_ROLLED_BACK;
-}
-
-bool RestsOnWord(const Branch& branch) {
-  if (IsOpen(branch)) return false;
-  for (auto it = branch.evidence().rbegin(); it != branch.evidence().rend(); ++it) {
-    if (ProvenCommitted(it->outcome())) return false;
-    if (!it->resolved_by().empty()) return true;
-  }
-  return false;
-}
-
-absl::optional<bool> ProvenCommitted(v1::BranchOutcome outcome) {
-  switch (outcome) {
-    case v1::BRANCH_OUTCOME_COMMITTED:
-    case v1::BRANCH_OUTCOME_HEURISTIC_COMMITTED: return true;
-    case v1::BRANCH_OUTCOME_ROLLED_BACK:
-    case v1::BRANCH_OUTCOME_HEURISTIC_ROLLED_BACK:
-    case v1::BRANCH_OUTCOME_NEVER_PREPARED: return false;
-    default: return absl::nullopt;
-  }
 }
 
 Step RecordWhole(const Event& event) {

@@ -612,6 +612,19 @@ TEST(ProtocolTest, EvidenceIsBounded) {
   EXPECT_EQ(record->branches(0).evidence(7).detail(), "99");
 }
 
+// The record is kept for its sake (EndedMicros).
+TEST(ProtocolTest, AnOperatorsWordIsNotForgottenForFindings) {
+  GlobalPtr record = After({CreateWith({"a"}), VoteFor("a", kPrepared), FinalizeTo(v1::DECISION_COMMIT),
+                            EvidenceOf("a", v1::BRANCH_OUTCOME_UNSPECIFIED, "it does not answer")});
+  record = Apply(record.get(), ResolveAs(record, "a", v1::RESOLUTION_COMMITTED)).next;
+  ASSERT_EQ(record->state(), Global::STATE_COMMITTED);
+  for (int i = 0; i < 20; ++i) {
+    ASSERT_TRUE(RestsOnWord(record->branches(0))) << i;
+    record = Apply(record.get(), EvidenceOf("a", v1::BRANCH_OUTCOME_STILL_PREPARED, std::to_string(i))).next;
+  }
+  EXPECT_EQ(record->branches(0).evidence_size(), 8);
+}
+
 TEST(ProtocolTest, EvidenceAgainstTheDecisionIsHeuristicAndStaysSo) {
   GlobalPtr record =
       After({CreateWith({"a", "b"}), VoteFor("a", kPrepared), VoteFor("b", kPrepared), FinalizeTo(v1::DECISION_COMMIT),

@@ -65,10 +65,10 @@ constexpr absl::Duration kBirthMargin = absl::Minutes(5);
 // When the ids are born that are handed out. Thread-safe.
 class Births {
  public:
-  // Now; or later, while the store's horizon is near or in the future: a clock that was ahead has left it there, or this
-  // one is behind that of the instance that deletes. Born before it, they could never be used; born later than now, they
-  // are only kept for longer. Whatever they are ahead, they stay so: ids that were all born at one moment would be
-  // overtaken all at once, by the purge of the first of them.
+  // Now; or later, while the store's horizon is near or in the future: a clock that was ahead has left it there, or
+  // this one is behind that of the instance that deletes. Born before it, they could never be used; born later than
+  // now, they are only kept for longer. Whatever they are ahead, they stay so: ids that were all born at one moment
+  // would be overtaken all at once, by the purge of the first of them.
   absl::Time Next(absl::Time now, absl::Time horizon);
 
  private:

@@ -21,11 +21,11 @@ struct GroupSql {
     uint64_t rows = 0;  // It changes exactly so many rows, or an expectation is wrong.
   };
   std::vector<Statement> statements;
-  // Members that are no part of it: they must be the first of their gtrid, and are known not to be, or not to be known to
-  // be (born before the horizon). Only what is there is to be looked at.
+  // Members that are no part of it: they must be the first of their gtrid, and are known not to be, or not to be known
+  // to be (born before the horizon). Only what is there is to be looked at.
   std::vector<size_t> refused;
-  // Of the others, when the oldest gtrid was born that must have no record but this one (Transition::must_be_first), or forever ago if
-  // nobody knows; nullopt: none must.
+  // Of the others, when the oldest gtrid was born that must have no record but this one (Transition::must_be_first), or
+  // forever ago if nobody knows; nullopt: none must.
   absl::optional<absl::Time> oldest_first;
 };
 

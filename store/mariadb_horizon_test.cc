@@ -1,6 +1,4 @@
 // The purge horizon on MariaDB, where others purge at the same time: what a transition waits for, and what it need not.
-#include "store/horizon.h"
-
 #include <gtest/gtest.h>
 
 #include <memory>
@@ -12,6 +10,7 @@
 #include "absl/time/clock.h"
 #include "base/timestamp.h"
 #include "base/xid.h"
+#include "store/horizon.h"
 #include "store/mariadb_store.h"
 #include "store/testing/mariadb_test_util.h"
 #include "store/testing/store_test_util.h"
@@ -24,8 +23,7 @@ class MariaDbHorizonTest : public testing::Test {
   // Born, and ended, so much later than the store was made.
   GlobalPtr Born(absl::Duration later) const {
     const absl::Time birth = made_ + later;
-    auto global =
-        std::make_shared<v1::Global>(*MakeGlobal(NewGtrid("test", birth), 1, v1::Global::STATE_COMMITTED));
+    auto global = std::make_shared<v1::Global>(*MakeGlobal(NewGtrid("test", birth), 1, v1::Global::STATE_COMMITTED));
     SetTime(birth, global->mutable_end_time());
     return global;
   }
@@ -46,8 +44,7 @@ class MariaDbHorizonTest : public testing::Test {
 TEST_F(MariaDbHorizonTest, WhoeverIsInsertedBehindAPurgeSeesItsHorizon) {
   const GlobalPtr global = Born(absl::Seconds(10));
   ASSERT_EQ(PutFirst(global), "APPLIED");
-  admin_.Run(absl::StrCat("START TRANSACTION;UPDATE store_meta SET number=",
-                          HorizonBehind(global->gtrid(), 0),
+  admin_.Run(absl::StrCat("START TRANSACTION;UPDATE store_meta SET number=", HorizonBehind(global->gtrid(), 0),
                           " WHERE name='horizon';DELETE FROM store_globals WHERE gtrid='", global->gtrid(), "'"));
   Results results;
   store_->Submit(First(global), results.Next());

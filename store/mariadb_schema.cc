@@ -253,11 +253,11 @@ absl::Status CheckNobodyWorks(MariaDbConnection* connection) {
   if (found.rows().empty()) return absl::OkStatus();
   std::vector<std::string> alive;
   for (const auto& row : found.rows()) alive.push_back(TextOf(row[0]));
-  return MakeError(Reason::STORE_LOCKED,
-                   absl::StrCat("the store is of an older program, and coordinators work on it: ",
-                                absl::StrJoin(alive, ", "),
-                                "; stop them first: opened by this program it becomes one that older programs refuse"),
-                   {{"instances", absl::StrJoin(alive, ",")}});
+  return MakeError(
+      Reason::STORE_LOCKED,
+      absl::StrCat("the store is of an older program, and coordinators work on it: ", absl::StrJoin(alive, ", "),
+                   "; stop them first: opened by this program it becomes one that older programs refuse"),
+      {{"instances", absl::StrJoin(alive, ",")}});
 }
 
 absl::Status CheckTables(MariaDbConnection* connection) {

@@ -346,11 +346,10 @@ absl::Status MariaDbStore::FinishImport(absl::Time horizon) {
   const int64_t micros = HorizonAt(horizon);
   horizon_.Raise(micros);
   // Everything that may have been lost was compared, and written again.
-  const absl::Status status =
-      Change("finish the import", absl::StrCat("UPDATE store_meta SET number=0 WHERE name='lossy_until_id';"
-                                               "UPDATE store_meta SET number=",
-                                               micros,
-                                               " WHERE name='horizon';DELETE FROM store_meta WHERE name='importing'"));
+  const absl::Status status = Change(
+      "finish the import", absl::StrCat("UPDATE store_meta SET number=0 WHERE name='lossy_until_id';"
+                                        "UPDATE store_meta SET number=",
+                                        micros, " WHERE name='horizon';DELETE FROM store_meta WHERE name='importing'"));
   if (status.ok()) half_imported_ = false;
   return status;
 }

@@ -8,6 +8,7 @@
 #include "base/errors.h"
 #include "base/timestamp.h"
 #include "base/xid.h"
+#include "store/proof.h"
 
 namespace assent {
 namespace {
@@ -51,6 +52,7 @@ absl::StatusOr<v1::Resource> ParseResource(const std::string& record) {
 
 int64_t EndedMicros(const v1::Global& global) {
   if (!IsFinished(global.state())) return 0;
+  if (std::any_of(global.branches().begin(), global.branches().end(), RestsOnWord)) return kNeverEnded;
   const absl::Time birth = BirthOf(global.gtrid()).value_or(absl::InfinitePast());
   return std::max<int64_t>(1, absl::ToUnixMicros(std::max(GetTime(global.end_time()), birth)));
 }

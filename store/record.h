@@ -3,6 +3,7 @@
 #define ASSENT_STORE_RECORD_H_
 
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -37,7 +38,10 @@ absl::StatusOr<std::vector<GlobalPtr>> ParseGlobals(const std::vector<StoredReco
 absl::StatusOr<v1::Resource> ParseResource(const std::string& record);
 
 // What is kept beside the record of when it ended, for Purge: microseconds since 1970, at least 1; 0 if it is
-// unfinished. No earlier than its gtrid was born, whatever clocks say: the horizon rests on that.
+// unfinished. No earlier than its gtrid was born, whatever clocks say. kNeverEnded if a branch is finished by an
+// operator's word alone: its database may come back with the branch still prepared, and what is said of it then must be
+// what was said before.
+constexpr int64_t kNeverEnded = std::numeric_limits<int64_t>::max();
 int64_t EndedMicros(const v1::Global& global);
 
 // INVALID_FIELD, or INVALID_PAGE_SIZE, if a call asks for something out of bounds.

@@ -148,8 +148,9 @@ class Store {
   virtual absl::StatusOr<std::vector<GlobalPtr>> ReadChanged(absl::Span<const KnownRevision> known) = 0;
 
   // Deletes finished records whose end_time is before `ended_before`, and whose gtrid was born before it, the oldest
-  // first, at most `limit` (1..1000); answers their gtrids. Never an unfinished one. Their request ids are free then,
-  // and their gtrids, but for what must be the first. Fewer than `limit`: there is no more to do now. Forced. Blocks.
+  // first, at most `limit` (1..1000); answers their gtrids. Never an unfinished one, nor one of which a branch is
+  // finished by an operator's word alone (RestsOnWord). Their request ids are free then, and their gtrids, but for what
+  // must be the first. Fewer than `limit`: there is no more to do now. Forced. Blocks.
   virtual absl::StatusOr<std::vector<std::string>> Purge(absl::Time ended_before, int limit) = 0;
 
   // The horizon (law S8), as far as this object has seen it: when it was opened, in its own purges, and with what had
@@ -183,8 +184,8 @@ class Store {
   // True while an import into this store has not finished (transfer.h). It holds a part of what was decided and would
   // deny the rest, so it opens for the import only: for everybody else opening answers STORE_HALF_IMPORTED.
   virtual bool IsHalfImported() const = 0;
-  // Ends the import: what is there is all of it, and forced; `horizon`, rounded up to a millisecond, is the horizon from
-  // now on. Blocks.
+  // Ends the import: what is there is all of it, and forced; `horizon`, rounded up to a millisecond, is the horizon
+  // from now on. Blocks.
   virtual absl::Status FinishImport(absl::Time horizon) = 0;
 
   virtual StoreStats Stats() const = 0;

@@ -116,6 +116,25 @@ TEST_P(StoreConformanceTest, PurgeLeavesTheUnfinishedAlone) {
   EXPECT_EQ(store_->ReadOpen("", 10)->size(), 5u);
 }
 
+// Its database may come back with the branch still prepared.
+TEST_P(StoreConformanceTest, PurgeLeavesWhatRestsOnAnOperatorsWord) {
+  auto global = std::make_shared<v1::Global>(*Ended("word", 1, kNoon));
+  v1::Branch* const branch = global->add_branches();
+  branch->set_state(v1::Branch::STATE_COMMITTED);
+  branch->add_evidence()->set_resolved_by("the DBA");
+  ASSERT_EQ(ToString(SubmitAndWait(store_.get(), To(global))), "APPLIED");
+  EXPECT_THAT(MustPurge(store_.get(), absl::InfiniteFuture(), 10), IsEmpty());
+  Reopen();
+  EXPECT_THAT(MustPurge(store_.get(), absl::Now() + absl::Hours(100000), 10), IsEmpty());
+  EXPECT_THAT(*store_->ReadOpen("", 10), IsEmpty()) << "it is finished";
+  // Proven since.
+  global = std::make_shared<v1::Global>(*global);
+  global->set_revision(2);
+  global->mutable_branches(0)->add_evidence()->set_outcome(v1::BRANCH_OUTCOME_COMMITTED);
+  ASSERT_EQ(ToString(SubmitAndWait(store_.get(), To(global))), "APPLIED");
+  EXPECT_THAT(MustPurge(store_.get(), kNoon + absl::Seconds(1), 10), ElementsAre("word"));
+}
+
 TEST_P(StoreConformanceTest, APurgedRequestIdAndGtridAreFree) {
   Finish(store_.get(), "g", kNoon, "r");
   EXPECT_EQ(ToString(SubmitAndWait(store_.get(), To(MakeGlobal("h", 1, kActive, "r")))), "CONFLICT");
