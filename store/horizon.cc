@@ -26,12 +26,15 @@ bool IsBeforeHorizon(absl::string_view gtrid, int64_t horizon) {
 }
 
 absl::Status MayHaveBeenDeleted(absl::string_view gtrid) {
+  const absl::optional<absl::Time> birth = BirthOf(gtrid);
   return MakeError(
       Reason::OUTCOME_IN_DOUBT,
-      absl::StrCat("there is no record of global transaction '", gtrid, "', which was begun at ",
-                   absl::FormatTime(BirthOf(gtrid).value_or(absl::InfinitePast()), absl::UTCTimeZone()),
-                   ": too long ago to be sure that there never was one. If it was decided, its record has been deleted "
-                   "since (retention), and only its rows can tell how it ended; what is still prepared of it is rolled "
+      absl::StrCat("there is no record of global transaction '", gtrid, "', but there may have been one: ",
+                   birth ? absl::StrCat("by its id it was begun at ", absl::FormatTime(*birth, absl::UTCTimeZone()),
+                                        ", and records of that time or later have been deleted (retention), or it is "
+                                        "older than the store")
+                         : "its id does not tell when it was begun",
+                   ". If it was decided, only its rows can tell how it ended; what is still prepared of it is rolled "
                    "back"),
       {{"gtrid", std::string(gtrid)}});
 }
