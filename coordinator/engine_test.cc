@@ -100,6 +100,7 @@ class ScriptedStore : public Store {
   bool MayHaveLostLazyWrites() const override { return power_loss_ || real_->MayHaveLostLazyWrites(); }
   bool IsHalfImported() const override { return false; }
   absl::Time Horizon() const override { return real_->Horizon(); }
+  absl::StatusOr<absl::Time> ReadHorizon() override { return real_->ReadHorizon(); }
   absl::Status FinishImport(absl::Time) override { return absl::OkStatus(); }
   StoreStats Stats() const override { return real_->Stats(); }
 

@@ -70,6 +70,19 @@ TEST_F(MariaDbHorizonTest, WhatHadEndedBeforeItWasBornIsBehindTheHorizonToo) {
             absl::StrCat(absl::ToUnixMicros(made_ + absl::Hours(1) + absl::Milliseconds(1))));
 }
 
+TEST_F(MariaDbHorizonTest, WhatOthersHaveDeletedIsReadFromTheStore) {
+  const std::unique_ptr<MariaDbStore> other = MustOpenStore(options_);
+  ASSERT_EQ(PutFirst(Born(absl::Hours(1))), "APPLIED");
+  ASSERT_EQ(other->Purge(made_ + absl::Hours(2), 10)->size(), 1u);
+  EXPECT_EQ(store_->Horizon(), made_);
+  const absl::StatusOr<absl::Time> horizon = store_->ReadHorizon();
+  ASSERT_TRUE(horizon.ok()) << horizon.status();
+  EXPECT_EQ(*horizon, other->Horizon());
+  EXPECT_EQ(store_->Horizon(), other->Horizon());
+  admin_.Run("DELETE FROM store_meta WHERE name='horizon'");
+  EXPECT_EQ(ReasonName(store_->ReadHorizon().status()), "STORE_CORRUPT");
+}
+
 TEST_F(MariaDbHorizonTest, WhoRepeatsAnOldCallDisturbsNoOthers) {
   const GlobalPtr kept = Born(absl::Seconds(10));
   ASSERT_EQ(PutFirst(kept), "APPLIED");

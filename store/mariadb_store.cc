@@ -269,6 +269,20 @@ absl::StatusOr<std::vector<std::string>> MariaDbStore::Purge(absl::Time ended_be
   return gtrids;
 }
 
+absl::StatusOr<absl::Time> MariaDbStore::ReadHorizon() {
+  int64_t horizon = 0;
+  const absl::Status status = pool_.Run("read the horizon", [&](MariaDbConnection* connection) {
+    const QueryResult answer = connection->Query(kHorizonSql);
+    if (!answer.ok()) return answer.error;
+    if (answer.rows().size() != 1) return NoHorizonError();
+    horizon = IntOf(answer.rows()[0][0]);
+    return DbError{};
+  });
+  if (!status.ok()) return status;
+  horizon_.Raise(horizon);
+  return absl::FromUnixMicros(horizon);
+}
+
 absl::StatusOr<StoreSizes> MariaDbStore::Sizes() {
   StoreSizes sizes;
   const absl::Status status = pool_.Run("read the sizes", [&](MariaDbConnection* connection) {

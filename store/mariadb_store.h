@@ -45,6 +45,7 @@ class MariaDbStore : public Store {
   // An unknown COMMIT is an error here: what it deleted is then gone without having been answered.
   absl::StatusOr<std::vector<std::string>> Purge(absl::Time ended_before, int limit) override;
   absl::Time Horizon() const override { return horizon_.time(); }
+  absl::StatusOr<absl::Time> ReadHorizon() override;
   absl::StatusOr<StoreSizes> Sizes() override;
   absl::Status PutResource(const v1::Resource& resource) override;
   absl::StatusOr<bool> ReplaceResource(const v1::Resource* expected, const v1::Resource& resource) override;

@@ -63,6 +63,7 @@ class SqliteStore : public Store {
   absl::StatusOr<std::vector<GlobalPtr>> ReadChanged(absl::Span<const KnownRevision> known) override;
   absl::StatusOr<std::vector<std::string>> Purge(absl::Time ended_before, int limit) override;
   absl::Time Horizon() const override { return writer_->horizon(); }
+  absl::StatusOr<absl::Time> ReadHorizon() override { return Horizon(); }  // Nobody else moves it.
   absl::StatusOr<StoreSizes> Sizes() override;
   absl::Status PutResource(const v1::Resource& resource) override;
   absl::StatusOr<bool> ReplaceResource(const v1::Resource* expected, const v1::Resource& resource) override;

@@ -157,6 +157,8 @@ class Store {
   // to be the first. For making gtrids that are good: whoever makes them of an older one has them refused, never
   // believed.
   virtual absl::Time Horizon() const = 0;
+  // The same as it is stored now, whoever has moved it. Blocks.
+  virtual absl::StatusOr<absl::Time> ReadHorizon() = 0;
 
   // For metrics; costs nothing for finished records. Blocks.
   virtual absl::StatusOr<StoreSizes> Sizes() = 0;

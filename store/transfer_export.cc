@@ -24,6 +24,7 @@ class LineSource {
  public:
   LineSource(Store* store, std::string cluster) : store_(store), cluster_(std::move(cluster)), cursor_(store) {}
 
+  // Nobody may work on the store from here on.
   absl::Status Begin() {
     absl::StatusOr<std::vector<v1::Resource>> resources = store_->ReadResources();
     if (!resources.ok()) return resources.status();
@@ -31,6 +32,10 @@ class LineSource {
     const absl::StatusOr<StoreSizes> sizes = store_->Sizes();
     if (!sizes.ok()) return sizes.status();
     counts_.expected = sizes->records;
+    // Not Horizon(): others may have deleted since the store was opened.
+    const absl::StatusOr<absl::Time> horizon = store_->ReadHorizon();
+    if (!horizon.ok()) return horizon.status();
+    horizon_ = *horizon;
     return absl::OkStatus();
   }
 
@@ -44,7 +49,7 @@ class LineSource {
       header->set_store_id(store_->Id());
       header->set_program_version(kVersion);
       SetTime(absl::Now(), header->mutable_create_time());
-      SetTime(store_->Horizon(), header->mutable_horizon());
+      SetTime(horizon_, header->mutable_horizon());
       header_given_ = true;
       return true;
     }
@@ -76,6 +81,7 @@ class LineSource {
   const std::string cluster_;
   StoreCursor cursor_;
   std::vector<v1::Resource> resources_;
+  absl::Time horizon_;
   bool header_given_ = false;
   TransferCounts counts_;
 };

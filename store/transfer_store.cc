@@ -98,9 +98,11 @@ class Comparison {
     if (!resources.ok()) return resources.status();
     for (v1::Resource& resource : *resources) resources_[resource.name()] = std::move(resource);
     const StoreHeader& header = reader_->header();
-    if (header.has_horizon() && store_->Horizon() != GetTime(header.horizon())) {
+    const absl::StatusOr<absl::Time> horizon = store_->ReadHorizon();
+    if (!horizon.ok()) return horizon.status();
+    if (header.has_horizon() && *horizon != GetTime(header.horizon())) {
       Add(absl::StrCat("line 1: the horizon of what was deleted: the store has ",
-                       absl::FormatTime(store_->Horizon(), absl::UTCTimeZone()), ", the file ",
+                       absl::FormatTime(*horizon, absl::UTCTimeZone()), ", the file ",
                        absl::FormatTime(GetTime(header.horizon()), absl::UTCTimeZone())));
     }
     StoreLine line;
