@@ -99,9 +99,15 @@ absl::Status BeginGlobal(const Event& event, absl::Time begun, Draft* draft) {
   SetTime(begun + event.timeout, global->mutable_expire_time());
   if (absl::Status status = AppendBranches(event, "", draft); !status.ok()) return status;
   // Whether a witness table is older than a branch is told by this. How old it was when the report was written is no
-  // proof of how old it is: but its gtrid was handed out before.
-  const absl::Time created = event.creates ? std::min(begun, BirthOf(event.gtrid).value_or(begun)) : begun;
-  for (Branch& branch : *global->mutable_branches()) SetTime(created, branch.mutable_create_time());
+  // proof of how old it is: but its gtrid was handed out before. Of what nobody knows when it was created, no witness
+  // table is known to be older.
+  for (Branch& branch : *global->mutable_branches()) {
+    if (event.creates && event.born == absl::InfinitePast()) {
+      branch.clear_create_time();
+    } else {
+      SetTime(event.creates ? std::min(begun, event.born) : begun, branch.mutable_create_time());
+    }
+  }
   global->set_created_with(global->branches_size());
   return absl::OkStatus();
 }

@@ -116,8 +116,9 @@ struct Event {
   std::string reason;
   // kFinalize, kComplete: the call brings the whole transaction, and makes its record if there is none.
   bool creates = false;
-  absl::Duration age;          // Since its participant began it.
-  absl::Status problem;        // Why it must not be decided COMMIT, whatever the votes say.
+  absl::Duration age;                        // Since its participant began it.
+  absl::Time born = absl::InfiniteFuture();  // Its gtrid; nothing of it is older. InfinitePast: nobody knows.
+  absl::Status problem;                      // Why it must not be decided COMMIT, whatever the votes say.
   bool must_be_first = false;  // It makes a record only if there certainly never was one; the store knows (law S8).
   absl::Status fence;  // Once the store has said that there may have been one. Then nothing is decided any more.
   // kComplete, kEvidence, kResolve

@@ -792,6 +792,14 @@ TEST(ProtocolTest, WhereThereMayHaveBeenARecordNothingIsDecidedAnew) {
   }
 }
 
+TEST(ProtocolTest, ABranchIsNotYoungerThanItsGtrid) {
+  Event report = OnePhaseReport({"a"}, "a", kUnknownResult);
+  report.born = kNow - absl::Minutes(1);
+  EXPECT_EQ(GetTime(After({report})->branches(0).create_time()), report.born) << "the report may have waited for long";
+  report.born = absl::InfinitePast();
+  EXPECT_FALSE(After({report})->branches(0).has_create_time());
+}
+
 TEST(ProtocolTest, WhatWasCommittedInOnePhaseIsRecordedAfterwards) {
   const GlobalPtr record = After({OnePhaseReport({"a", "b"}, "b", kCommittedResult)});
   EXPECT_EQ(record->state(), Global::STATE_COMMITTED);

@@ -137,6 +137,7 @@ absl::Status AddWhole(const v1::NewGlobal& whole, const RequestLimits& limits, R
   // been set back since.
   const absl::Duration oldest = (*birth > event->now ? limits.max_timeout : event->now - *birth) + kMaxLag;
   event->age = std::min(oldest, std::max(absl::ZeroDuration(), GetDuration(whole.age())));
+  event->born = *birth > event->now + kMaxLag ? absl::InfinitePast() : *birth;
   for (const v1::BranchSpec& spec : whole.branches()) {
     if (spec.bqual().empty()) return InvalidField("create.branches.bqual", "is required");
     event->problem.Update(AddBranch(spec, registry, out));
@@ -322,8 +323,10 @@ absl::StatusOr<Request> ToRequest(const v1::ResolveBranchRequest& message, const
 }
 
 absl::Time Births::Next(absl::Time now, absl::Time horizon) {
-  const absl::Duration needed = horizon + kBirthMargin - now;
   MutexLock lock(&mutex_);
+  first_ = std::min(first_, horizon);
+  const bool moves = horizon > first_ || horizon > now;
+  const absl::Duration needed = horizon + (moves ? kBirthMargin : absl::ZeroDuration()) - now;
   ahead_ = needed > absl::ZeroDuration() ? std::max(ahead_, needed) : absl::ZeroDuration();
   return now + ahead_;
 }

@@ -58,21 +58,23 @@ absl::StatusOr<Request> ToRequest(const v1::ResolveBranchRequest& message, const
 
 // How long ids that are handed out may be used for new transactions.
 constexpr absl::Duration kReservationLifetime = absl::Seconds(10);
-// What is handed out is born at least this much later than the horizon, which moves on while it is used: what takes
-// longer may find itself overtaken, and is in doubt.
+// What is handed out is born at least this much later than a horizon that has come near, which moves on while it is
+// used: what takes longer may find itself overtaken, and is in doubt.
 constexpr absl::Duration kBirthMargin = absl::Minutes(5);
 
 // When the ids are born that are handed out. Thread-safe.
 class Births {
  public:
-  // Now; or later, while the store's horizon is near or in the future: a clock that was ahead has left it there, or
-  // this one is behind that of the instance that deletes. Born before it, they could never be used; born later than
-  // now, they are only kept for longer. Whatever they are ahead, they stay so: ids that were all born at one moment
-  // would be overtaken all at once, by the purge of the first of them.
+  // Now; or later, while the store's horizon is in the future, or near and moving: a clock that was ahead has left it
+  // there, or this one is behind that of the instance that deletes. (One that stays where it was, like a new store's,
+  // overtakes nothing.) Born before it, they could never be used; born later than now, they are only kept for longer.
+  // Whatever they are ahead, they stay so: ids that were all born at one moment would be overtaken all at once, by the
+  // purge of the first of them.
   absl::Time Next(absl::Time now, absl::Time horizon);
 
  private:
   Mutex mutex_;
+  absl::Time first_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteFuture();  // The horizon when it was first asked.
   absl::Duration ahead_ ABSL_GUARDED_BY(mutex_);
 };
 

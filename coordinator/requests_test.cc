@@ -70,11 +70,17 @@ TEST_F(RequestsTest, GtridsAreBornWhenTheyAreSaidToBe) {
   EXPECT_EQ(BirthOf(GtridOfBlock(reserved->prefix(), 0)), kNow);
 }
 
-TEST(BirthsTest, AreNowButNotJustBehindTheHorizon) {
+TEST(BirthsTest, AreNowBehindAHorizonThatStaysWhereItIs) {
+  Births births;
+  EXPECT_EQ(births.Next(kNow, kNow), kNow) << "a new store's";
+  EXPECT_EQ(births.Next(kNow + absl::Minutes(1), kNow), kNow + absl::Minutes(1));
+}
+
+TEST(BirthsTest, AreNowButNotJustBehindAHorizonThatMoves) {
   Births births;
   EXPECT_EQ(births.Next(kNow, kNow - absl::Hours(1)), kNow);
   EXPECT_EQ(births.Next(kNow, kNow - kBirthMargin), kNow);
-  EXPECT_EQ(births.Next(kNow, kNow), kNow + kBirthMargin);
+  EXPECT_EQ(births.Next(kNow, kNow), kNow + kBirthMargin) << "it has come near";
   EXPECT_EQ(births.Next(kNow, kNow + absl::Hours(72)), kNow + absl::Hours(72) + kBirthMargin);
   // They move on with the clock.
   const absl::Time later = kNow + absl::Hours(71);
@@ -90,6 +96,8 @@ TEST_F(RequestsTest, WhatIsBornInTheFutureIsAsOldAsItSays) {
   EXPECT_EQ(Read(report)->event.age, absl::Hours(2));
   SetDuration(absl::Hours(2000), report.mutable_create()->mutable_age());
   EXPECT_LE(Read(report)->event.age, limits_.max_timeout + absl::Hours(1));
+  EXPECT_EQ(Read(report)->event.born, absl::InfinitePast()) << "no witness table is known to be older";
+  EXPECT_LT(Read(Report(v1::Completion::RESULT_COMMITTED, absl::Minutes(1)))->event.born, kNow);
 }
 
 // What has no record here may be committed there.

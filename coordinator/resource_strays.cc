@@ -32,7 +32,7 @@ std::string Shown(const std::string& bytes) {
   return bytes;
 }
 
-OpenBranch PresumedAborted(const RecoveredXid& xid, const v1::Resource& resource) {
+OpenBranch PresumedAborted(const RecoveredXid& xid, const v1::Resource& resource, absl::Time now) {
   auto global = std::make_shared<v1::Global>();
   global->set_gtrid(xid.gtrid);
   global->set_decision(v1::DECISION_ROLLBACK);
@@ -40,7 +40,8 @@ OpenBranch PresumedAborted(const RecoveredXid& xid, const v1::Resource& resource
   branch->set_bqual(xid.bqual);
   branch->set_resource(resource.name());
   // Of what nobody knows when it was created, no witness table is known to be older.
-  if (const absl::optional<absl::Time> birth = BirthOf(xid.gtrid)) SetTime(*birth, branch->mutable_create_time());
+  const absl::optional<absl::Time> birth = BirthOf(xid.gtrid);
+  if (birth && *birth <= now) SetTime(*birth, branch->mutable_create_time());
   if (const absl::optional<WitnessTable> witness = WitnessOf(resource)) branch->set_witness_table(witness->name());
   return {std::move(global), 0};
 }
@@ -237,7 +238,7 @@ void ResourceWorker::SortOrphan(const RecoveredXid& xid, std::map<Key, Mono::tim
   const Mono::time_point first = seen == orphans_seen_.end() ? now : seen->second;
   (*orphans)[key] = first;
   if (now - first >= absl::ToChronoNanoseconds(GetDuration(resource_.orphan_age()))) {
-    stray->push_back(PresumedAborted(xid, resource_));
+    stray->push_back(PresumedAborted(xid, resource_, clock_->Now()));
   } else if (v1::XidReport* entry =
                  AddReport(xid.gtrid, xid.bqual, xid.format_id, v1::XidReport::KIND_ORPHAN, report)) {
     entry->set_action(absl::StrCat("no record: rolled back once it has been seen for ",
