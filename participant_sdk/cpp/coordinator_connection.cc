@@ -123,9 +123,10 @@ CoordinatorConnection::CoordinatorConnection(const std::string& addresses, const
   arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);  // The loop below is the one that repeats.
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   // A connection that something in between has forgotten without a word is noticed, and made anew. No measuring of
-  // bandwidth: while such a ping is out that look would not be taken.
+  // bandwidth: while such a ping is out that look would not be taken. Between calls nobody reads but gRPC's timer of
+  // five seconds: an answer that has come is seen that much later, and must not be missed for it.
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, 15000);
-  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 5000);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10000);
   arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
   arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
   arguments.SetInt(GRPC_ARG_HTTP2_MIN_SENT_PING_INTERVAL_WITHOUT_DATA_MS, 15000);

@@ -77,7 +77,7 @@ func newCoordinator(addresses string, options *clientOptions) (*coordinator, err
 			// A window of a fixed size: one that adapts itself costs a ping for most messages.
 			grpc.WithInitialWindowSize(channelWindow), grpc.WithInitialConnWindowSize(channelWindow),
 			// A connection that something in between has forgotten without a word is noticed, and made anew.
-			grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 15 * time.Second, Timeout: 5 * time.Second}),
+			grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 15 * time.Second, Timeout: 10 * time.Second}),
 			// A restarting coordinator is away for a second: look for it often.
 			grpc.WithConnectParams(grpc.ConnectParams{
 				Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},

@@ -35,8 +35,8 @@ CHANNEL_OPTIONS = (
     # A connection that something in between has forgotten without a word is noticed, and made anew. No measuring of
     # bandwidth: while such a ping is out, which may be for a minute, that look would not be taken.
     ("grpc.keepalive_time_ms", 15000),
-    ("grpc.keepalive_timeout_ms", 5000),
-    ("grpc.http2.ping_timeout_ms", 5000),
+    ("grpc.keepalive_timeout_ms", 10000),
+    ("grpc.http2.ping_timeout_ms", 10000),
     ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.http2.min_time_between_pings_ms", 15000),
