@@ -7,7 +7,6 @@
 #include "absl/strings/str_join.h"
 #include "base/errors.h"
 #include "base/timestamp.h"
-#include "base/xid.h"
 #include "coordinator/protocol_draft.h"
 #include "resource_manager/session_server.h"
 

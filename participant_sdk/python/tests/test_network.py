@@ -33,7 +33,6 @@ class Relay:
                 client = self._listener.accept()[0]
             except TimeoutError:
                 continue
-            client.setblocking(True)
             thread = threading.Thread(target=self._pass_on, args=(client, self._epoch))
             self._threads.append(thread)
             thread.start()
