@@ -15,8 +15,9 @@ using ::testing::Le;
 
 // A window has a beginning and an end, where a transaction is counted half.
 constexpr double kNear = 0.2;
-// What assentd writes for itself now and then (the epochs of its resources, its presence).
-constexpr double kHousekeeping = 0.1;
+// What assentd writes for itself now and then (the epochs of its resources, its presence): so many in a window of a second, and
+// the fewer transactions a slow machine makes in that second, the more falls to each.
+double Housekeeping(const Window& window) { return 0.1 + 10 / window.per_second; }
 
 TEST(ContendersTest, EachDoesWhatItSays) {
   BenchRig rig({});
@@ -24,7 +25,7 @@ TEST(ContendersTest, EachDoesWhatItSays) {
   const Window raw = measure(Contender::kRaw);
   EXPECT_THAT(raw.round_trips, DoubleNear(6, kNear)) << "START and the statement, PREPARE, COMMIT, on two servers";
   EXPECT_EQ(raw.calls, 0);
-  EXPECT_LE(raw.coordinator_syncs, kHousekeeping);
+  EXPECT_LE(raw.coordinator_syncs, Housekeeping(raw));
   EXPECT_GT(raw.database_syncs, 0);
   const Window one = measure(Contender::kOneProcess);
   EXPECT_THAT(one.round_trips, DoubleNear(6, kNear));
@@ -36,14 +37,14 @@ TEST(ContendersTest, EachDoesWhatItSays) {
       << "CreateGlobal; CreateBranches, Prepared, Completed each";
   const Window local = measure(Contender::kLocal);
   EXPECT_THAT(local.round_trips, DoubleNear(2, kNear));
-  EXPECT_LE(local.coordinator_syncs, kHousekeeping);
+  EXPECT_LE(local.coordinator_syncs, Housekeeping(local));
   const Window one_local = measure(Contender::kOneLocal);
   EXPECT_THAT(one_local.round_trips, DoubleNear(1, kNear));
   EXPECT_EQ(one_local.calls, 0);
   const Window one_branch = measure(Contender::kOneBranch);
   EXPECT_THAT(one_branch.round_trips, DoubleNear(2, kNear)) << "START and the statement; COMMIT ONE PHASE";
   EXPECT_LE(one_branch.calls, 1 + kNear) << "a share of Completed";
-  EXPECT_LE(one_branch.coordinator_syncs, kHousekeeping);
+  EXPECT_LE(one_branch.coordinator_syncs, Housekeeping(one_branch));
   for (const Window* window : {&raw, &one, &split, &local, &one_local, &one_branch}) {
     EXPECT_GT(window->per_second, 0);
     EXPECT_LE(window->p50_ms, window->p99_ms);
