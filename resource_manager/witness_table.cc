@@ -14,6 +14,11 @@ namespace assent {
 namespace {
 
 constexpr size_t kMaxIdentifierBytes = 64;
+constexpr int kErDbAccessDenied = 1044;
+constexpr int kErNoSuchDatabase = 1049;
+constexpr int kErTableAccessDenied = 1142;
+constexpr int kErColumnAccessDenied = 1143;
+constexpr int kErNoSuchTable = 1146;
 
 bool IsIdentifier(absl::string_view text) {
   return !text.empty() && text.size() <= kMaxIdentifierBytes && std::all_of(text.begin(), text.end(), [](char c) {
@@ -65,6 +70,23 @@ std::string WitnessTable::InsertSql(const Xid& xid, const std::function<std::str
 
 std::string WitnessTable::InsertIgnoreSql(const Xid& xid) const {
   return absl::StrReplaceAll(InsertSql(xid), {{"INSERT INTO", "INSERT IGNORE INTO"}});
+}
+
+std::string WitnessTable::WhyRefused(int error_code) const {
+  std::string why = "the witness row could not be written";
+  switch (error_code) {
+    case kErDbAccessDenied:
+    case kErTableAccessDenied:
+    case kErColumnAccessDenied:
+      absl::StrAppend(&why, " (every account that runs branches needs it: GRANT INSERT ON ", quoted(), ")");
+      break;
+    case kErNoSuchDatabase:
+    case kErNoSuchTable:
+      absl::StrAppend(&why, " (its table is gone: assentctl resources register NAME --replace makes it)");
+      break;
+    default: break;
+  }
+  return why;
 }
 
 }  // namespace assent

@@ -48,6 +48,8 @@ class WitnessTable {
   std::string InsertSql(const Xid& xid, const std::function<std::string(absl::string_view)>& wrap) const;
   // The same, but does nothing if it is there; also for the row with empty ids (see witness.h).
   std::string InsertIgnoreSql(const Xid& xid) const;
+  // What it means that the server refuses InsertSql with this error code, and what to do, where that is known.
+  std::string WhyRefused(int error_code) const;
 
  private:
   WitnessTable(absl::string_view schema, absl::string_view table) : schema_(schema), table_(table) {}

@@ -144,8 +144,26 @@ TEST_F(BranchTest, AMissingWitnessTableFailsThePrepare) {
   const absl::Status told = transaction.Commit();
   Sql(1, "RENAME TABLE assent.hidden TO assent.witness");
   EXPECT_TRUE(absl::IsAborted(told)) << told;
-  EXPECT_THAT(std::string(told.message()), HasSubstr("witness"));
+  EXPECT_THAT(std::string(told.message()), HasSubstr("resources register NAME --replace"));
   ExpectPoisoned(&transaction, ErrorOf{1146, "42S02"});
+}
+
+TEST_F(BranchTest, AnAccountThatMayNotLeaveTheWitnessIsToldItsGrant) {
+  if (IsPostgres(1)) GTEST_SKIP() << "its branches leave no witness";
+  Sql(1, "CREATE USER clerk; GRANT SELECT, UPDATE ON bank.* TO clerk");
+  BankServer server = rig().config().servers[1];
+  server.user = "clerk";
+  server.password_file = "/dev/null";
+  const auto clerk = ConnectTo(server);
+  ASSERT_TRUE(clerk.ok()) << clerk.status();
+  GlobalTransaction transaction = MustBegin(&client_);
+  ASSERT_TRUE(MustOpen(&transaction, kOrders, session(0))->Execute(Take(2)).ok());
+  ASSERT_TRUE(MustOpen(&transaction, kPayments, clerk->get())->Execute(Take(3)).ok());
+  const absl::Status told = transaction.Commit();
+  Sql(1, "DROP USER clerk");
+  EXPECT_TRUE(absl::IsAborted(told)) << told;
+  EXPECT_THAT(std::string(told.message()), HasSubstr("GRANT INSERT ON `assent`.`witness`"));
+  ExpectPoisoned(&transaction, ErrorOf{1142, "42000"});
 }
 
 TEST_F(BranchTest, ASessionWithAnOpenTransactionIsRefusedAndUsableOnceThatIsFinished) {

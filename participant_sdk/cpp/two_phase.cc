@@ -106,8 +106,9 @@ v1::Vote TwoPhase::ReceivePhaseOne(Branch* branch) {
 
 v1::Vote TwoPhase::FailedBy(Branch* branch, XaVerb verb, const XaResult& result) {
   branch->poison_ = StatusOf(verb, result.outcome, result.error);
-  if (result.failed_step == XaResult::Step::kWitness)
-    branch->poison_ = StatusOf(result.error, "the witness row could not be written");
+  if (result.failed_step == XaResult::Step::kWitness) {
+    branch->poison_ = StatusOf(result.error, branch->witness_->WhyRefused(result.error.code));
+  }
   // If the verb never reached the server, the end of the session was the end of the branch.
   if (result.outcome == XaOutcome::kConnectionLost) return Failed(branch, /*rolled_back=*/!result.sent);
   // Its database rolls it back with the reset, or, behind a proxy, with the end of its session: not proven here.

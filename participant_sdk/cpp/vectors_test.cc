@@ -156,6 +156,13 @@ TEST(VectorsTest, WitnessTables) {
   }
 }
 
+TEST(VectorsTest, WitnessRefusals) {
+  for (const Struct& vector : All("witness_refusals")) {
+    const int code = static_cast<int>(Number(vector, "error_code"));
+    EXPECT_EQ(WitnessTable::Parse(Text(vector, "table"))->WhyRefused(code), Text(vector, "why")) << code;
+  }
+}
+
 TEST(VectorsTest, Addresses) {
   const Struct& vectors = Get(Vectors(), "addresses").struct_value();
   for (const bool valid : {true, false}) {

@@ -92,6 +92,27 @@ func TestDDLInsideABranch(t *testing.T) {
 	r.expectValues(t, 1, 100, 100)
 }
 
+func TestAnAccountThatMayNotLeaveTheWitnessIsToldItsGrant(t *testing.T) {
+	r := newRig(t, kinds[0])
+	_, err := r.plain[1].Exec("CREATE USER clerk IDENTIFIED BY 'clerk'")
+	must(t, err)
+	_, err = r.plain[1].Exec("GRANT SELECT, UPDATE ON shop.* TO clerk")
+	must(t, err)
+	defer func() { _, _ = r.plain[1].Exec("DROP USER clerk") }()
+	clerk, err := sql.Open("mysql", fmt.Sprintf("clerk:clerk@tcp(%s)/", r.servers[1].Address()))
+	must(t, err)
+	defer clerk.Close()
+	tx, err := r.client.Begin(ctx)
+	must(t, err)
+	must(t, tx.Branch(ctx, "orders", r.dbs[0], add(1, -1)))
+	must(t, tx.Branch(ctx, "payments", clerk, add(1, 1)))
+	err = tx.Commit(ctx)
+	if !errors.Is(err, assent.ErrRolledBack) || !strings.Contains(err.Error(), "GRANT INSERT ON `assent`.`witness`") {
+		t.Error(err)
+	}
+	r.expectValues(t, 1, 100, 100)
+}
+
 func TestTransactionsInsideABranchAreRefused(t *testing.T) {
 	forKinds(t, func(t *testing.T, r *rig) {
 		tx, err := r.client.Begin(ctx)

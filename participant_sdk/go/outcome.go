@@ -44,9 +44,14 @@ const (
 	sessionResetCode   = -1 // The connection is not the session any more that the branch was started on.
 	connectionLostCode = -2 // The connection is lost, and nothing has a number that says so.
 
-	erLockDeadlock   = 1213
-	erDataOutOfRange = 1690 // What the session's mark answers on any other session.
-	erParseError     = 1064
+	erLockDeadlock       = 1213
+	erDBAccessDenied     = 1044
+	erNoSuchDatabase     = 1049
+	erTableAccessDenied  = 1142
+	erColumnAccessDenied = 1143
+	erNoSuchTable        = 1146
+	erDataOutOfRange     = 1690 // What the session's mark answers on any other session.
+	erParseError         = 1064
 )
 
 // dbError is what a database, or its driver, answered when it refused. The message may quote row contents.

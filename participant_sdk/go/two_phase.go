@@ -105,6 +105,9 @@ func (b *Branch) prepare(ctx context.Context) {
 // prepareFailed: with b.mu held.
 func (b *Branch) prepareFailed(ctx context.Context, result xaResult) {
 	b.poison = xaErrorOf(verbPrepare, result.outcome, result.failure)
+	if why, known := b.witness.whyRefused(result.failure.code); known {
+		b.poison = result.failure.asError(why)
+	}
 	switch result.outcome {
 	case xaConnectionLost: // If PREPARE never reached the server, the end of the session was the end of the branch.
 		b.votesFailed(result.unsent)

@@ -42,6 +42,11 @@ type vectors struct {
 		Valid   []struct{ Name, Quoted string }
 		Invalid []string
 	} `json:"witness_tables"`
+	WitnessRefusals []struct {
+		Table string
+		Code  int `json:"error_code"`
+		Why   string
+	} `json:"witness_refusals"`
 	Reasons []struct {
 		Reason, Code, Retry, Verdict, Outcome string
 		RefusedByItself                       bool `json:"refused_by_itself"`
@@ -163,6 +168,12 @@ func TestVectorsOfIDs(t *testing.T) {
 	for _, table := range v.WitnessTables.Invalid {
 		if _, err := parseWitnessTable(table); ReasonOf(err) != InvalidField {
 			t.Errorf("%q: %v", table, err)
+		}
+	}
+	for _, refusal := range v.WitnessRefusals {
+		table, _ := parseWitnessTable(refusal.Table)
+		if got, _ := table.whyRefused(refusal.Code); got != refusal.Why {
+			t.Errorf("%d: %s", refusal.Code, got)
 		}
 	}
 }

@@ -158,3 +158,16 @@ func (w witnessTable) quoted() string { return "`" + w.schema + "`.`" + w.table 
 func (w witnessTable) insertSQL(x xid, wrap func(value string) string) string {
 	return "INSERT INTO " + w.quoted() + " (gtrid, bqual) VALUES (" + hexLiteral(x.gtrid) + ", " + wrap(hexLiteral(x.bqual)) + ")"
 }
+
+// whyRefused is what it means that the server refuses insertSQL with this code, and what to do, where that is known.
+// (None of these codes is an answer to XA END or XA PREPARE.)
+func (w witnessTable) whyRefused(code int) (why string, known bool) {
+	why = "the witness row could not be written"
+	switch code {
+	case erDBAccessDenied, erTableAccessDenied, erColumnAccessDenied:
+		return why + " (every account that runs branches needs it: GRANT INSERT ON " + w.quoted() + ")", true
+	case erNoSuchDatabase, erNoSuchTable:
+		return why + " (its table is gone: assentctl resources register NAME --replace makes it)", true
+	}
+	return why, false
+}

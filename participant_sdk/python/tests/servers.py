@@ -157,8 +157,8 @@ class MariaDb(Server):
         return True
 
     def connect(self, **options):
-        options = {"autocommit": True} | options
-        return pymysql.connect(host="127.0.0.1", port=self.port, user="root", password=self.password, **options)
+        options = {"autocommit": True, "user": "root", "password": self.password} | options
+        return pymysql.connect(host="127.0.0.1", port=self.port, **options)
 
     def query(self, sql: str, args=None) -> list[tuple]:
         connection = self.connect(client_flag=pymysql.constants.CLIENT.MULTI_STATEMENTS)

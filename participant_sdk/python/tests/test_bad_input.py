@@ -94,6 +94,21 @@ def test_the_wrong_server_is_refused(rig, client, pair):
     assert rig.taken("orders") == 0
 
 
+def test_an_account_that_may_not_leave_the_witness_is_told_its_grant(rig, client, pair):
+    rig.payments.query("CREATE USER clerk IDENTIFIED BY 'clerk'")
+    rig.payments.query("GRANT SELECT, UPDATE ON bank.* TO clerk")
+    clerk = rig.payments.connect(user="clerk", password="clerk")
+    try:
+        with pytest.raises(assent.TransactionRolledBack, match="GRANT INSERT ON `assent`.`witness`"):  # noqa: SIM117
+            with client.transaction(sole_participant=True) as tx:
+                tx.branch("orders", pair[0]).execute(take())
+                tx.branch("payments", clerk).execute(take())
+    finally:
+        clerk.close()
+        rig.payments.query("DROP USER clerk")
+    assert rig.taken("orders") + rig.taken("payments") == 0
+
+
 def reset(connection):
     """What a pool does on return: the server forgets the branch without a word."""
     connection._execute_command(0x1F, b"")  # COM_RESET_CONNECTION

@@ -137,6 +137,8 @@ def test_ids():
     for name in VECTORS["witness_tables"]["invalid"]:
         with pytest.raises(assent.InvalidRequest):
             WitnessTable.parse(name)
+    for each in VECTORS["witness_refusals"]:
+        assert WitnessTable.parse(each["table"]).why_refused(each["error_code"]) == each["why"]
 
 
 @needs_vectors

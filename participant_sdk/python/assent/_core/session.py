@@ -62,6 +62,15 @@ class WitnessTable:
         gtrid, bqual = f"X'{xid.gtrid.encode().hex()}'", f"X'{xid.bqual.encode().hex()}'"
         return f"INSERT INTO `{self.schema}`.`{self.table}` (gtrid, bqual) VALUES ({gtrid}, {checked(bqual)})"
 
+    def why_refused(self, error_code: int) -> str:
+        """Return what it means that the server refuses `insert_sql` with this code, and what to do where that is known."""
+        why = "the witness row could not be written"
+        if error_code in (1044, 1142, 1143):  # Access denied: to the database, the table, the column.
+            why += f" (every account that runs branches needs it: GRANT INSERT ON `{self.schema}`.`{self.table}`)"
+        elif error_code in (1049, 1146):  # No such database, no such table.
+            why += " (its table is gone: assentctl resources register NAME --replace makes it)"
+        return why
+
 
 class Session:
     """Base of the engines' sessions. One user at a time.

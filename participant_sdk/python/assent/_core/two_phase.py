@@ -112,7 +112,8 @@ def _prepare_one(branch: BranchCore) -> Core[pb.Vote]:
         return _make_vote(branch, gpb.VOTE_KIND_PREPARED)
     branch.poison = verb_error(Verb.PREPARE, result)
     if result.failed_step is Step.WITNESS:
-        branch.poison = statement_error(result.db_error, "the witness row could not be written")
+        assert branch.witness is not None
+        branch.poison = statement_error(result.db_error, branch.witness.why_refused(result.db_error.code))
     # If PREPARE never reached the server, the end of the session was the end of the branch.
     if result.outcome is Outcome.CONNECTION_LOST:
         return _failed(branch, rolled_back=not result.sent)
