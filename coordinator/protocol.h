@@ -1,7 +1,7 @@
 // The protocol of a global transaction as a pure function: (state, event) -> (state', answer, actions).
 //
 // No locks, no clock, no I/O: the engine (engine.h) feeds it, stores what it says and then acts. RuleFor is the one
-// switch over every state and every event; docs/protocol.md prints it, protocol_test.cc tries every pair.
+// switch over every state and every event; docs/protocol.md prints it, protocol_laws_test.cc tries every pair.
 #ifndef ASSENT_COORDINATOR_PROTOCOL_H_
 #define ASSENT_COORDINATOR_PROTOCOL_H_
 

@@ -22,6 +22,7 @@
 #include "glog/logging.h"
 #include "mariadb/connection.h"
 #include "tests/bench/noop_caller.h"
+#include "tests/bench/window.h"
 #include "tests/fixtures/assentd.h"
 #include "tests/fixtures/coordinator_api.h"
 #include "tests/fixtures/private_mariadb.h"
@@ -39,7 +40,7 @@ struct Contender {
   std::unique_ptr<MariaDbConnection> statements;  // Null: not counted.
 };
 
-struct Window {
+struct StoreWindow {
   double per_second = 0;
   double finalize_p50_ms = 0;
   double syncs = 0;   // For each transaction.
@@ -71,7 +72,7 @@ class Caller {
   std::vector<absl::Duration> finalize_;
 };
 
-Window Measure(const Contender& contender, int callers, absl::Duration length) {
+StoreWindow Measure(const Contender& contender, int callers, absl::Duration length) {
   const int64_t syncs_before = contender.syncs->Count();
   const int64_t writes_before = contender.statements == nullptr ? 0 : WritingStatements(contender.statements.get());
   std::atomic<bool> stop{false};
@@ -94,7 +95,7 @@ Window Measure(const Contender& contender, int callers, absl::Duration length) {
   for (const auto& caller : all) finalize.insert(finalize.end(), caller->finalize().begin(), caller->finalize().end());
   std::sort(finalize.begin(), finalize.end());
   const auto count = static_cast<double>(finalize.size());
-  Window window;
+  StoreWindow window;
   window.per_second = count / seconds;
   window.finalize_p50_ms = absl::ToDoubleMilliseconds(finalize[finalize.size() / 2]);
   window.syncs = static_cast<double>(contender.syncs->Count() - syncs_before) / count;
@@ -144,11 +145,6 @@ Contender OnMariaDb(const PrivateMariaDb& server, const std::shared_ptr<SyncCoun
   return contender;
 }
 
-double Median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
-
 int Main(int rounds, absl::Duration length) {
   const absl::StatusOr<TempDir> dir = TempDir::Create("coordinator_bench");
   CHECK(dir.ok()) << dir.status();
@@ -169,23 +165,23 @@ int Main(int rounds, absl::Duration length) {
   std::printf("%-22s %8s %14s %16s %10s %10s %10s %10s\n", "store", "callers", "decided/s", "Finalize p50 ms",
               "syncs/tx", "writes/tx", "of SQLite", "its p50");
   for (const int callers : {1, 16, 64}) {
-    std::vector<std::vector<Window>> windows(contenders.size());
+    std::vector<std::vector<StoreWindow>> windows(contenders.size());
     for (int round = 0; round < rounds; ++round) {
       for (size_t i = 0; i < contenders.size(); ++i) windows[i].push_back(Measure(contenders[i], callers, length));
     }
-    const auto median = [&](size_t contender, double Window::*what) {
+    const auto median = [&](size_t contender, double StoreWindow::*what) {
       std::vector<double> values;
-      for (const Window& window : windows[contender]) values.push_back(window.*what);
+      for (const StoreWindow& window : windows[contender]) values.push_back(window.*what);
       return Median(values);
     };
     for (size_t i = 0; i < contenders.size(); ++i) {
       if (static_cast<int>(contenders[i].instances.size()) > callers) continue;
-      const double writes = median(i, &Window::writes);
+      const double writes = median(i, &StoreWindow::writes);
       std::printf("%-22s %8d %14.0f %16.3f %10.2f %10s %10.2f %10.2f\n", contenders[i].name.c_str(), callers,
-                  median(i, &Window::per_second), median(i, &Window::finalize_p50_ms), median(i, &Window::syncs),
+                  median(i, &StoreWindow::per_second), median(i, &StoreWindow::finalize_p50_ms), median(i, &StoreWindow::syncs),
                   writes < 0 ? "-" : absl::StrCat(std::round(writes * 100) / 100).c_str(),
-                  median(i, &Window::per_second) / median(0, &Window::per_second),
-                  median(i, &Window::finalize_p50_ms) / median(0, &Window::finalize_p50_ms));
+                  median(i, &StoreWindow::per_second) / median(0, &StoreWindow::per_second),
+                  median(i, &StoreWindow::finalize_p50_ms) / median(0, &StoreWindow::finalize_p50_ms));
       std::fflush(stdout);
     }
   }
