@@ -22,6 +22,8 @@ class CompletionReporter {
   static constexpr size_t kMaxBatchBytes = 1 << 20;
   // Reports that may wait while the coordinator is away; Report blocks beyond it.
   static constexpr size_t kMaxWaiting = 100000;
+  // How long a report waits for others to travel with.
+  static constexpr absl::Duration kLinger = absl::Milliseconds(5);
 
   // `connection` must outlive it.
   explicit CompletionReporter(CoordinatorConnection* connection);
@@ -36,18 +38,23 @@ class CompletionReporter {
 
  private:
   static constexpr absl::Duration kFlushPatience = absl::Seconds(5);
-  static constexpr absl::Duration kLinger = absl::Milliseconds(5);
+  struct Waiting {
+    v1::Completion completion;
+    absl::Time since;  // When `completion.create.age` was true.
+  };
 
   void Run();
   // Until more has come to travel along, or it must not wait any longer.
   void Linger() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Sends a batch; answers what has to be offered again.
-  std::vector<v1::Completion> Offer(const v1::CompletedRequest& batch);
+  // The first of those that wait, as old as they are now.
+  v1::CompletedRequest NextBatch() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Sends a batch; answers the indices of what has to be offered again.
+  std::vector<int> Offer(const v1::CompletedRequest& batch);
 
   CoordinatorConnection* const connection_;
   Mutex mutex_;
   CondVar changed_;
-  std::deque<v1::Completion> waiting_ ABSL_GUARDED_BY(mutex_);
+  std::deque<Waiting> waiting_ ABSL_GUARDED_BY(mutex_);
   uint64_t reported_ ABSL_GUARDED_BY(mutex_) = 0;  // Ever passed to Report.
   uint64_t answered_ ABSL_GUARDED_BY(mutex_) = 0;
   uint64_t awaited_ ABSL_GUARDED_BY(mutex_) = 0;  // Up to this one they must not linger.

@@ -3,6 +3,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "participant_sdk/cpp/completion_reporter.h"
 #include "tests/bench/coordinator_alone.h"
 
 namespace assent {
@@ -44,7 +45,9 @@ TEST(ContendersTest, EachDoesWhatItSays) {
   const Window one_branch = measure(Contender::kOneBranch);
   EXPECT_THAT(one_branch.round_trips, DoubleNear(2, kNear)) << "START and the statement; COMMIT ONE PHASE";
   EXPECT_LE(one_branch.calls, 1 + kNear) << "a share of Completed";
-  EXPECT_LE(one_branch.coordinator_syncs, Housekeeping(one_branch));
+  // Nobody waits for them: so many reports a second, however many transactions share them.
+  const double reports = absl::Seconds(1) / CompletionReporter::kLinger;
+  EXPECT_LE(one_branch.coordinator_syncs, Housekeeping(one_branch) + reports / one_branch.per_second);
   for (const Window* window : {&raw, &one, &split, &local, &one_local, &one_branch}) {
     EXPECT_GT(window->per_second, 0);
     EXPECT_LE(window->p50_ms, window->p99_ms);
