@@ -2,12 +2,14 @@
 
 #include <glog/logging.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/time/clock.h"
 #include "base/errors.h"
 #include "base/fault_point.h"
 #include "base/grpc_status.h"
+#include "base/timestamp.h"
 
 namespace assent {
 
@@ -44,7 +46,7 @@ void CompletionReporter::Report(const std::vector<v1::Completion>& completions, 
     MutexLock lock(&mutex_);
     while (waiting_.size() >= kMaxWaiting) changed_.Wait(&mutex_);
     const bool first = waiting_.empty();
-    waiting_.insert(waiting_.end(), completions.begin(), completions.end());
+    for (const v1::Completion& completion : completions) waiting_.push_back({completion, absl::Now()});
     reported_ += completions.size();
     if (awaited) awaited_ = reported_;
     if (!first && !awaited && waiting_.size() < kMaxBatch) return;  // Those that are there take it along.
@@ -62,23 +64,24 @@ bool CompletionReporter::Flush(absl::Time give_up) {
   return true;
 }
 
-std::vector<v1::Completion> CompletionReporter::Offer(const v1::CompletedRequest& batch) {
+std::vector<int> CompletionReporter::Offer(const v1::CompletedRequest& batch) {
   ASSENT_FAULT_POINT(kSdkReportBefore);
   const absl::StatusOr<v1::CompletedResponse> response = connection_->Completed(batch, absl::Now() + kAttempt);
   if (!response.ok()) {
     LOG(WARNING) << batch.completions_size() << " completions not reported yet: " << ToText(response.status());
     // A batch that is refused as a whole would be refused for ever.
-    if (!IsRetryable(response.status())) return {};
-    return {batch.completions().begin(), batch.completions().end()};
+    std::vector<int> all;
+    for (int i = 0; IsRetryable(response.status()) && i < batch.completions_size(); ++i) all.push_back(i);
+    return all;
   }
   ASSENT_FAULT_POINT(kSdkReportOk);
-  std::vector<v1::Completion> again;
+  std::vector<int> again;
   for (int i = 0; i < response->results_size(); ++i) {
     const v1::CompletionResult& result = response->results(i);
     if (!result.has_error()) continue;
     const absl::Status error = FromRpcStatus(result.error());
     if (IsRetryable(error)) {  // The coordinator is going down, or its store is away: its word is "repeat".
-      again.push_back(batch.completions(i));
+      again.push_back(i);
       continue;
     }
     LOG(ERROR) << "gtrid=" << batch.completions(i).gtrid() << " bqual=" << batch.completions(i).bqual()
@@ -95,24 +98,38 @@ void CompletionReporter::Linger() {
   }
 }
 
+v1::CompletedRequest CompletionReporter::NextBatch() const {
+  v1::CompletedRequest batch;
+  const absl::Time now = absl::Now();
+  for (size_t i = 0, bytes = 0; i < kMaxBatch && i < waiting_.size(); ++i) {
+    bytes += waiting_[i].completion.ByteSizeLong();
+    if (i > 0 && bytes > kMaxBatchBytes) break;
+    v1::Completion* const completion = batch.add_completions();
+    *completion = waiting_[i].completion;
+    // However long the coordinator is away, its branch must not look younger than it is.
+    if (completion->has_create()) {
+      google::protobuf::Duration* const age = completion->mutable_create()->mutable_age();
+      SetDuration(GetDuration(*age) + std::max(absl::ZeroDuration(), now - waiting_[i].since), age);
+    }
+  }
+  return batch;
+}
+
 void CompletionReporter::Run() {
   mutex_.Lock();
   for (;;) {
     while (waiting_.empty() && !stopping_) changed_.Wait(&mutex_);
     if (stopping_) break;
     Linger();
-    v1::CompletedRequest batch;
-    for (size_t i = 0, bytes = 0; i < kMaxBatch && i < waiting_.size(); ++i) {
-      bytes += waiting_[i].ByteSizeLong();
-      if (i > 0 && bytes > kMaxBatchBytes) break;
-      *batch.add_completions() = waiting_[i];
-    }
+    const v1::CompletedRequest batch = NextBatch();
     mutex_.Unlock();
-    const std::vector<v1::Completion> again = Offer(batch);
+    const std::vector<int> again = Offer(batch);
     if (!again.empty()) absl::SleepFor(kPause);
     mutex_.Lock();
+    std::vector<Waiting> kept;
+    for (const int i : again) kept.push_back(std::move(waiting_[static_cast<size_t>(i)]));
     waiting_.erase(waiting_.begin(), waiting_.begin() + batch.completions_size());
-    waiting_.insert(waiting_.begin(), again.begin(), again.end());
+    waiting_.insert(waiting_.begin(), kept.begin(), kept.end());
     answered_ += static_cast<uint64_t>(batch.completions_size()) - again.size();
     changed_.NotifyAll();
   }

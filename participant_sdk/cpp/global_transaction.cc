@@ -249,10 +249,11 @@ v1::Completion GlobalTransaction::OnePhaseReport(v1::Completion::Result result) 
 }
 
 absl::Status GlobalTransaction::TellOfLostAnswer(absl::Time give_up) {
-  v1::CompletedRequest report;
-  *report.add_completions() = OnePhaseReport(v1::Completion::RESULT_UNKNOWN);
   for (;;) {
-    const absl::StatusOr<v1::CompletedResponse> told = client_->connection.Completed(report, give_up);
+    v1::CompletedRequest report;
+    *report.add_completions() = OnePhaseReport(v1::Completion::RESULT_UNKNOWN);
+    const absl::StatusOr<v1::CompletedResponse> told =
+        client_->connection.Completed(report, std::min(give_up, absl::Now() + kAgeHolds));
     if (told.ok() && !told->results(0).has_error()) return absl::OkStatus();
     absl::Status why = told.ok() ? FromRpcStatus(told->results(0).error()) : told.status();
     if (!IsRetryable(why)) return why;

@@ -314,6 +314,18 @@ TEST_F(OnePhaseTest, AYoungerWitnessTableProvesNothingHoweverLateTheReport) {
   AwaitOutcome(transaction.gtrid(), v1::OUTCOME_COMMITTED);
 }
 
+TEST_F(OnePhaseTest, AReportThatHadToWaitIsAsOldAsItsTransaction) {
+  GlobalTransaction transaction = Begin();
+  const absl::Time begun = absl::Now();
+  Work(&transaction);
+  rig().coordinator().Kill9();
+  ASSERT_TRUE(transaction.Commit().ok()) << "its database has";
+  absl::SleepFor(absl::Seconds(3));
+  ASSERT_TRUE(rig().coordinator().Restart().ok());
+  for (int i = 0; i < 3000 && !GetGlobal(transaction.gtrid()).ok(); ++i) absl::SleepFor(absl::Milliseconds(10));
+  EXPECT_LT(GetTime(Global(transaction.gtrid()).global().create_time()), begun + absl::Seconds(1));
+}
+
 TEST_F(OnePhaseTest, AGtridOfOnesOwnMeansTwoPhases) {
   BeginOptions begin;
   begin.gtrid = NewGtrid("bank", absl::Now());
