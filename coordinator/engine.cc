@@ -9,8 +9,10 @@
 #include "absl/strings/str_cat.h"
 #include "base/errors.h"
 #include "base/timestamp.h"
+#include "base/xid.h"
 #include "coordinator/engine_fault_points.h"
 #include "coordinator/engine_state.h"
+#include "store/horizon.h"
 
 namespace assent {
 
@@ -262,6 +264,13 @@ void Engine::BeginRead(Live* live, Effects* effects) {
 // True if what is in memory was stored at some moment since the call came.
 bool Engine::IsFresh(const Call& call, const Live& live) const { return !options_.shared || live.told > call.came_at; }
 
+// What creates nothing may find nothing because it was deleted, and then nobody may say how it ended. (Where the caller chose
+// the gtrid its birth is not known: what he had made is then taken for what never was.)
+absl::Status Engine::WhetherDeleted(const std::string& gtrid) const {
+  const absl::optional<absl::Time> birth = BirthOf(gtrid);
+  return birth && *birth < store_->Horizon() ? MayHaveBeenDeleted(gtrid) : absl::OkStatus();
+}
+
 // Folds what is queued into one write, or answers it at once if nothing changes.
 void Engine::Pump(Live* live, Effects* effects) {
   while (live->busy == Live::Busy::kIdle && !live->queue.empty()) {
@@ -287,6 +296,7 @@ void Engine::Pump(Live* live, Effects* effects) {
             folded = std::move(expired.next);
           }
         }
+        if (folded == nullptr && !call->creates()) call->event->fence = WhetherDeleted(live->gtrid);
         Step step = Apply(folded.get(), *call->event);
         answer = std::move(step.answer);
         if (step.next != nullptr) {

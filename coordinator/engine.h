@@ -128,6 +128,7 @@ class Engine {
   void MaybeRetire(Shard* shard, Live* live, Effects* effects) ABSL_EXCLUSIVE_LOCKS_REQUIRED(shard->mutex);
   void HandleWritten(Live* live, TransitionResult result, Effects* effects);
   void HandleConflict(Live* live, GlobalPtr current, Effects* effects);
+  absl::Status WhetherDeleted(const std::string& gtrid) const;
   void HandleFence(Live* live, const absl::Status& fence, Effects* effects);
   // Unlocked parts.
   void Run(Effects* effects);

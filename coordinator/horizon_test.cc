@@ -110,7 +110,24 @@ class HorizonTest : public testing::TestWithParam<bool> {
     EXPECT_TRUE(gone.ok()) << gone.status();
     return gone.ok() ? gone->size() : 0;
   }
+  // Of calls that do not bring the transaction.
+  absl::Status FinalizeMade(const std::string& gtrid) {
+    v1::FinalizeRequest finalize;
+    finalize.set_gtrid(gtrid);
+    finalize.set_decision(v1::DECISION_COMMIT);
+    return Do(ToRequest(finalize, limits_, registry_.get(), clock_.Now(), "tester"));
+  }
+  absl::Status VoteOn(const std::string& gtrid) {
+    v1::PreparedRequest vote;
+    vote.set_gtrid(gtrid);
+    vote.add_votes()->set_bqual("b1");
+    vote.mutable_votes(0)->set_kind(v1::VOTE_KIND_PREPARED);
+    return Do(ToRequest(vote, limits_, clock_.Now(), "tester"));
+  }
   void ExpectPastTheFence(const std::string& gtrid) {
+    EXPECT_EQ(ReasonOf(FinalizeMade(gtrid)), Reason::OUTCOME_IN_DOUBT) << "it may have been decided COMMIT";
+    EXPECT_EQ(ReasonOf(VoteOn(gtrid)), Reason::OUTCOME_IN_DOUBT);
+    EXPECT_EQ(ReasonOf(Complete(gtrid, v1::Completion::RESULT_ROLLED_BACK)), Reason::OUTCOME_IN_DOUBT);
     for (const v1::Decision decision : {v1::DECISION_COMMIT, v1::DECISION_ROLLBACK}) {
       EXPECT_EQ(ReasonOf(Finalize(gtrid, decision)), Reason::OUTCOME_IN_DOUBT);
     }
@@ -204,6 +221,11 @@ TEST_P(HorizonTest, AClockThatIsBehindByMoreThanTheRetentionStopsNothing) {
   EXPECT_GT(purged, 30u);
 }
 
+TEST_P(HorizonTest, WhatNeverWasIsNotFound) {
+  EXPECT_EQ(ReasonOf(FinalizeMade(Reserve())), Reason::GLOBAL_NOT_FOUND);
+  EXPECT_EQ(ReasonOf(VoteOn("test-of-the-callers-choice")), Reason::GLOBAL_NOT_FOUND) << "its birth is not known";
+}
+
 TEST_P(HorizonTest, WhatIsProvenIsPutDownOnBothSidesOfTheFence) {
   const std::string gtrid = Reserve();
   CommitNow(gtrid);
@@ -246,6 +268,7 @@ TEST_P(HorizonTest, AnotherInstanceMayDeleteMeanwhile) {
   clock_.Advance(-absl::Hours(72));
   ASSERT_LT(store_->Horizon(), clock_.Now());
   const std::string unlucky = Reserve();
+  EXPECT_EQ(ReasonOf(FinalizeMade(gtrid)), Reason::OUTCOME_IN_DOUBT);
   ExpectPastTheFence(gtrid);
   EXPECT_EQ(ReasonOf(Finalize(unlucky, v1::DECISION_COMMIT)), Reason::OUTCOME_IN_DOUBT);
   CommitNow(Reserve());

@@ -340,8 +340,7 @@ std::string DescribeTimeout(absl::Duration timeout) {
 // Everything in one step. A refusal of what it asks for would not be the last word: an earlier attempt of the same call
 // may still be on its way to the store, through another instance. A decision is.
 Step DecideWhole(const Event& event) {
-  if (!event.creates) return Refuse(GlobalNotFound(event));
-  if (!event.fence.ok()) return Refuse(event.fence);
+  if (!event.creates || !event.fence.ok()) return Refuse(GlobalNotFound(event));
   Draft draft(nullptr, event);
   if (absl::Status status = BeginGlobal(event, event.now - event.age, &draft); !status.ok())
     return Refuse(std::move(status));
@@ -363,6 +362,8 @@ Step DecideWhole(const Event& event) {
   } else {
     draft.Decide(v1::DECISION_COMMIT, v1::DECISION_CAUSE_FINALIZE, event.reason);
   }
+  // If the record of a ROLLBACK were lost, the same call, repeated when the problem is gone, would decide COMMIT.
+  if (draft.now().decision() == v1::DECISION_ROLLBACK) draft.Force();
   return draft.Done();
 }
 

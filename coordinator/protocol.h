@@ -120,7 +120,7 @@ struct Event {
   absl::Time born = absl::InfiniteFuture();  // Its gtrid; nothing of it is older. InfinitePast: nobody knows.
   absl::Status problem;                      // Why it must not be decided COMMIT, whatever the votes say.
   bool must_be_first = false;  // It makes a record only if there certainly never was one; the store knows (law S8).
-  absl::Status fence;  // Once the store has said that there may have been one. Then nothing is decided any more.
+  absl::Status fence;  // Without a record: that there may have been one. Then nothing is decided, or presumed, any more.
   // kComplete, kEvidence, kResolve
   std::string bqual;
   // kComplete
@@ -154,7 +154,8 @@ struct Step {
   absl::Status answer;
   // The new record, its revision counted up; null if nothing changes.
   GlobalPtr next;
-  // kForced for a decision to COMMIT that some prepared branch rests on; nothing else needs forcing (presumed abort).
+  // kForced for a decision to COMMIT that some prepared branch rests on, and for what must keep a COMMIT out of a
+  // transaction of which nothing else is on record; the rest needs no forcing (presumed abort).
   Durability durability = Durability::kLazy;
   bool must_be_first = false;  // The event's, if `next` is a new record.
   // ActionsOf(*next): what to do once `next` is stored.

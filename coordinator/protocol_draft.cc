@@ -164,6 +164,7 @@ Step Refuse(absl::Status why) {
 }
 
 absl::Status GlobalNotFound(const Event& event) {
+  if (!event.fence.ok()) return event.fence;
   return MakeError(Reason::GLOBAL_NOT_FOUND,
                    absl::StrCat("there is no record of global transaction '", event.gtrid,
                                 "': it was never created here, or it has ended long ago and its record was deleted; "

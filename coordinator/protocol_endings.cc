@@ -97,8 +97,7 @@ bool IsHeuristic(const Branch& branch) {
 }
 
 Step RecordWhole(const Event& event) {
-  if (!event.creates) return Refuse(GlobalNotFound(event));
-  if (!event.fence.ok()) return Refuse(event.fence);
+  if (!event.creates || !event.fence.ok()) return Refuse(GlobalNotFound(event));
   Draft draft(nullptr, event);
   if (absl::Status status = BeginGlobal(event, event.now - event.age, &draft); !status.ok())
     return Refuse(std::move(status));

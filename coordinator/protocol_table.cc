@@ -202,7 +202,8 @@ absl::string_view Describe(Rule rule) {
   switch (rule) {
     case Rule::kCreate: return "Makes the record: ACTIVE, its deadline armed.";
     case Rule::kNotFound:
-      return "Refuses with GLOBAL_NOT_FOUND: without a record it has not been decided COMMIT (presumed abort).";
+      return "Refuses with GLOBAL_NOT_FOUND: without a record it has not been decided COMMIT (presumed abort). With "
+             "OUTCOME_IN_DOUBT if there may have been a record: it was born before the store's horizon.";
     case Rule::kDecideWhole:
       return "If the call brings the whole transaction: makes its record, and decides COMMIT if every branch voted "
              "PREPARED or READ_ONLY and nothing speaks against it, else ROLLBACK. Refused only if there may have been "

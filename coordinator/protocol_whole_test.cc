@@ -40,7 +40,7 @@ TEST(ProtocolTest, AWholeTransactionThatCannotCommitIsDecidedRollback) {
     EXPECT_EQ(step.next->decision(), v1::DECISION_ROLLBACK) << i;
     EXPECT_EQ(step.next->cause(), i == 4 ? v1::DECISION_CAUSE_DEADLINE : v1::DECISION_CAUSE_REFUSED) << i;
     EXPECT_FALSE(step.next->cause_detail().empty()) << i;
-    EXPECT_EQ(step.durability, Durability::kLazy) << i;
+    EXPECT_EQ(step.durability, Durability::kForced) << "or its repetition would be granted after a crash";
     // Its repetition is answered the same, also where it would be granted by now; and the other way round.
     EXPECT_TRUE(Apply(step.next.get(), good).answer.ok()) << i;
     EXPECT_EQ(Apply(step.next.get(), good).next, nullptr) << i;

@@ -180,7 +180,10 @@ absl::StatusOr<GlobalPtr> MariaDbStore::Read(absl::string_view gtrid) {
       ReadForced("read a transaction",
                  absl::StrCat("SELECT gtrid, revision, record FROM store_globals WHERE gtrid=", Quote(gtrid)));
   if (!globals.ok()) return globals.status();
-  return globals->empty() ? GlobalPtr() : std::move((*globals)[0]);
+  if (!globals->empty()) return std::move((*globals)[0]);
+  // Another instance may have deleted it, with the horizon that it has left behind.
+  if (const absl::StatusOr<absl::Time> horizon = ReadHorizon(); !horizon.ok()) return horizon.status();
+  return GlobalPtr();
 }
 
 absl::StatusOr<std::vector<GlobalPtr>> MariaDbStore::ReadOpen(absl::string_view after, int limit) {
@@ -246,16 +249,21 @@ absl::StatusOr<std::vector<std::string>> MariaDbStore::Purge(absl::Time ended_be
     const auto& rows = found.results[2].rows;
     if (fenced || rows.empty()) return connection->Query("ROLLBACK").error;
     std::vector<std::string> ids;
+    std::vector<std::string> names;
     int64_t horizon = 0;
     for (const auto& row : rows) {
       ids.push_back(TextOf(row[0]));
       gtrids.push_back(TextOf(row[1]));
+      names.push_back(Quote(gtrids.back()));
       horizon = std::max(horizon, HorizonBehind(gtrids.back(), IntOf(row[2])));
     }
-    // Together: whoever finds a row gone finds the horizon behind it.
+    // Together: whoever finds a row gone finds the horizon behind it. Locked by the key that an insert meets: of a
+    // deletion that locks it only by having happened, InnoDB may forget the lock just before others see what it did.
     const QueryResult deleted = connection->Query(
         absl::StrCat("UPDATE store_meta SET number=GREATEST(number, ", horizon, ") WHERE name='horizon';", kHorizonSql,
-                     ";DELETE FROM store_globals WHERE id IN (", absl::StrJoin(ids, ","), ")"));
+                     ";SELECT COUNT(*) FROM store_globals FORCE INDEX (by_gtrid) WHERE gtrid IN (",
+                     absl::StrJoin(names, ","), ") FOR UPDATE;DELETE FROM store_globals WHERE id IN (",
+                     absl::StrJoin(ids, ","), ")"));
     if (!deleted.ok()) return deleted.error;
     // One that was lost is not made again: nobody knows how far it had come.
     if (deleted.results[1].rows.size() != 1) return NoHorizonError();

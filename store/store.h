@@ -132,7 +132,8 @@ class Store {
   // known yet: call again. Not from a `done`. Blocks.
   virtual absl::StatusOr<GlobalPtr> Settle(absl::string_view gtrid) = 0;
 
-  // The record of a gtrid; null if there is none. Sees everything whose `done` has run. Blocks.
+  // The record of a gtrid; null if there is none, and then Horizon() is not behind what was deleted before. Sees
+  // everything whose `done` has run. Blocks.
   virtual absl::StatusOr<GlobalPtr> Read(absl::string_view gtrid) = 0;
 
   // A page of records. INVALID_PAGE_TOKEN for a token that is not ours. The work per call is bounded. Blocks.

@@ -62,7 +62,8 @@ type CoordinatorServiceClient interface {
 	// A vote is idempotent; a different vote for a branch that has voted is FAILED_PRECONDITION (VOTE_CHANGED). A FAILED
 	// vote decides ROLLBACK at once. A first PREPARED vote that arrives after ROLLBACK gets ABORTED (GLOBAL_ROLLED_BACK):
 	// roll the branch back and report it by Completed. Other errors: NOT_FOUND (GLOBAL_NOT_FOUND: there is no record, so
-	// it has not been decided COMMIT: roll back; BRANCH_NOT_FOUND), INVALID_ARGUMENT. All votes of a call count or none.
+	// it has not been decided COMMIT: roll back; BRANCH_NOT_FOUND), UNKNOWN (OUTCOME_IN_DOUBT: there is no record, but by its
+	// id there may have been one, which was deleted), INVALID_ARGUMENT. All votes of a call count or none.
 	//
 	// If the decision does not come before the call's deadline (or the server's limit for one wait, 60 s), the answer is OK
 	// with DECISION_UNSPECIFIED: call again.
@@ -101,7 +102,8 @@ type CoordinatorServiceClient interface {
 	// or as the unary call. More than 10,000 unanswered calls on one stream are refused (UNAVAILABLE, OVERLOADED). A stream
 	// that its client has half-closed ends when all its calls are answered.
 	Converse(ctx context.Context, opts ...grpc.CallOption) (CoordinatorService_ConverseClient, error)
-	// Answers a global transaction with all its branches. Errors: INVALID_ARGUMENT, NOT_FOUND (GLOBAL_NOT_FOUND).
+	// Answers a global transaction with all its branches. Errors: INVALID_ARGUMENT, NOT_FOUND (GLOBAL_NOT_FOUND), UNKNOWN
+	// (OUTCOME_IN_DOUBT, as Prepared).
 	GetGlobal(ctx context.Context, in *GetGlobalRequest, opts ...grpc.CallOption) (*GetGlobalResponse, error)
 	// Lists global transactions, newest first, with page tokens. Errors: INVALID_ARGUMENT (INVALID_PAGE_SIZE,
 	// INVALID_PAGE_TOKEN).
@@ -307,7 +309,8 @@ type CoordinatorServiceServer interface {
 	// A vote is idempotent; a different vote for a branch that has voted is FAILED_PRECONDITION (VOTE_CHANGED). A FAILED
 	// vote decides ROLLBACK at once. A first PREPARED vote that arrives after ROLLBACK gets ABORTED (GLOBAL_ROLLED_BACK):
 	// roll the branch back and report it by Completed. Other errors: NOT_FOUND (GLOBAL_NOT_FOUND: there is no record, so
-	// it has not been decided COMMIT: roll back; BRANCH_NOT_FOUND), INVALID_ARGUMENT. All votes of a call count or none.
+	// it has not been decided COMMIT: roll back; BRANCH_NOT_FOUND), UNKNOWN (OUTCOME_IN_DOUBT: there is no record, but by its
+	// id there may have been one, which was deleted), INVALID_ARGUMENT. All votes of a call count or none.
 	//
 	// If the decision does not come before the call's deadline (or the server's limit for one wait, 60 s), the answer is OK
 	// with DECISION_UNSPECIFIED: call again.
@@ -346,7 +349,8 @@ type CoordinatorServiceServer interface {
 	// or as the unary call. More than 10,000 unanswered calls on one stream are refused (UNAVAILABLE, OVERLOADED). A stream
 	// that its client has half-closed ends when all its calls are answered.
 	Converse(CoordinatorService_ConverseServer) error
-	// Answers a global transaction with all its branches. Errors: INVALID_ARGUMENT, NOT_FOUND (GLOBAL_NOT_FOUND).
+	// Answers a global transaction with all its branches. Errors: INVALID_ARGUMENT, NOT_FOUND (GLOBAL_NOT_FOUND), UNKNOWN
+	// (OUTCOME_IN_DOUBT, as Prepared).
 	GetGlobal(context.Context, *GetGlobalRequest) (*GetGlobalResponse, error)
 	// Lists global transactions, newest first, with page tokens. Errors: INVALID_ARGUMENT (INVALID_PAGE_SIZE,
 	// INVALID_PAGE_TOKEN).

@@ -147,7 +147,8 @@ class CoordinatorServiceServicer(object):
         A vote is idempotent; a different vote for a branch that has voted is FAILED_PRECONDITION (VOTE_CHANGED). A FAILED
         vote decides ROLLBACK at once. A first PREPARED vote that arrives after ROLLBACK gets ABORTED (GLOBAL_ROLLED_BACK):
         roll the branch back and report it by Completed. Other errors: NOT_FOUND (GLOBAL_NOT_FOUND: there is no record, so
-        it has not been decided COMMIT: roll back; BRANCH_NOT_FOUND), INVALID_ARGUMENT. All votes of a call count or none.
+        it has not been decided COMMIT: roll back; BRANCH_NOT_FOUND), UNKNOWN (OUTCOME_IN_DOUBT: there is no record, but by its
+        id there may have been one, which was deleted), INVALID_ARGUMENT. All votes of a call count or none.
 
         If the decision does not come before the call's deadline (or the server's limit for one wait, 60 s), the answer is OK
         with DECISION_UNSPECIFIED: call again.
@@ -211,7 +212,8 @@ class CoordinatorServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetGlobal(self, request, context):
-        """Answers a global transaction with all its branches. Errors: INVALID_ARGUMENT, NOT_FOUND (GLOBAL_NOT_FOUND).
+        """Answers a global transaction with all its branches. Errors: INVALID_ARGUMENT, NOT_FOUND (GLOBAL_NOT_FOUND), UNKNOWN
+        (OUTCOME_IN_DOUBT, as Prepared).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
