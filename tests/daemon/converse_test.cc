@@ -200,11 +200,14 @@ TEST_F(ConverseTest, NeitherAClientThatGoesNorOneThatStaysHoldsUpTheEnd) {
   v1::ConverseRequest message;
   *Add(&message)->mutable_prepared() = WaitFor("test-s7");
   ASSERT_TRUE(stream_->Write(message));
+  *Add(&message)->mutable_finalize() = FinalizeOf("test-s7", v1::DECISION_COMMIT);  // Refused: nobody has voted.
   ASSERT_TRUE(stays->Write(message));
+  v1::ConverseResponse last;
+  ASSERT_TRUE(stays->Read(&last)) << "the daemon has not read what is to wait";
+  ASSERT_EQ(ReasonIn(last.answers(0)), Reason::BRANCHES_NOT_PREPARED);
   context_->TryCancel();
   EXPECT_EQ(stream_->Finish().error_code(), grpc::StatusCode::CANCELLED);
   // As the SDK does: the answer is waited for when it comes. What has not been read when a stream is cut off is lost.
-  v1::ConverseResponse last;
   bool answered = false;
   std::thread reader([&] { answered = stays->Read(&last); });
   const absl::Time begin = absl::Now();
