@@ -55,6 +55,7 @@ class AsyncClient:
         self,
         *,
         sole_participant: bool = False,
+        one_phase_commit: bool = True,
         timeout: float = 0.0,
         gtrid: str = "",
         policy: DecisionPolicy = DecisionPolicy.ON_FINALIZE,
@@ -64,6 +65,7 @@ class AsyncClient:
         """Begin a global transaction: `async with client.transaction() as tx`, or `tx = await client.transaction()`."""
         wanted = BeginOptions(
             sole_participant=sole_participant,
+            one_phase_commit=one_phase_commit,
             timeout=timeout,
             gtrid=gtrid,
             policy=policy,

@@ -64,6 +64,7 @@ class Client:
         self,
         *,
         sole_participant: bool = False,
+        one_phase_commit: bool = True,
         timeout: float = 0.0,
         gtrid: str = "",
         policy: DecisionPolicy = DecisionPolicy.ON_FINALIZE,
@@ -76,6 +77,7 @@ class Client:
         """
         wanted = BeginOptions(
             sole_participant=sole_participant,
+            one_phase_commit=one_phase_commit,
             timeout=timeout,
             gtrid=gtrid,
             policy=policy,

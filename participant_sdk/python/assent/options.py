@@ -56,6 +56,13 @@ class BeginOptions:
     it: nobody can join it, it is not listed, and if this process dies with a branch prepared, recovery rolls that back
     when it has seen it for the resource's orphan age. Not together with `policy` or `expected_branches`, and with a
     `gtrid` only if that is `<cluster>-<ULID>`, made now."""
+    one_phase_commit: bool = True
+    """A sole participant of which only one branch has written (on MariaDB without a binary log, with a witness, under a
+    gtrid that the coordinator has made) commits that in one phase: one forced write at its database and none to wait
+    for at the coordinator, which is told afterwards. If the answer is lost, or this process dies, the branch's witness
+    is all that tells how it ended: commit asks the coordinator to look; and of a process that died, `get_global` may
+    say GLOBAL_NOT_FOUND until a sweep of the resource has found the commit. `timeout` counts if it is given. False:
+    always two phases, with the decision on record first."""
     timeout: float = 0.0
     """Seconds from begin to ROLLBACK if undecided; 0: the coordinator's default."""
     gtrid: str = ""

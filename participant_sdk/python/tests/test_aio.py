@@ -105,7 +105,7 @@ async def test_failures_roll_back(rig, client, second):
 
 async def test_a_reader_is_never_prepared(rig, client, second):
     name, connect = second
-    async with client.transaction(sole_participant=True) as tx:
+    async with client.transaction(sole_participant=True, one_phase_commit=False) as tx:
         await (await tx.branch("orders", await connect_asyncmy(rig.orders))).execute(take())
         await (await tx.branch(name, await connect())).execute("SELECT balance FROM bank.accounts WHERE id = 1")
     assert await client.flush(10)

@@ -418,7 +418,8 @@ def test_in_doubt_the_connection_is_invalidated(rig, engines):
     invalidated = []
     event.listen(engines["orders"], "invalidate", lambda *_: invalidated.append(1))
     with assent.Client(rig.coordinator.address, options) as client:
-        with pytest.raises(assent.OutcomeInDoubt), client.transaction(sole_participant=True) as tx:
+        begin = client.transaction
+        with pytest.raises(assent.OutcomeInDoubt), begin(sole_participant=True, one_phase_commit=False) as tx:
             with enlist(tx, "orders", engines["orders"]) as mine:
                 mine.execute(sa.insert(Order).values(what="laptop"))
                 numbers.append(mine.connection.driver_connection.thread_id())

@@ -134,7 +134,8 @@ class AtVote(assent.Hooks):
 def test_in_doubt(rig):
     numbers = []
     watched = Watched(rig, AtVote(lambda: rig.orders.query(f"KILL {numbers[0]}")), decision_patience=1)
-    with pytest.raises(assent.OutcomeInDoubt), watched.client.transaction(sole_participant=True) as tx:
+    begin = watched.client.transaction
+    with pytest.raises(assent.OutcomeInDoubt), begin(sole_participant=True, one_phase_commit=False) as tx:
         connection = rig.orders.connect()
         numbers.append(connection.thread_id())
         tx.branch("orders", connection).execute(take())

@@ -168,7 +168,7 @@ def test_an_expected_error_does_not_poison(rig, client, second):
 def test_a_branch_that_only_reads_is_never_prepared(rig, client, second, sole):
     name, connect = second
     yours = connect()
-    with client.transaction(sole_participant=sole) as tx:
+    with client.transaction(sole_participant=sole, one_phase_commit=False) as tx:
         tx.branch("orders", rig.orders.connect()).execute(take())
         row = tx.branch(name, yours).execute("SELECT balance FROM bank.accounts WHERE id = 1").fetchone()
         assert row == (1000,)

@@ -15,7 +15,8 @@ from assent import _core, propagation, xid
 from assent._core import calls, reporting, two_phase
 from assent._core.outcome import DbError, Outcome, Verb, is_connection_lost, outcome_of, postgres_outcome_of
 from assent._core.session import WitnessTable, wrong_server
-from assent._core.transaction import SCOPE_PATIENCE, verdict_of
+from assent._core.transaction import SCOPE_PATIENCE
+from assent._core.verdict import verdict_of
 from assent.errors import AssentError, Code, Reason, from_rpc_status, make_error
 from assent.v1 import coordinator_service_pb2 as pb
 from assent.v1 import global_pb2 as gpb

@@ -64,7 +64,14 @@ def _begin_alone(
     if not gtrid:
         gtrid = yield from take_gtrid(reservation, options.call_patience)
     return TransactionCore(
-        options, hooks, reservation, gtrid, policy=wanted.policy.value, sole=True, timeout=wanted.timeout
+        options,
+        hooks,
+        reservation,
+        gtrid,
+        policy=wanted.policy.value,
+        sole=True,
+        one_phase_commit=wanted.one_phase_commit and not wanted.gtrid,
+        timeout=wanted.timeout,
     )
 
 

@@ -62,9 +62,13 @@ class BranchCore:
         self.unstarted: AssentError | None = None
         """While idle: the error of the last statement, which found nothing started to run in."""
         self.counts_as_written = False
+        self.probed: bool | None = None
+        """What its server said at the end when it was asked whether the branch has written."""
         self.voted = False
         """The coordinator may count on its vote: only the decision finishes it."""
         self.vote: pb.Vote | None = None
+        self.told = False
+        """The hooks know of its vote."""
         self.pid = os.getpid()
         self._was_in_transaction = session.wire.in_transaction()
 

@@ -22,19 +22,24 @@ from assent._core.outcome import (
     outcome_of,
     statement_error,
 )
-from assent._core.session import Session, State, WitnessTable
+from assent._core.session import Session, State, WitnessTable, witness_of
 from assent.v1 import global_pb2 as gpb
 from assent.xid import Xid, check_bqual, check_gtrid, xid_sql_literal
 
 # MariaDB alone runs what is in /*M! */ and passes over the version comments of MySQL's releases (50700 to 99999).
+# In one phase (_TWO_PHASES_COLUMN: not) a branch may be committed only where the server has nothing to agree on:
+# neither with a binary log nor between two engines that can prepare.
 _IDENTITY_SQL = (
-    "SELECT CONCAT(@@hostname, ':', @@port), VERSION(), UNIX_TIMESTAMP() - VARIABLE_VALUE, CONNECTION_ID()"
+    "SELECT CONCAT(@@hostname, ':', @@port), VERSION(), UNIX_TIMESTAMP() - VARIABLE_VALUE, CONNECTION_ID(),"
+    "/*M! @@log_bin OR EXISTS (SELECT * FROM information_schema.ENGINES WHERE XA = 'YES' AND ENGINE <> 'InnoDB')*/"
+    "/*!80000 1*/"
     "/*!80000 , (SELECT VARIABLE_VALUE FROM performance_schema.session_variables"
     " WHERE VARIABLE_NAME = 'xa_detach_on_prepare')*/"
     " FROM /*M! information_schema.GLOBAL_STATUS*/ /*!80000 performance_schema.global_status*/"
     " WHERE VARIABLE_NAME = 'UPTIME'"
 )
-_DETACH_COLUMN = 4
+_TWO_PHASES_COLUMN = 4
+_DETACH_COLUMN = 5
 # Rows that this session has asked the engines to change. Needs no privilege.
 _CHANGES_SQL = (
     "SELECT CAST(SUM(VARIABLE_VALUE) AS CHAR)"
@@ -93,6 +98,7 @@ class MariaDbSession(Session):
         if row:
             self._described = gpb.Session(server=_text(row[0]), connection_id=int(_text(row[3])))
             self._described.server_start_time.seconds = int(float(_text(row[2])))
+            self.commits_in_one_phase = _text(row[_TWO_PHASES_COLUMN]) == "0"
             if len(row) > _DETACH_COLUMN and row[_DETACH_COLUMN] is not None:
                 self._knows_detach = True
                 self._detaches = _text(row[_DETACH_COLUMN]) == "ON"
@@ -188,7 +194,10 @@ class MariaDbSession(Session):
             return self._guard_sql("@@session.xa_detach_on_prepare" if asks else "")
         if step is Step.WITNESS:
             assert witness is not None
-            return witness.insert_sql(xid) if self._knows_detach else witness.insert_sql(xid, self._checked)
+            left = witness_of(xid) if verb is Verb.COMMIT_ONE_PHASE else xid
+            return witness.insert_sql(left) if self._knows_detach else witness.insert_sql(left, self._checked)
+        if step is Step.COMMIT and verb is Verb.COMMIT_ONE_PHASE:
+            literal += " ONE PHASE"
         return f"XA {step.name} {literal}"
 
     def _xa(self, verb: Verb, xid: Xid, steps: list[Step], witness: WitnessTable | None = None) -> Core[XaResult]:
@@ -204,14 +213,14 @@ class MariaDbSession(Session):
             return XaResult(Outcome.INVALID, Step.REFUSED, DbError(0, "", error.message), sent=False)
         else:
             literal = xid_sql_literal(xid)
-        if verb is Verb.PREPARE and not self.lost:
+        if verb in (Verb.PREPARE, Verb.COMMIT_ONE_PHASE) and not self.lost:
             if witness is not None and (refusal := self._refuse_witness(xid)):
                 return refusal
-            # A PREPARE that is written to a connection that the server has closed gets no answer, and nobody could know
-            # whether it arrived. Looking first makes most of these cases certain.
+            # What is written to a connection that the server has closed gets no answer, and nobody could know whether
+            # it arrived. Looking first makes most of these cases certain.
             if self.wire.peer_has_closed():
                 self.wire.shutdown()  # Its owner is to see it, too.
-            self.prepare_sent = not self.lost
+            self.prepare_sent = verb is Verb.PREPARE and not self.lost
         answer = yield from self._send([self._sql_of(step, literal, xid, witness, verb) for step in steps])
         return self._take(verb, xid, steps, answer)
 
@@ -274,10 +283,18 @@ class MariaDbSession(Session):
 
     def prepare(self, xid: Xid, witness: WitnessTable | None) -> Core[XaResult]:
         """Witness row, XA END, XA PREPARE."""
-        steps = [Step.WITNESS] if witness else []
-        if self._state is State.ACTIVE:
-            steps.append(Step.END)
-        return (yield from self._xa(Verb.PREPARE, xid, [*steps, Step.PREPARE], witness))
+        return (yield from self._xa(Verb.PREPARE, xid, self._ending(witness, Step.PREPARE), witness))
+
+    def commit_one_phase(self, xid: Xid, witness: WitnessTable) -> Core[XaResult]:
+        """Witness row, XA END, XA COMMIT … ONE PHASE."""
+        return (yield from self._xa(Verb.COMMIT_ONE_PHASE, xid, self._ending(witness, Step.COMMIT), witness))
+
+    def _ending(self, witness: WitnessTable | None, last: Step) -> list[Step]:
+        return [
+            *([Step.WITNESS] if witness else []),
+            *([Step.END] if self._state is State.ACTIVE else []),
+            last,
+        ]
 
     def commit(self, xid: Xid) -> Core[XaResult]:
         """XA COMMIT."""

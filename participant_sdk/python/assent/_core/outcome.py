@@ -41,6 +41,7 @@ class Verb(enum.Enum):
     END = "XA END"
     PREPARE = "XA PREPARE"
     COMMIT = "XA COMMIT"
+    COMMIT_ONE_PHASE = "XA COMMIT ONE PHASE"
     ROLLBACK = "XA ROLLBACK"
 
 
@@ -141,7 +142,7 @@ def outcome_of(verb: Verb, code: int) -> Outcome:
     if code in _INTERRUPTED:  # Waiting for the commit lock ended without it.
         if finishes:
             return Outcome.RETRY_LATER
-        return Outcome.ROLLED_BACK if verb is Verb.PREPARE else Outcome.ERROR
+        return Outcome.ROLLED_BACK if verb in (Verb.PREPARE, Verb.COMMIT_ONE_PHASE) else Outcome.ERROR
     return Outcome.ERROR
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from collections.abc import Sequence
 
@@ -12,6 +13,8 @@ from assent.v1 import coordinator_service_pb2 as pb
 logger = logging.getLogger("assent")
 
 MAX_BATCH = 1000
+MAX_BATCH_BYTES = 1 << 20
+"""The same in bytes, for those that bring their transaction; gRPC takes four times as much in one message."""
 MAX_WAITING = 100_000
 """Reports that may wait while the coordinator is away; reporting blocks beyond it."""
 ATTEMPT = 2.0
@@ -27,7 +30,8 @@ class ReportQueue:
     """The completions that wait, in order. Not thread-safe."""
 
     def __init__(self) -> None:
-        self._waiting: deque[pb.Completion] = deque()
+        self._waiting: deque[tuple[pb.Completion, float]] = deque()
+        """Each with the moment when its `create.age` was true."""
         self.reported = 0
         self.answered = 0
         self.awaited = 0
@@ -44,7 +48,8 @@ class ReportQueue:
 
     def add(self, completions: Sequence[pb.Completion], awaited: bool) -> None:
         """Append; those of one transaction travel together."""
-        self._waiting.extend(completions)
+        now = time.monotonic()
+        self._waiting.extend((completion, now) for completion in completions)
         self.reported += len(completions)
         if awaited:
             self.hurry()
@@ -55,8 +60,21 @@ class ReportQueue:
         return self.awaited
 
     def batch(self) -> pb.CompletedRequest:
-        """Return what to offer next; it stays until `take`."""
-        return pb.CompletedRequest(completions=list(self._waiting)[:MAX_BATCH])
+        """Return what to offer next, as old as it is now; it stays until `take`."""
+        request = pb.CompletedRequest()
+        now = time.monotonic()
+        size = 0
+        for completion, since in self._waiting:
+            size += completion.ByteSize()
+            if len(request.completions) >= MAX_BATCH or (request.completions and size > MAX_BATCH_BYTES):
+                break
+            offered = request.completions.add()
+            offered.CopyFrom(completion)
+            if completion.HasField("create"):
+                # However long the coordinator is away, its branch must not look younger than it is.
+                age = completion.create.age.ToMicroseconds() + int((now - since) * 1e6)
+                offered.create.age.FromMicroseconds(age)
+        return request
 
     def take(self, batch: pb.CompletedRequest, answer: pb.CompletedResponse | AssentError) -> bool:
         """Take the answer; True if something must be offered again after a pause."""
@@ -66,12 +84,12 @@ class ReportQueue:
                 return True
             answer = pb.CompletedResponse()  # A batch that is refused as a whole would be refused for ever.
         again = []
-        for completion, result in zip(batch.completions, answer.results, strict=False):
+        for index, (completion, result) in enumerate(zip(batch.completions, answer.results, strict=False)):
             if not result.HasField("error"):
                 continue
             error = from_rpc_status(result.error)
             if is_retryable(error):  # The coordinator is going down, or its store is away: its word is "repeat".
-                again.append(completion)
+                again.append(index)
                 continue
             logger.error(
                 "gtrid=%s bqual=%s completion %s refused: %s",
@@ -80,8 +98,7 @@ class ReportQueue:
                 pb.Completion.Result.Name(completion.result),
                 error,
             )
-        for _ in batch.completions:
-            self._waiting.popleft()
-        self._waiting.extendleft(reversed(again))
+        offered = [self._waiting.popleft() for _ in batch.completions]
+        self._waiting.extendleft(offered[index] for index in reversed(again))
         self.answered += len(batch.completions) - len(again)
         return bool(again)

@@ -11,6 +11,9 @@ from assent.errors import AssentError, ResourceNotFound
 from assent.v1 import coordinator_service_pb2 as pb
 from assent.xid import gtrid_of_block
 
+AGE_HOLDS = 1.0
+"""Seconds for which the age of a transaction that its participant began without asking is good enough."""
+
 
 class Reservation:
     """Thread-safe. Both are good for some seconds; then the next who needs them asks again.

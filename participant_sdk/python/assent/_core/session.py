@@ -63,13 +63,18 @@ class WitnessTable:
         return f"INSERT INTO `{self.schema}`.`{self.table}` (gtrid, bqual) VALUES ({gtrid}, {checked(bqual)})"
 
     def why_refused(self, error_code: int) -> str:
-        """Return what it means that the server refuses `insert_sql` with this code, and what to do where that is known."""
+        """Return what it means that the server refuses `insert_sql` with this code, and what to do if that is known."""
         why = "the witness row could not be written"
         if error_code in (1044, 1142, 1143):  # Access denied: to the database, the table, the column.
             why += f" (every account that runs branches needs it: GRANT INSERT ON `{self.schema}`.`{self.table}`)"
         elif error_code in (1049, 1146):  # No such database, no such table.
             why += " (its table is gone: assentctl resources register NAME --replace makes it)"
         return why
+
+
+def witness_of(branch: Xid) -> Xid:
+    """Return the ids of the row that a branch leaves which is committed in one phase: no bqual ends like that."""
+    return Xid(branch.gtrid, branch.bqual + "!")
 
 
 class Session:
@@ -92,6 +97,8 @@ class Session:
         self.written = False
         self.prepare_sent = False
         """PREPARE is on the wire, or was when the connection was lost."""
+        self.commits_in_one_phase = False
+        """An OK to `commit_one_phase` outlives a crash of the server."""
         self._state = State.NONE
 
     # What the engines fill in.
@@ -135,6 +142,14 @@ class Session:
 
     def prepare(self, xid: Xid, witness: WitnessTable | None) -> Core[XaResult]:
         """Leave the witness, end and prepare."""
+        raise NotImplementedError
+
+    def commit_one_phase(self, xid: Xid, witness: WitnessTable) -> Core[XaResult]:
+        """Commit a branch that is not prepared, and leave its witness (`witness_of`) with it.
+
+        CONNECTION_LOST with `sent`, and any other error than ROLLED_BACK of the step COMMIT, leave it committed or
+        rolled back: once the session is gone, the witness tells. Only if `commits_in_one_phase`.
+        """
         raise NotImplementedError
 
     def commit(self, xid: Xid) -> Core[XaResult]:

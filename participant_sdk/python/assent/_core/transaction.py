@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import NamedTuple
 
-from assent._core import two_phase
+from assent._core import one_phase, two_phase
 from assent._core.branch import BranchCore
 from assent._core.effects import Call, Core, Report
-from assent._core.reservation import Reservation, terms_of
+from assent._core.reservation import AGE_HOLDS, Reservation, terms_of
 from assent._core.session import Session, State, WitnessTable, wrong_server
+from assent._core.verdict import Verdict, verdict_of
 from assent.errors import (
     Aborted,
     AssentError,
@@ -19,7 +19,6 @@ from assent.errors import (
     OutcomeInDoubt,
     Reason,
     SessionHoldsBranch,
-    TransactionRolledBack,
     is_retryable,
     make_error,
 )
@@ -34,8 +33,6 @@ logger = logging.getLogger("assent")
 # The end of a scope does not wait for long: what it could not tell the coordinator ends by its deadline.
 SCOPE_PATIENCE = 5.0
 _MAX_REASON_BYTES = 1000
-# Seconds for which the age of a sole participant's transaction is good enough.
-_AGE_HOLDS = 1.0
 _MAX_SOLE_BRANCHES = 1000
 _COMMIT = gpb.DECISION_COMMIT
 _ROLLBACK = gpb.DECISION_ROLLBACK
@@ -43,40 +40,6 @@ _ROLLBACK = gpb.DECISION_ROLLBACK
 _VOTE_NAMES = {number: name.removeprefix("VOTE_KIND_") for name, number in gpb.VoteKind.items()}
 _DECISION_NAMES = {number: name.removeprefix("DECISION_") for name, number in gpb.Decision.items()}
 _RESULT_NAMES = {number: name.removeprefix("RESULT_") for name, number in pb.Completion.Result.items()}
-
-
-class Verdict(NamedTuple):
-    """What the coordinator's answer to a vote or a Finalize says about the decision."""
-
-    decision: gpb.Decision
-    """UNSPECIFIED: not known."""
-    why: AssentError | None = None
-    """For ROLLBACK: the error that says why. For UNSPECIFIED: why it is not known."""
-    branches: int = 0
-    """Of the whole transaction; 0: not known."""
-
-
-def verdict_of(answer: gpb.GlobalStatus | AssentError) -> Verdict:
-    """Pure."""
-    if isinstance(answer, AssentError):
-        if answer.reason is Reason.GLOBAL_COMMITTED:
-            return Verdict(_COMMIT, answer)
-        if answer.reason is Reason.GLOBAL_ROLLED_BACK:
-            return Verdict(_ROLLBACK, answer)
-        if answer.reason is Reason.GLOBAL_NOT_FOUND:  # Presumed abort: without a record nothing was decided COMMIT.
-            return Verdict(_ROLLBACK, TransactionRolledBack(answer.message, metadata=answer.metadata))
-        return Verdict(gpb.DECISION_UNSPECIFIED, answer)
-    if answer.decision == _ROLLBACK:
-        cause = gpb.DecisionCause.Name(answer.cause)
-        why: AssentError = TransactionRolledBack(
-            f"global transaction '{answer.gtrid}' was rolled back: {answer.cause_detail or cause}",
-            metadata={"gtrid": answer.gtrid, "cause": cause, "detail": answer.cause_detail},
-        )
-        return Verdict(_ROLLBACK, why, answer.branches)
-    if answer.decision == gpb.DECISION_UNSPECIFIED:
-        why = OutcomeInDoubt("no decision came in time", metadata={"gtrid": answer.gtrid})
-        return Verdict(answer.decision, why, answer.branches)
-    return Verdict(answer.decision, None, answer.branches)
 
 
 class TransactionCore:
@@ -92,6 +55,7 @@ class TransactionCore:
         policy: int = gpb.DECISION_POLICY_UNSPECIFIED,
         joined: bool = False,
         sole: bool = False,
+        one_phase_commit: bool = False,
         timeout: float = 0.0,
         created: list[gpb.Branch] | None = None,
     ) -> None:
@@ -111,6 +75,9 @@ class TransactionCore:
         self._reservation = reservation
         self._policy = policy
         self._sole = sole
+        self._may_end_in_one_phase = sole and one_phase_commit
+        self._one_phase: BranchCore | None = None
+        """Was told to commit in one phase, and is not known to have failed."""
         self._timeout = timeout
         self._begun = time.monotonic()
         self._created = created or []
@@ -273,16 +240,24 @@ class TransactionCore:
             raise self._result
         return self.concluded
 
-    def _votes_now(self) -> Core[list[pb.Vote]]:
-        """Prepare, and collect the votes; or raise that it came to nothing."""
+    def _begin_end(self) -> Core[None]:
+        """From now on nothing is added; or raise that what was to be done could not even begin."""
         self._check_owner()
         for resource, error in self._refused.items():
             yield from self._roll_back_because(f"no branch could be opened on '{resource}': {error.message}", error)
         self._ended = True
-        fresh_votes = [branch for branch in self.branches if branch.vote is None]
-        votes = yield from two_phase.prepare(self.branches)
-        for branch in fresh_votes:
-            if branch.vote:
+
+    def _votes_now(self) -> Core[list[pb.Vote]]:
+        """Prepare, and collect the votes; or raise that it came to nothing."""
+        yield from self._begin_end()
+        return (yield from self._prepare(self.branches))
+
+    def _prepare(self, branches: list[BranchCore]) -> Core[list[pb.Vote]]:
+        """Collect the votes of these, and of what nobody opened; or raise that it came to nothing."""
+        votes = yield from two_phase.prepare(branches)
+        for branch in branches:
+            if branch.vote and not branch.told:
+                branch.told = True
                 self._hooks.on_branch_prepared(self.gtrid, branch.xid.bqual, _VOTE_NAMES[branch.vote.kind])
         # What nobody opened has done nothing.
         votes += [pb.Vote(bqual=unused.bqual, kind=gpb.VOTE_KIND_READ_ONLY) for unused in self._created]
@@ -302,7 +277,7 @@ class TransactionCore:
             request.votes.extend(votes)
             patience = max(0.0, give_up - time.monotonic())
             if self._sole:  # What creates it says how old it is, which must stay true while nobody answers.
-                patience = min(patience, _AGE_HOLDS)
+                patience = min(patience, AGE_HOLDS)
             try:
                 response: pb.FinalizeResponse = yield Call("Finalize", request, patience, waits=True)
                 return response.status
@@ -337,6 +312,10 @@ class TransactionCore:
     def _decide(self, finalize: bool, all_branches: bool) -> Core[None]:
         if self._is_answered():
             return
+        if self._one_phase or (finalize and (yield from self._commits_in_one_phase())):
+            yield from self._await_one_phase()
+            self._is_answered()
+            return
         votes = yield from self._votes_now()
         if finalize:
             answer = yield from self._send_votes(self._commit_call(votes))
@@ -350,19 +329,76 @@ class TransactionCore:
 
     def _finalize_with(self, decision: gpb.Decision) -> pb.FinalizeRequest:
         request = pb.FinalizeRequest(gtrid=self.gtrid, decision=decision, wait=pb.WAIT_DECIDED)
-        if not self._sole:
-            return request
-        create = request.create
+        if self._sole:  # With COMMIT the sessions come with the votes.
+            self._bring_whole(request.create, with_sessions=decision == _ROLLBACK)
+        return request
+
+    def _bring_whole(self, create: pb.NewGlobal, with_sessions: bool) -> None:
         create.age.FromMicroseconds(int((time.monotonic() - self._begun) * 1e6))
         if self._timeout:
             create.timeout.FromMicroseconds(int(self._timeout * 1e6))
         for branch in self.branches:
             spec = create.branches.add(bqual=branch.xid.bqual, resource=branch.resource)
-            if decision == _ROLLBACK:  # With COMMIT it comes with the vote.
+            if with_sessions:
                 spec.session.CopyFrom(branch.session.describe())
             if branch.witness:
                 spec.witness_table = branch.witness.name
-        return request
+
+    # -- one phase (docs/decisions/0012-one-phase-commit.md)
+
+    def _commits_in_one_phase(self) -> Core[bool]:
+        """Commit in one phase if that will do; False if not. Raises that it failed."""
+        # Past its timeout, the coordinator says so.
+        if not self._may_end_in_one_phase or (self._timeout and time.monotonic() - self._begun >= self._timeout):
+            return False
+        yield from self._begin_end()
+        writer = yield from one_phase.only_writer(self.branches)
+        if writer is None:
+            return False
+        yield from self._prepare([branch for branch in self.branches if branch is not writer])
+        # Before it: from now on nobody may say that it was rolled back but its database.
+        self._one_phase = writer
+        ended = yield from one_phase.commit(writer)
+        if ended is one_phase.End.COMMITTED:
+            self._hooks.on_decided(self.gtrid, _DECISION_NAMES[_COMMIT])
+            yield from self._report([self._one_phase_report(pb.Completion.RESULT_COMMITTED)])
+            self._end(TransactionOutcome.COMMITTED)
+        elif ended is one_phase.End.FAILED:
+            self._one_phase = None
+            yield from self._prepare(self.branches)
+        return True
+
+    def _one_phase_report(self, result: pb.Completion.Result) -> pb.Completion:
+        assert self._one_phase is not None
+        report = two_phase.make_completion(self._one_phase, result)
+        self._bring_whole(report.create, with_sessions=result == pb.Completion.RESULT_UNKNOWN)
+        return report
+
+    def _await_one_phase(self) -> Core[None]:
+        """After a lost answer: have the coordinator look how it ended. OUTCOME_IN_DOUBT: not known yet; repeat."""
+        if self.concluded:
+            return
+        lost = "it was to be committed in one phase, and the answer of its database was lost"
+        try:
+            seen = yield from one_phase.ask_how_it_ended(
+                lambda: self._one_phase_report(pb.Completion.RESULT_UNKNOWN), self._options.decision_patience
+            )
+        except AssentError as error:
+            raise self._in_doubt(f"{lost}; not known yet what that did: {error.message}", error) from error
+        if seen.outcome == gpb.OUTCOME_COMMITTED:
+            self._hooks.on_decided(self.gtrid, _DECISION_NAMES[_COMMIT])
+            self._end(TransactionOutcome.COMMITTED)
+        elif seen.outcome == gpb.OUTCOME_ROLLED_BACK:
+            metadata = {"gtrid": self.gtrid, "cause": gpb.DecisionCause.Name(seen.cause)}
+            self._result = make_error(
+                Reason.GLOBAL_ROLLED_BACK, f"rolled back: {lost}, which has not done it", metadata
+            )
+            self._hooks.on_decided(self.gtrid, _DECISION_NAMES[_ROLLBACK])
+            self._end(TransactionOutcome.ROLLED_BACK)
+        else:
+            raise self._in_doubt(f"{lost}, which has not been seen yet: {gpb.Global.State.Name(seen.state)}")
+
+    # -- rollbacks
 
     def _roll_back_because(self, why: str, cause: AssentError) -> Core[None]:
         """What was wanted cannot be committed: roll back, and raise why."""
@@ -406,6 +442,8 @@ class TransactionCore:
 
     def rollback(self, reason: str = "") -> Core[None]:
         """See Transaction.rollback."""
+        if self._one_phase:
+            yield from self._await_one_phase()
         if self.concluded:
             if self.outcome is TransactionOutcome.COMMITTED:
                 raise self._committed()
@@ -450,7 +488,11 @@ class TransactionCore:
                 if self._left:
                     self._created = []  # Whoever it was left to may have taken them up.
                 nothing_here = (self.joined or self._sole) and not self.branches
-                if self._left or nothing_here or two_phase.awaits_decision(self.branches):
+                if self._one_phase:
+                    yield Report([self._one_phase_report(pb.Completion.RESULT_UNKNOWN)], awaited=True)
+                    self.untold = self._in_doubt("it was to be committed in one phase, and that was interrupted")
+                    self._tell_outcome()
+                elif self._left or nothing_here or two_phase.awaits_decision(self.branches):
                     # While a vote is out only the decision finishes that branch, and asking for one could take long.
                     yield from self._report((yield from self._roll_back_unvoted()))
                 else:

@@ -91,13 +91,21 @@ def _failed(branch: BranchCore, rolled_back: bool) -> pb.Vote:
     return vote
 
 
+def has_written(branch: BranchCore) -> Core[bool]:
+    """Tell whether it may have. Its server is asked once at most."""
+    if branch.counts_as_written or branch.session.written:
+        return True
+    if branch.probed is None:
+        branch.probed = yield from branch.session.probe()
+    return branch.probed
+
+
 def _prepare_one(branch: BranchCore) -> Core[pb.Vote]:
     session = branch.session
     if branch.poison:
         result = yield from session.rollback(branch.xid)
         return _failed(branch, _proves_rolled_back(branch, result, session.prepare_sent))
-    wrote = branch.counts_as_written or session.written or (yield from session.probe())
-    if not wrote:
+    if not (yield from has_written(branch)):
         result = yield from session.end_read_only(branch.xid)
         if result.failed_step is Step.COMMIT or session.was_reset:
             branch.poison = statement_error(result.db_error, "ending the branch, which has only read")
@@ -110,28 +118,30 @@ def _prepare_one(branch: BranchCore) -> Core[pb.Vote]:
     if result.ok:
         branch.stage = Stage.PREPARED
         return _make_vote(branch, gpb.VOTE_KIND_PREPARED)
-    branch.poison = verb_error(Verb.PREPARE, result)
+    return (yield from failed_by(branch, Verb.PREPARE, result))
+
+
+def failed_by(branch: BranchCore, verb: Verb, result: XaResult) -> Core[pb.Vote]:
+    """Vote FAILED, because of what the verb that was to end the branch's work has answered. Rolls back."""
+    session = branch.session
+    branch.poison = verb_error(verb, result)
     if result.failed_step is Step.WITNESS:
         assert branch.witness is not None
         branch.poison = statement_error(result.db_error, branch.witness.why_refused(result.db_error.code))
-    # If PREPARE never reached the server, the end of the session was the end of the branch.
+    # If the verb never reached the server, the end of the session was the end of the branch.
     if result.outcome is Outcome.CONNECTION_LOST:
         return _failed(branch, rolled_back=not result.sent)
     # Its database rolls it back with the reset, or, behind a proxy, with the end of its session: not proven here.
     if result.outcome is Outcome.SESSION_RESET:
         return _failed(branch, rolled_back=False)
-    # An error that was not the server's word, and has cost the connection, may have come behind PREPARE.
+    # An error that was not the server's word, and has cost the connection, may have come behind it.
     may_be_prepared = session.prepare_sent
     rolled_back = yield from session.rollback(branch.xid)
     return _failed(branch, _proves_rolled_back(branch, rolled_back, may_be_prepared))
 
 
-def prepare(branches: Sequence[BranchCore]) -> Core[list[pb.Vote]]:
-    """Phase one.
-
-    Every branch that has not voted yet is prepared, or ended if it wrote nothing (READ_ONLY), or rolled back if it is
-    poisoned or PREPARE fails (FAILED). Results in one vote for each branch, in order, old ones included.
-    """
+def find_active(branches: Sequence[BranchCore]) -> list[BranchCore]:
+    """Return those that run at their databases and have not voted. The vote of those that never began is known."""
     active = []
     for branch in branches:
         if branch.vote:
@@ -145,7 +155,16 @@ def prepare(branches: Sequence[BranchCore]) -> Core[list[pb.Vote]]:
         else:
             branch.stage = Stage.FINISHED
             branch.vote = _make_vote(branch, gpb.VOTE_KIND_READ_ONLY)
-    if active:
+    return active
+
+
+def prepare(branches: Sequence[BranchCore]) -> Core[list[pb.Vote]]:
+    """Phase one.
+
+    Every branch that has not voted yet is prepared, or ended if it wrote nothing (READ_ONLY), or rolled back if it is
+    poisoned or PREPARE fails (FAILED). Results in one vote for each branch, in order, old ones included.
+    """
+    if active := find_active(branches):
         votes = yield from in_parallel([_prepare_one(branch) for branch in active])
         for branch, vote in zip(active, votes, strict=True):
             branch.vote = vote
