@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "assent/v1/coordinator_service.grpc.pb.h"
+#include "base/timestamp.h"
 #include "base/xid.h"
 #include "participant_sdk/cpp/sdk_test_rig.h"
 #include "resource_manager/witness_table.h"
