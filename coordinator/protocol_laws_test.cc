@@ -6,7 +6,6 @@
 #include <sstream>
 
 #include "base/errors.h"
-#include "base/timestamp.h"
 #include "coordinator/protocol_samples.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -15,6 +14,7 @@ namespace assent {
 namespace {
 
 using ::testing::HasSubstr;
+using Branch = v1::Branch;
 using Global = v1::Global;
 
 // What holds for every step, whatever it is.

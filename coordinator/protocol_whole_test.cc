@@ -2,6 +2,7 @@
 #include "coordinator/protocol.h"
 
 #include "base/errors.h"
+#include "base/timestamp.h"
 #include "coordinator/protocol_samples.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"

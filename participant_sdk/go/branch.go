@@ -41,6 +41,7 @@ type Branch struct {
 	stmts     map[*branchStmt]bool
 	stage     stage
 	writes    bool     // A statement has certainly written.
+	probed    *bool    // At the end: whether it may have written at all.
 	poison    *Error   // The error that made it unable to commit.
 	unstarted *Error   // While idle: the error of the last statement, which found nothing started to run in.
 	voted     bool     // The coordinator may count on its vote: only the decision finishes it.

@@ -98,7 +98,7 @@ func (c *Client) beginAlone(ctx context.Context, chosen *beginOptions) (*Global,
 		}
 	}
 	tx := newGlobal(c, gtrid, chosen.policy)
-	tx.sole, tx.timeout = true, chosen.timeout
+	tx.sole, tx.timeout, tx.mayEndInOnePhase = true, chosen.timeout, !chosen.twoPhases && chosen.gtrid == ""
 	return tx, nil
 }
 

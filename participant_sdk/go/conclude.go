@@ -170,10 +170,8 @@ func (tx *Global) votesNow(ctx context.Context) ([]*v1.Vote, *Error) {
 	for _, unused := range tx.created { // Nobody opened them: they have done nothing.
 		votes = append(votes, &v1.Vote{Bqual: unused.GetBqual(), Kind: v1.VoteKind_VOTE_KIND_READ_ONLY})
 	}
-	for _, vote := range votes {
-		if vote.Kind == v1.VoteKind_VOTE_KIND_FAILED {
-			return nil, tx.failedToPrepare(votes)
-		}
+	if anyFailed(votes) {
+		return nil, tx.failedToPrepare(votes)
 	}
 	if err := ctx.Err(); err != nil && !awaitsDecision(tx.branches) {
 		return nil, tx.rollBackBecause("the context ended before the vote: "+err.Error(), err)
@@ -181,10 +179,27 @@ func (tx *Global) votesNow(ctx context.Context) ([]*v1.Vote, *Error) {
 	return votes, nil
 }
 
+func anyFailed(votes []*v1.Vote) bool {
+	for _, vote := range votes {
+		if vote.Kind == v1.VoteKind_VOTE_KIND_FAILED {
+			return true
+		}
+	}
+	return false
+}
+
 // decide: with tx.mu held.
 func (tx *Global) decide(ctx context.Context, finalize bool, scope scope) *Error {
 	if tx.concluded {
 		return tx.result
+	}
+	if tx.onePhase != nil {
+		return tx.awaitOnePhase()
+	}
+	if finalize {
+		if done, failed := tx.commitInOnePhase(ctx); done {
+			return failed
+		}
 	}
 	votes, failed := tx.votesNow(ctx)
 	if failed != nil {
@@ -286,21 +301,26 @@ func (tx *Global) sendFinalize(votes []*v1.Vote) (*v1.GlobalStatus, *Error) {
 
 func (tx *Global) finalizeWith(decision v1.Decision) *v1.FinalizeRequest {
 	request := &v1.FinalizeRequest{Gtrid: tx.gtrid, Decision: decision, Wait: v1.Wait_WAIT_DECIDED}
-	if !tx.sole {
-		return request
+	if tx.sole { // With COMMIT the sessions come with the votes.
+		request.Create = tx.whole(decision == v1.Decision_DECISION_ROLLBACK)
 	}
-	request.Create = &v1.NewGlobal{Age: durationpb.New(time.Since(tx.begun))}
+	return request
+}
+
+// whole is the transaction, as what creates it brings it.
+func (tx *Global) whole(withSessions bool) *v1.NewGlobal {
+	whole := &v1.NewGlobal{Age: durationpb.New(time.Since(tx.begun))}
 	if tx.timeout != 0 {
-		request.Create.Timeout = durationpb.New(tx.timeout)
+		whole.Timeout = durationpb.New(tx.timeout)
 	}
 	for _, b := range tx.branches {
 		spec := &v1.BranchSpec{Bqual: b.branch.bqual, Resource: b.resource, WitnessTable: b.witness.name()}
-		if decision == v1.Decision_DECISION_ROLLBACK { // With COMMIT it comes with the vote.
+		if withSessions {
 			spec.Session = b.session.describe()
 		}
-		request.Create.Branches = append(request.Create.Branches, spec)
+		whole.Branches = append(whole.Branches, spec)
 	}
-	return request
+	return whole
 }
 
 func (tx *Global) sendFailed(votes []*v1.Vote) *Error {
@@ -367,6 +387,11 @@ func (tx *Global) failedToPrepare(votes []*v1.Vote) *Error {
 
 // rollback: with tx.mu held.
 func (tx *Global) rollback(reason string) *Error {
+	if tx.onePhase != nil && !tx.concluded {
+		if known := tx.awaitOnePhase(); !tx.concluded {
+			return known
+		}
+	}
 	if tx.concluded {
 		switch tx.outcome {
 		case v1.Outcome_OUTCOME_ROLLED_BACK:

@@ -45,6 +45,8 @@ type Global struct {
 
 	timeout time.Duration
 	begun   time.Time
+	// Commit may do without PREPARE where only one branch has written.
+	mayEndInOnePhase bool
 
 	mu               sync.Mutex   // Guards what follows; held while a branch is opened and while the transaction ends.
 	created          []*v1.Branch // By Begin, not yet opened.
@@ -52,6 +54,7 @@ type Global struct {
 	refused          map[string]*Error // The resources on which the last opening of a branch failed.
 	ended            bool              // Commit, Prepare, Vote or Rollback was called.
 	concluded        bool              // result is final.
+	onePhase         *Branch           // Was told to commit in one phase, and is not known to have failed.
 	left             bool
 	voted            bool // Vote has left the rest to finishVoted.
 	closed           bool
@@ -285,7 +288,9 @@ func (tx *Global) Close() error {
 		if tx.left { // Whoever it was left to may have taken them up.
 			tx.created = nil
 		}
-		if tx.left || ((tx.joined || tx.sole) && len(tx.branches) == 0) || awaitsDecision(tx.branches) {
+		if tx.onePhase != nil { // Nobody may roll it back any more.
+			tx.client.reporter.report([]*v1.Completion{tx.onePhaseReport(v1.Completion_RESULT_UNKNOWN)}, true)
+		} else if tx.left || ((tx.joined || tx.sole) && len(tx.branches) == 0) || awaitsDecision(tx.branches) {
 			tx.report(tx.rollBackUnvoted())
 		} else {
 			tx.rollbackPatience = scopePatience

@@ -381,7 +381,7 @@ func TestWhatBeginAndJoinRefuse(t *testing.T) {
 		expectReason(t, tx.Commit(ctx), assent.GlobalRolledBack) // As for every branch that could not be opened.
 	}
 	// Only Commit can refuse it, which says why.
-	long, err := r.client.Begin(ctx, assent.WithTimeout(72*time.Hour), assent.WithSoleParticipant())
+	long, err := r.client.Begin(ctx, assent.WithTimeout(72*time.Hour), assent.WithSoleParticipant(), assent.WithOnePhaseCommit(false))
 	must(t, err)
 	must(t, long.Branch(ctx, r.names[0], r.dbs[0], add(1, 1)))
 	if err := long.Commit(ctx); !errors.Is(err, assent.ErrRolledBack) || !strings.Contains(err.Error(), "timeout 72h") || !strings.Contains(err.Error(), "24h") {

@@ -72,6 +72,7 @@ const (
 
 type beginOptions struct {
 	soleParticipant  bool
+	twoPhases        bool
 	timeout          time.Duration
 	gtrid            string
 	policy           Policy
@@ -89,6 +90,16 @@ type BeginOption func(*beginOptions)
 // the timeout. Not together with WithPolicy or WithExpectedBranches, and with WithGtrid only if that is
 // `<cluster>-<ULID>`, made now: INVALID_FIELD.
 func WithSoleParticipant() BeginOption { return func(o *beginOptions) { o.soleParticipant = true } }
+
+// WithOnePhaseCommit says whether a sole participant of which only one branch has written (on MariaDB without a binary log, with
+// a witness, under a gtrid that the coordinator has made) commits that in one phase. Default: true. It takes one forced write at
+// its database and none to wait for at the coordinator, which is told afterwards. If the answer is lost, or this process dies,
+// the branch's witness is all that tells how it ended: Commit asks the coordinator to look; and of a process that died,
+// GetGlobal may say GLOBAL_NOT_FOUND until a sweep of the resource has found the commit. The timeout counts if it is given.
+// False: always two phases, with the decision on record first.
+func WithOnePhaseCommit(allowed bool) BeginOption {
+	return func(o *beginOptions) { o.twoPhases = !allowed }
+}
 
 // WithTimeout sets the time from Begin to ROLLBACK if undecided. Default: the coordinator's.
 func WithTimeout(timeout time.Duration) BeginOption {

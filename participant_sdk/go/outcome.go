@@ -31,11 +31,13 @@ const (
 type xaVerb string
 
 const (
-	verbStart    xaVerb = "START"
-	verbEnd      xaVerb = "END"
-	verbPrepare  xaVerb = "PREPARE"
-	verbCommit   xaVerb = "COMMIT"
-	verbRollback xaVerb = "ROLLBACK"
+	verbStart   xaVerb = "START"
+	verbEnd     xaVerb = "END"
+	verbPrepare xaVerb = "PREPARE"
+	verbCommit  xaVerb = "COMMIT"
+	// Of a branch that is not prepared.
+	verbCommitOnePhase xaVerb = "COMMIT ONE PHASE"
+	verbRollback       xaVerb = "ROLLBACK"
 )
 
 func (v xaVerb) finishes() bool { return v == verbCommit || v == verbRollback }
@@ -249,7 +251,7 @@ func mysqlOutcome(verb xaVerb, code int) xaOutcome {
 		if verb.finishes() {
 			return xaRetryLater
 		}
-		if verb == verbPrepare {
+		if verb == verbPrepare || verb == verbCommitOnePhase {
 			return xaRolledBack
 		}
 	}

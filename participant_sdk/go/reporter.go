@@ -5,11 +5,16 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+
 	v1 "assent.example/assent/assentv1"
 )
 
 const (
-	maxCompletionBatch    = 1000
+	maxCompletionBatch = 1000
+	// The same in bytes, for those that bring their transaction; gRPC takes four times as much in one message.
+	maxCompletionBytes    = 1 << 20
 	maxCompletionsWaiting = 100000 // While the coordinator is away; report blocks beyond it.
 	// How long a batch is offered before newer ones join it in the next attempt.
 	completionAttempt = 2 * time.Second
@@ -28,12 +33,17 @@ type reporter struct {
 
 	mu       sync.Mutex
 	changed  *sync.Cond
-	waiting  []*v1.Completion
+	waiting  []waitingCompletion
 	reported uint64 // Ever passed to report.
 	answered uint64
 	awaited  uint64 // Up to this one they must not linger.
 	stopping bool
 	done     chan struct{}
+}
+
+type waitingCompletion struct {
+	*v1.Completion
+	since time.Time // When its Create.Age was true.
 }
 
 func newReporter(coordinator *coordinator, logger Logger) *reporter {
@@ -55,7 +65,9 @@ func (r *reporter) report(completions []*v1.Completion, awaited bool) {
 		r.changed.Wait()
 	}
 	first := len(r.waiting) == 0
-	r.waiting = append(r.waiting, completions...)
+	for _, completion := range completions {
+		r.waiting = append(r.waiting, waitingCompletion{completion, time.Now()})
+	}
 	r.reported += uint64(len(completions))
 	if awaited {
 		r.awaited = r.reported
@@ -129,25 +141,44 @@ func (r *reporter) run() {
 			return
 		}
 		r.linger()
-		size := len(r.waiting)
-		if size > maxCompletionBatch {
-			size = maxCompletionBatch
-		}
-		batch := append([]*v1.Completion(nil), r.waiting[:size]...)
+		batch := r.nextBatch()
 		r.mu.Unlock()
 		again := r.offer(batch)
 		if len(again) > 0 {
 			time.Sleep(completionPause)
 		}
 		r.mu.Lock()
-		r.waiting = append(append([]*v1.Completion(nil), again...), r.waiting[size:]...)
-		r.answered += uint64(size - len(again))
+		var kept []waitingCompletion
+		for _, place := range again {
+			kept = append(kept, r.waiting[place])
+		}
+		r.waiting = append(kept, r.waiting[len(batch):]...)
+		r.answered += uint64(len(batch) - len(again))
 		r.changed.Broadcast()
 	}
 }
 
-// offer sends a batch; answers what has to be offered again.
-func (r *reporter) offer(batch []*v1.Completion) []*v1.Completion {
+// nextBatch is the first of those that wait, as old as they are now. With r.mu held.
+func (r *reporter) nextBatch() []*v1.Completion {
+	var batch []*v1.Completion
+	bytes := 0
+	for _, waiting := range r.waiting {
+		completion := waiting.Completion
+		bytes += proto.Size(completion)
+		if len(batch) >= maxCompletionBatch || (len(batch) > 0 && bytes > maxCompletionBytes) {
+			break
+		}
+		if completion.Create != nil { // However long the coordinator is away, its branch must not look younger than it is.
+			completion = proto.Clone(completion).(*v1.Completion)
+			completion.Create.Age = durationpb.New(completion.Create.Age.AsDuration() + time.Since(waiting.since))
+		}
+		batch = append(batch, completion)
+	}
+	return batch
+}
+
+// offer sends a batch; answers the places of what has to be offered again.
+func (r *reporter) offer(batch []*v1.Completion) []int {
 	response, err := r.coordinator.completed(context.Background(), &v1.CompletedRequest{Completions: batch},
 		time.Now().Add(completionAttempt))
 	if err != nil {
@@ -155,16 +186,20 @@ func (r *reporter) offer(batch []*v1.Completion) []*v1.Completion {
 		if !isRetryable(err) { // A batch that is refused as a whole would be refused for ever.
 			return nil
 		}
-		return batch
+		all := make([]int, len(batch))
+		for i := range all {
+			all[i] = i
+		}
+		return all
 	}
-	var again []*v1.Completion
+	var again []int
 	for i, result := range response.GetResults() {
 		if result.GetError() == nil || i >= len(batch) {
 			continue
 		}
 		refused := errorOfRPC(result.Error)
 		if isRetryable(refused) { // The coordinator is going down, or its store is away: its word is "repeat".
-			again = append(again, batch[i])
+			again = append(again, i)
 			continue
 		}
 		r.logger.Printf("assent: gtrid=%s bqual=%s completion %s refused: %v", batch[i].Gtrid, batch[i].Bqual,

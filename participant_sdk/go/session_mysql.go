@@ -24,11 +24,16 @@ type mysqlFacts struct {
 	startTime    time.Time
 	knowsDetach  bool // The server has the variable xa_detach_on_prepare.
 	detaches     bool
+	onePhase     bool // commitsInOnePhase.
 }
 
 // Where the two servers differ: MariaDB alone runs what is in /*M! */ and passes over MySQL's version comments. A MySQL
 // that does not know xa_detach_on_prepare says NULL of it.
-const mysqlIdentitySQL = "SELECT CONCAT(@@hostname, ':', @@port), CONNECTION_ID(), UNIX_TIMESTAMP() - VARIABLE_VALUE" +
+// In one phase (the fourth column: not) a branch may be committed only where the server has nothing to agree on: neither with a
+// binary log nor between two engines that can prepare.
+const mysqlIdentitySQL = "SELECT CONCAT(@@hostname, ':', @@port), CONNECTION_ID(), UNIX_TIMESTAMP() - VARIABLE_VALUE," +
+	"/*M! @@log_bin OR EXISTS (SELECT * FROM information_schema.ENGINES WHERE XA = 'YES' AND ENGINE <> 'InnoDB')*/" +
+	"/*!80000 1*/" +
 	"/*!80000 , (SELECT VARIABLE_VALUE FROM performance_schema.session_variables" +
 	" WHERE VARIABLE_NAME = 'xa_detach_on_prepare')*/" +
 	" FROM /*M! information_schema.GLOBAL_STATUS*/ /*!80000 performance_schema.global_status*/" +
@@ -52,8 +57,9 @@ func (mysqlEngine) learn(ctx context.Context, l *link) (any, *dbError) {
 	if seconds, err := strconv.ParseFloat(row[2], 64); err == nil {
 		facts.startTime = time.Unix(int64(seconds), 0)
 	}
-	if len(row) > 3 && row[3] != "" {
-		facts.knowsDetach, facts.detaches = true, row[3] == "ON"
+	facts.onePhase = row[3] == "0"
+	if len(row) > 4 && row[4] != "" {
+		facts.knowsDetach, facts.detaches = true, row[4] == "ON"
 	}
 	return facts, nil
 }
@@ -191,12 +197,30 @@ func (s *mysqlSession) prepare(ctx context.Context) xaResult {
 	}
 	question := markCheckSQL(s.mark)
 	if s.witness.exists() {
-		question = s.witness.insertSQL(s.branch, func(value string) string { return markedSQL(s.mark, value) })
+		question = s.witness.insertSQL(s.branch, s.marked)
 	}
 	result := s.verb(ctx, verbPrepare, question, "XA END "+s.literal, "XA PREPARE "+s.literal)
 	s.prepared = result.outcome == xaOK
 	return result
 }
+
+func (s *mysqlSession) commitsInOnePhase() bool { return s.facts.onePhase }
+
+func (s *mysqlSession) commitOnePhase(ctx context.Context) xaResult {
+	before := []string{s.witness.insertSQL(witnessOf(s.branch), s.marked), "XA END " + s.literal}
+	commit := "XA COMMIT " + s.literal + " ONE PHASE"
+	if s.link.multi {
+		return s.verb(ctx, verbCommitOnePhase, append(before, commit)...)
+	}
+	if result := s.verb(ctx, verbCommitOnePhase, before...); result.outcome != xaOK {
+		result.unsent = true
+		return result
+	}
+	return s.verb(ctx, verbCommitOnePhase, commit)
+}
+
+// marked is an expression of the value that fails on any other session.
+func (s *mysqlSession) marked(value string) string { return markedSQL(s.mark, value) }
 
 func (s *mysqlSession) endReadOnly(ctx context.Context) xaResult { return s.rollback(ctx) }
 

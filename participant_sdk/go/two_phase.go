@@ -80,13 +80,13 @@ func (b *Branch) phaseOne() {
 
 // prepare: with b.mu held, on an active branch.
 func (b *Branch) prepare(ctx context.Context) {
-	wrote, failure := b.session.mayHaveWritten(ctx, b.writes)
+	wrote, failure := b.wrote(ctx)
 	switch {
 	case failure != nil:
-		b.prepareFailed(ctx, xaResult{outcome: postgresOutcome(verbStart, failure), failure: failure, unsent: true})
+		b.failedBy(ctx, verbPrepare, xaResult{outcome: postgresOutcome(verbStart, failure), failure: failure, unsent: true})
 	case wrote:
 		if result := b.session.prepare(ctx); result.outcome != xaOK {
-			b.prepareFailed(ctx, result)
+			b.failedBy(ctx, verbPrepare, result)
 			return
 		}
 		b.stage = stagePrepared
@@ -102,14 +102,26 @@ func (b *Branch) prepare(ctx context.Context) {
 	}
 }
 
-// prepareFailed: with b.mu held.
-func (b *Branch) prepareFailed(ctx context.Context, result xaResult) {
-	b.poison = xaErrorOf(verbPrepare, result.outcome, result.failure)
+// wrote tells whether it may have. Its server is asked once at most. With b.mu held, on an active branch.
+func (b *Branch) wrote(ctx context.Context) (bool, *dbError) {
+	if b.probed != nil {
+		return *b.probed, nil
+	}
+	wrote, failure := b.session.mayHaveWritten(ctx, b.writes)
+	if failure == nil {
+		b.probed = &wrote
+	}
+	return wrote, failure
+}
+
+// failedBy votes FAILED because of what the verb that was to end the branch's work was answered, and rolls back. With b.mu held.
+func (b *Branch) failedBy(ctx context.Context, verb xaVerb, result xaResult) {
+	b.poison = xaErrorOf(verb, result.outcome, result.failure)
 	if why, known := b.witness.whyRefused(result.failure.code); known {
 		b.poison = result.failure.asError(why)
 	}
 	switch result.outcome {
-	case xaConnectionLost: // If PREPARE never reached the server, the end of the session was the end of the branch.
+	case xaConnectionLost: // If the verb never reached the server, the end of the session was the end of the branch.
 		b.votesFailed(result.unsent)
 	case xaSessionReset: // Its database rolls it back with the reset, or with the end of its session: not proven here.
 		b.votesFailed(false)
