@@ -66,7 +66,8 @@ std::vector<Struct> All(const Value& list) {
 std::vector<Struct> All(const std::string& key) { return All(Get(Vectors(), key)); }
 
 XaVerb VerbOf(const std::string& name) {
-  for (const XaVerb verb : {XaVerb::kStart, XaVerb::kEnd, XaVerb::kPrepare, XaVerb::kCommit, XaVerb::kRollback}) {
+  for (const XaVerb verb : {XaVerb::kStart, XaVerb::kEnd, XaVerb::kPrepare, XaVerb::kCommit,
+                            XaVerb::kCommitOnePhase, XaVerb::kRollback}) {
     if (absl::StrCat("XA ", name) == ToString(verb)) return verb;
   }
   ADD_FAILURE() << "no verb " << name;
@@ -92,6 +93,7 @@ TEST(VectorsTest, Defaults) {
   const BeginOptions begin;
   EXPECT_EQ(Text(defaults, "policy"), v1::DecisionPolicy_Name(begin.policy));
   EXPECT_EQ(Get(defaults, "sole_participant").bool_value(), begin.sole_participant);
+  EXPECT_EQ(Get(defaults, "one_phase_commit").bool_value(), begin.one_phase_commit);
   EXPECT_EQ(Number(defaults, "completions_per_call"), static_cast<int64_t>(CompletionReporter::kMaxBatch));
   EXPECT_EQ(Number(defaults, "completions_waiting"), static_cast<int64_t>(CompletionReporter::kMaxWaiting));
 }

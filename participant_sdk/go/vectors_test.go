@@ -332,7 +332,14 @@ func TestVectorsOfDefaults(t *testing.T) {
 		"completions_waiting": maxCompletionsWaiting, "completion_attempt_ms": ms(completionAttempt),
 		"completion_pause_ms": ms(completionPause), "flush_at_close_ms": ms(flushAtClose), "max_failure_bytes": maxFailureBytes,
 		"max_reason_bytes": maxReasonBytes, "max_branches": maxSoleBranches,
+		"tell_pause_ms": ms(tellPause), "age_holds_ms": ms(ageHolds),
 	} {
+		if v.Defaults[name] != value {
+			t.Errorf("%s is %v, not %v", name, value, v.Defaults[name])
+		}
+	}
+	var begin beginOptions
+	for name, value := range map[string]bool{"sole_participant": begin.soleParticipant, "one_phase_commit": !begin.twoPhases} {
 		if v.Defaults[name] != value {
 			t.Errorf("%s is %v, not %v", name, value, v.Defaults[name])
 		}

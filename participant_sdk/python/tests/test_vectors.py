@@ -12,7 +12,7 @@ import pytest
 
 import assent
 from assent import _core, propagation, xid
-from assent._core import calls, reporting, two_phase
+from assent._core import calls, one_phase, reporting, two_phase
 from assent._core.outcome import DbError, Outcome, Verb, is_connection_lost, outcome_of, postgres_outcome_of
 from assent._core.session import WitnessTable, wrong_server
 from assent._core.transaction import SCOPE_PATIENCE
@@ -103,6 +103,9 @@ def test_metadata_and_defaults():
         "max_branches": _core.transaction._MAX_SOLE_BRANCHES,
         "policy": f"DECISION_POLICY_{begin.policy.name}",
         "sole_participant": begin.sole_participant,
+        "one_phase_commit": begin.one_phase_commit,
+        "tell_pause_ms": one_phase._TELL_PAUSE * 1000,
+        "age_holds_ms": _core.reservation.AGE_HOLDS * 1000,
     }
     for name, value in ours.items():
         assert VECTORS["defaults"][name] == value, name
@@ -189,7 +192,7 @@ def test_verdicts_and_waits():
 @needs_vectors
 def test_what_databases_answer():
     for each in VECTORS["mysql_outcomes"]:
-        assert outcome_of(Verb[each["verb"]], each["code"]).name == each["outcome"], each
+        assert outcome_of(Verb[each["verb"].replace(" ", "_")], each["code"]).name == each["outcome"], each
     for each in VECTORS["postgres_outcomes"]:
         error = DbError(each.get("code", 0), each["sqlstate"], "" if each["outcome"] == "OK" else "refused")
         assert postgres_outcome_of(Verb[each["verb"]], error).name == each["outcome"], each
