@@ -210,8 +210,10 @@ class Held:
         time.sleep(0.3)
 
     def kill(self):
-        self.rig.orders.query(f"KILL {self.connection.thread_id()}")
-        time.sleep(0.3)
+        number = self.connection.thread_id()
+        self.rig.orders.query(f"KILL {number}")
+        gone = f"SELECT 1 FROM information_schema.PROCESSLIST WHERE ID = {number}"
+        wait_for(lambda: not self.rig.orders.query(gone), "its end")
 
     def release(self):
         self.backup.query("UNLOCK TABLES")
