@@ -264,8 +264,8 @@ void Engine::BeginRead(Live* live, Effects* effects) {
 // True if what is in memory was stored at some moment since the call came.
 bool Engine::IsFresh(const Call& call, const Live& live) const { return !options_.shared || live.told > call.came_at; }
 
-// What creates nothing may find nothing because it was deleted, and then nobody may say how it ended. (Where the caller chose
-// the gtrid its birth is not known: what he had made is then taken for what never was.)
+// What creates nothing may find nothing because it was deleted, and then nobody may say how it ended. (Where the caller
+// chose the gtrid its birth is not known: what he had made is then taken for what never was.)
 absl::Status Engine::WhetherDeleted(const std::string& gtrid) const {
   const absl::optional<absl::Time> birth = BirthOf(gtrid);
   return birth && *birth < store_->Horizon() ? MayHaveBeenDeleted(gtrid) : absl::OkStatus();

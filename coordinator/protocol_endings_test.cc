@@ -1,7 +1,6 @@
 // How branches end: history, evidence and operators.
-#include "coordinator/protocol.h"
-
 #include "base/errors.h"
+#include "coordinator/protocol.h"
 #include "coordinator/protocol_samples.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"

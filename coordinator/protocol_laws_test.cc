@@ -1,11 +1,10 @@
 // What holds for every state with every event, and on every path.
-#include "coordinator/protocol.h"
-
 #include <fstream>
 #include <random>
 #include <sstream>
 
 #include "base/errors.h"
+#include "coordinator/protocol.h"
 #include "coordinator/protocol_samples.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"

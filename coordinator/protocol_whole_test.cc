@@ -1,8 +1,7 @@
 // Transactions that come whole, with their decision or after it.
-#include "coordinator/protocol.h"
-
 #include "base/errors.h"
 #include "base/timestamp.h"
+#include "coordinator/protocol.h"
 #include "coordinator/protocol_samples.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"

@@ -259,11 +259,10 @@ absl::StatusOr<std::vector<std::string>> MariaDbStore::Purge(absl::Time ended_be
     }
     // Together: whoever finds a row gone finds the horizon behind it. Locked by the key that an insert meets: of a
     // deletion that locks it only by having happened, InnoDB may forget the lock just before others see what it did.
-    const QueryResult deleted = connection->Query(
-        absl::StrCat("UPDATE store_meta SET number=GREATEST(number, ", horizon, ") WHERE name='horizon';", kHorizonSql,
-                     ";SELECT COUNT(*) FROM store_globals FORCE INDEX (by_gtrid) WHERE gtrid IN (",
-                     absl::StrJoin(names, ","), ") FOR UPDATE;DELETE FROM store_globals WHERE id IN (",
-                     absl::StrJoin(ids, ","), ")"));
+    const QueryResult deleted = connection->Query(absl::StrCat(
+        "UPDATE store_meta SET number=GREATEST(number, ", horizon, ") WHERE name='horizon';", kHorizonSql,
+        ";SELECT COUNT(*) FROM store_globals FORCE INDEX (by_gtrid) WHERE gtrid IN (", absl::StrJoin(names, ","),
+        ") FOR UPDATE;DELETE FROM store_globals WHERE id IN (", absl::StrJoin(ids, ","), ")"));
     if (!deleted.ok()) return deleted.error;
     // One that was lost is not made again: nobody knows how far it had come.
     if (deleted.results[1].rows.size() != 1) return NoHorizonError();

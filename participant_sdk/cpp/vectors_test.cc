@@ -66,8 +66,8 @@ std::vector<Struct> All(const Value& list) {
 std::vector<Struct> All(const std::string& key) { return All(Get(Vectors(), key)); }
 
 XaVerb VerbOf(const std::string& name) {
-  for (const XaVerb verb : {XaVerb::kStart, XaVerb::kEnd, XaVerb::kPrepare, XaVerb::kCommit,
-                            XaVerb::kCommitOnePhase, XaVerb::kRollback}) {
+  for (const XaVerb verb :
+       {XaVerb::kStart, XaVerb::kEnd, XaVerb::kPrepare, XaVerb::kCommit, XaVerb::kCommitOnePhase, XaVerb::kRollback}) {
     if (absl::StrCat("XA ", name) == ToString(verb)) return verb;
   }
   ADD_FAILURE() << "no verb " << name;

@@ -16,8 +16,8 @@ using ::testing::Le;
 
 // A window has a beginning and an end, where a transaction is counted half.
 constexpr double kNear = 0.2;
-// What assentd writes for itself now and then (the epochs of its resources, its presence): so many in a window of a second, and
-// the fewer transactions a slow machine makes in that second, the more falls to each.
+// What assentd writes for itself now and then (the epochs of its resources, its presence): so many in a window of a
+// second, and the fewer transactions a slow machine makes in that second, the more falls to each.
 double Housekeeping(const Window& window) { return 0.1 + 10 / window.per_second; }
 
 TEST(ContendersTest, EachDoesWhatItSays) {

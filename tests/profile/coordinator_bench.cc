@@ -178,7 +178,8 @@ int Main(int rounds, absl::Duration length) {
       if (static_cast<int>(contenders[i].instances.size()) > callers) continue;
       const double writes = median(i, &StoreWindow::writes);
       std::printf("%-22s %8d %14.0f %16.3f %10.2f %10s %10.2f %10.2f\n", contenders[i].name.c_str(), callers,
-                  median(i, &StoreWindow::per_second), median(i, &StoreWindow::finalize_p50_ms), median(i, &StoreWindow::syncs),
+                  median(i, &StoreWindow::per_second), median(i, &StoreWindow::finalize_p50_ms),
+                  median(i, &StoreWindow::syncs),
                   writes < 0 ? "-" : absl::StrCat(std::round(writes * 100) / 100).c_str(),
                   median(i, &StoreWindow::per_second) / median(0, &StoreWindow::per_second),
                   median(i, &StoreWindow::finalize_p50_ms) / median(0, &StoreWindow::finalize_p50_ms));
