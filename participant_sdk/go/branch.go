@@ -41,7 +41,8 @@ type Branch struct {
 	stmts     map[*branchStmt]bool
 	stage     stage
 	writes    bool     // A statement has certainly written.
-	probed    *bool    // At the end: whether it may have written at all.
+	ending    bool     // No more statements: the end looks at what was done.
+	probed    *bool    // Then: whether it may have written at all.
 	poison    *Error   // The error that made it unable to commit.
 	unstarted *Error   // While idle: the error of the last statement, which found nothing started to run in.
 	voted     bool     // The coordinator may count on its vote: only the decision finishes it.
@@ -83,7 +84,7 @@ func (b *Branch) Conn() *sql.Conn { return b.conn }
 // usable: with b.mu held.
 func (b *Branch) usable() *Error {
 	ids := map[string]string{"gtrid": b.branch.gtrid, "bqual": b.branch.bqual}
-	if b.stage != stageIdle && b.stage != stageActive || b.vote != nil {
+	if b.ending || b.stage != stageIdle && b.stage != stageActive || b.vote != nil {
 		return newError(BranchEnded, "branch '"+b.branch.bqual+"' of '"+b.branch.gtrid+
 			"' has ended; begin a new global transaction", ids)
 	}

@@ -55,7 +55,11 @@ func (tx *Global) Vote(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	tx.client.goOn(tx.finishVoted)
+	tx.mu.Lock()
+	defer tx.mu.Unlock()
+	if !tx.concluded {
+		tx.client.goOn(tx.finishVoted)
+	}
 	return nil
 }
 
@@ -225,6 +229,9 @@ func (tx *Global) decide(ctx context.Context, finalize bool, scope scope) *Error
 func (tx *Global) voteOnly(ctx context.Context) *Error {
 	if tx.concluded {
 		return tx.result
+	}
+	if tx.onePhase != nil {
+		return tx.awaitOnePhase()
 	}
 	votes, failed := tx.votesNow(ctx)
 	if failed != nil {

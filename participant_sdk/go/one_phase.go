@@ -50,13 +50,14 @@ func onlyWriter(branches []*Branch) *Branch {
 
 // looksWritten: with b.mu held.
 func (b *Branch) looksWritten() (wrote, failed bool) {
+	b.ending = true
 	if b.vote != nil {
 		return false, b.vote.Kind != v1.VoteKind_VOTE_KIND_READ_ONLY
 	}
+	b.closeOpen() // What comes out then may poison it.
 	if b.poison != nil || b.stage == stageIdle {
 		return false, b.poison != nil || b.unstarted != nil
 	}
-	b.closeOpen()
 	ctx, cancel := b.verbContext()
 	defer cancel()
 	wrote, failure := b.wrote(ctx)
@@ -75,17 +76,19 @@ const (
 func (b *Branch) commitInOnePhase() onePhaseEnd {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.poison != nil { // Its function has failed meanwhile.
+		b.phaseOne()
+		return onePhaseFailed
+	}
 	ctx, cancel := b.verbContext()
 	defer cancel()
-	b.closeOpen()
 	b.stage = stageInDoubt
 	result := b.session.(onePhaser).commitOnePhase(ctx)
 	if result.outcome == xaOK {
 		b.stage = stageFinished
 		return onePhaseCommitted
 	}
-	_, refused := b.witness.whyRefused(result.failure.code)
-	if result.unsent || refused || result.outcome == xaRolledBack || result.outcome == xaSessionReset {
+	if result.unsent || b.didNotCommit(result) {
 		b.failedBy(ctx, verbCommitOnePhase, result)
 		return onePhaseFailed
 	}
@@ -93,6 +96,16 @@ func (b *Branch) commitInOnePhase() onePhaseEnd {
 		b.branch.bqual, b.resource, result.outcome, result.failure.code)
 	b.letGo()
 	return onePhaseUnknown
+}
+
+// didNotCommit: whichever of the statements was answered so, COMMIT has done nothing.
+func (b *Branch) didNotCommit(result xaResult) bool {
+	switch result.outcome {
+	case xaRolledBack, xaSessionReset, xaWrongState:
+		return true
+	}
+	_, refused := b.witness.whyRefused(result.failure.code)
+	return refused || result.failure.code == erLockDeadlock
 }
 
 // commitInOnePhase does so if that will do; done: no more is to be done. With tx.mu held.
@@ -113,8 +126,14 @@ func (tx *Global) commitInOnePhase(ctx context.Context) (done bool, failed *Erro
 			readers = append(readers, b)
 		}
 	}
-	if votes := prepareAll(readers); anyFailed(votes) {
+	votes := prepareAll(readers)
+	if anyFailed(votes) {
 		return true, tx.failedToPrepare(votes)
+	}
+	for _, vote := range votes {
+		if vote.Kind != v1.VoteKind_VOTE_KIND_READ_ONLY {
+			return false, nil
+		}
 	}
 	// Before it: from now on nobody may say that it was rolled back but its database.
 	tx.onePhase = writer
@@ -171,10 +190,10 @@ func (tx *Global) tellOfLostAnswer(giveUp time.Time) *Error {
 		told, failed := tx.client.coordinator.completed(context.Background(),
 			&v1.CompletedRequest{Completions: []*v1.Completion{report}}, until)
 		if failed == nil {
-			if len(told.GetResults()) > 0 && told.Results[0].GetError() == nil {
+			if len(told.GetResults()) != 1 || told.Results[0].GetError() == nil {
 				return nil
 			}
-			failed = errorOfRPC(told.GetResults()[0].GetError())
+			failed = errorOfRPC(told.Results[0].GetError())
 		}
 		if !isRetryable(failed) {
 			return failed

@@ -157,6 +157,78 @@ func TestAMissingWitnessTableIsARollback(t *testing.T) {
 	}
 }
 
+// An error that comes out of rows that nobody has read poisons the branch, as with two phases.
+func TestAnErrorBehindUnreadRows(t *testing.T) {
+	r := newRig(t, kinds[0])
+	for _, onePhase := range []bool{true, false} {
+		tx, err := r.client.Begin(ctx, assent.WithSoleParticipant(), assent.WithOnePhaseCommit(onePhase))
+		must(t, err)
+		must(t, tx.Branch(ctx, "orders", r.dbs[0], func(ctx context.Context, conn *sql.Conn) error {
+			must(t, add(-1, 1)(ctx, conn))
+			rows, err := conn.QueryContext(ctx, "SELECT 1; INSERT INTO shop.t VALUES (3, 0)")
+			must(t, err)
+			if !rows.Next() {
+				t.Error("no row")
+			}
+			return nil
+		}))
+		if err := tx.Commit(ctx); !errors.Is(err, assent.ErrRolledBack) {
+			t.Error(err)
+		}
+		r.expectValues(t, 1, 100)
+	}
+}
+
+// The database has rolled the branch back, and a handler in a procedure has kept that to itself.
+func TestASwallowedDeadlockIsNotCommitted(t *testing.T) {
+	for _, k := range []kind{kinds[0], kinds[1]} {
+		for _, onePhase := range []bool{true, false} {
+			t.Run(fmt.Sprint(k.name, " one phase ", onePhase), func(t *testing.T) {
+				r := newRig(t, k)
+				r.sql(t, 0, "DROP PROCEDURE IF EXISTS shop.sly")
+				r.sql(t, 0, "CREATE PROCEDURE shop.sly() BEGIN DECLARE CONTINUE HANDLER FOR 1213 BEGIN END; UPDATE shop.t SET v = v + 1 WHERE id = 2; END")
+				other, err := r.plain[0].BeginTx(ctx, nil)
+				must(t, err)
+				defer func() { _ = other.Rollback() }()
+				_, err = other.Exec("INSERT INTO shop.t SELECT seq + 100, 0 FROM shop.seq_1_to_50")
+				must(t, err)
+				_, err = other.Exec("UPDATE shop.t SET v = v WHERE id = 2")
+				must(t, err)
+				tx, err := r.client.Begin(ctx, assent.WithSoleParticipant(), assent.WithOnePhaseCommit(onePhase))
+				must(t, err)
+				defer tx.Close()
+				waits := make(chan error, 1)
+				must(t, tx.Branch(ctx, "orders", r.dbs[0], func(ctx context.Context, conn *sql.Conn) error {
+					must(t, add(-1, 1)(ctx, conn))
+					go func() {
+						_, err := other.Exec("UPDATE shop.t SET v = v WHERE id = 1")
+						waits <- err
+					}()
+					r.eventually(t, "the other one's wait", func() bool {
+						var waiting int
+						time.Sleep(200 * time.Millisecond) // Who looks more often is shown the same again.
+						must(t, r.plain[0].QueryRow("SELECT COUNT(*) FROM information_schema.INNODB_TRX WHERE trx_state = 'LOCK WAIT'").Scan(&waiting))
+						return waiting > 0
+					})
+					_, err := conn.ExecContext(ctx, "CALL shop.sly()")
+					return err
+				}))
+				must(t, <-waits)
+				must(t, other.Rollback())
+				if err := tx.Commit(ctx); !errors.Is(err, assent.ErrRolledBack) {
+					t.Error(err)
+				}
+				r.expectValues(t, 1, 100)
+				var left int
+				must(t, r.plain[0].QueryRow("SELECT COUNT(*) FROM assent.witness WHERE gtrid = ?", tx.Gtrid()).Scan(&left))
+				if left != 0 {
+					t.Errorf("%d witnesses of a commit that never was", left)
+				}
+			})
+		}
+	}
+}
+
 // A database that is killed, or whose connection is, while it commits: the coordinator looks.
 func TestALostAnswerInOnePhase(t *testing.T) {
 	for _, coordinator := range []bool{true, false} {
@@ -202,6 +274,9 @@ func TestALostAnswerInOnePhase(t *testing.T) {
 					}
 					if err := tx.Rollback(ctx, ""); !errors.Is(err, assent.ErrInDoubt) {
 						t.Error("nobody may roll it back any more: ", err)
+					}
+					if err := tx.Vote(ctx); !errors.Is(err, assent.ErrInDoubt) {
+						t.Error(err)
 					}
 					must(t, r.assentd.Restart())
 					r.eventually(t, "its end", func() bool {

@@ -208,16 +208,23 @@ func isPostgresRefusal(failure *dbError, parameter string) bool {
 
 // guard asks whether this is still the branch's transaction, and for its id ("": it has none, so it has written nothing).
 func (s *postgresSession) guard(ctx context.Context) (string, *dbError) {
+	if s.reset {
+		return "", s.resetFailure()
+	}
 	row, failure := s.link.queryRow(ctx, postgresGuardSQL, s.facts.pid, s.branch.gid())
 	if isPostgresRefusal(failure, postgresOtherBranch) {
 		s.reset, s.link.lost = true, true
-		return "", resetError("the transaction of the branch was ended beside it, by COMMIT or ROLLBACK in a statement or " +
-			"by whoever lends the connection. It is closed")
+		return "", s.resetFailure()
 	}
 	if failure != nil {
 		return "", failure
 	}
 	return row[0], nil
+}
+
+func (s *postgresSession) resetFailure() *dbError {
+	return resetError("the transaction of the branch was ended beside it, by COMMIT or ROLLBACK in a statement or " +
+		"by whoever lends the connection. It is closed")
 }
 
 func (s *postgresSession) mayHaveWritten(ctx context.Context, _ bool) (bool, *dbError) {

@@ -258,6 +258,8 @@ def test_a_lost_answer_without_a_coordinator_is_in_doubt_until_there_is_one(rig,
         assert "the answer of its database was lost" in str(error)
         with pytest.raises(assent.OutcomeInDoubt):  # Nobody may roll it back any more.
             tx.rollback()
+        with pytest.raises(assent.OutcomeInDoubt):
+            tx.vote()
         rig.coordinator.start()
         for _ in range(30):
             try:

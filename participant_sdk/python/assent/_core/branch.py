@@ -110,6 +110,7 @@ class BranchCore:
 
     def note_sql(self, sql: str | bytes | None) -> None:
         """Take down what a started branch is about to run; None: nobody can see it."""
+        self.probed = None
         if self.session.engine == "mysql":
             self.session.written = self.session.written or sql is None or not may_only_read(sql)
         elif sql is None:

@@ -6,7 +6,7 @@ import logging
 import time
 
 from assent._core import one_phase, two_phase
-from assent._core.branch import BranchCore
+from assent._core.branch import BranchCore, Stage
 from assent._core.effects import Call, Core, Report
 from assent._core.reservation import AGE_HOLDS, Reservation, terms_of
 from assent._core.session import Session, State, WitnessTable, wrong_server
@@ -176,6 +176,10 @@ class TransactionCore:
     def vote(self) -> Core[bool]:
         """See Transaction.vote. True: undecided, so that `decision` and `finish_voted` are to follow by themselves."""
         if self._is_answered() or self._handed_over:
+            return False
+        if self._one_phase:
+            yield from self._await_one_phase()
+            self._is_answered()
             return False
         votes = yield from self._votes_now()
         answer = yield from self._send_votes(self._vote_call(votes, pb.WAIT_NONE))
@@ -356,6 +360,8 @@ class TransactionCore:
         if writer is None:
             return False
         yield from self._prepare([branch for branch in self.branches if branch is not writer])
+        if writer.poison:  # Meanwhile.
+            return False
         # Before it: from now on nobody may say that it was rolled back but its database.
         self._one_phase = writer
         ended = yield from one_phase.commit(writer)
@@ -379,6 +385,9 @@ class TransactionCore:
         if self.concluded:
             return
         lost = "it was to be committed in one phase, and the answer of its database was lost"
+        assert self._one_phase is not None
+        if self._one_phase.stage is Stage.IN_DOUBT:  # Perhaps interrupted before it was closed: nobody could look.
+            self._one_phase.session.shutdown()
         try:
             seen = yield from one_phase.ask_how_it_ended(
                 lambda: self._one_phase_report(pb.Completion.RESULT_UNKNOWN), self._options.decision_patience
@@ -489,9 +498,10 @@ class TransactionCore:
                     self._created = []  # Whoever it was left to may have taken them up.
                 nothing_here = (self.joined or self._sole) and not self.branches
                 if self._one_phase:
-                    yield Report([self._one_phase_report(pb.Completion.RESULT_UNKNOWN)], awaited=True)
-                    self.untold = self._in_doubt("it was to be committed in one phase, and that was interrupted")
-                    self._tell_outcome()
+                    if not self.is_over:
+                        yield Report([self._one_phase_report(pb.Completion.RESULT_UNKNOWN)], awaited=True)
+                        self.untold = self._in_doubt("it was to be committed in one phase, and that was interrupted")
+                        self._tell_outcome()
                 elif self._left or nothing_here or two_phase.awaits_decision(self.branches):
                     # While a vote is out only the decision finishes that branch, and asking for one could take long.
                     yield from self._report((yield from self._roll_back_unvoted()))
