@@ -152,24 +152,27 @@ class OnePhaseTest : public RecoveryRestartTest, public testing::WithParamInterf
 TEST_P(OnePhaseTest, OutlivesACrashOnlyWithoutABinaryLog) {
   if (OnMySql()) GTEST_SKIP() << "always two phases there";
   const bool binary_log = GetParam();
-  TestBranch branch = Active();
-  EXPECT_EQ(branch.session->commits_in_one_phase(), !binary_log);
-  branch.task.witness = witness_;
-  branch.task.one_phase = true;
-  branch.task.decision = v1::DECISION_COMMIT;
-  ASSERT_TRUE(branch.session->CommitOnePhase(branch.task.xid, &witness_).ok());
-  ASSERT_TRUE(HasRow(branch.task));
-  server_->Kill9();
-  Restart();
-  EXPECT_EQ(HasRow(branch.task), !binary_log);
-  EXPECT_EQ(IsListed(admin_.get(), branch.task.xid), binary_log)
-      << "MariaDB has changed: perhaps it can be committed in one phase now";
-  // Perhaps the restart took less than the second in which start times are told.
-  branch.task.session.reset();
-  // Whoever does it all the same does not lose it.
-  EXPECT_OUTCOME(FinishInTheEnd(branch.task), BRANCH_OUTCOME_COMMITTED);
-  EXPECT_TRUE(HasRow(branch.task));
-  branch.session->Abandon();
+  bool outlived = true;
+  // Without its flush the commit is lost only if the server dies before the next one, which others cause.
+  for (int attempt = 0; attempt < (binary_log ? 10 : 1) && outlived; ++attempt) {
+    TestBranch branch = Active();
+    EXPECT_EQ(branch.session->commits_in_one_phase(), !binary_log);
+    branch.task.witness = witness_;
+    branch.task.one_phase = true;
+    branch.task.decision = v1::DECISION_COMMIT;
+    ASSERT_TRUE(branch.session->CommitOnePhase(branch.task.xid, &witness_).ok());
+    server_->Kill9();
+    Restart();
+    outlived = HasRow(branch.task);
+    EXPECT_EQ(IsListed(admin_.get(), branch.task.xid), !outlived);
+    // Perhaps the restart took less than the second in which start times are told.
+    branch.task.session.reset();
+    // Whoever does it all the same does not lose it.
+    EXPECT_OUTCOME(FinishInTheEnd(branch.task), BRANCH_OUTCOME_COMMITTED);
+    EXPECT_TRUE(HasRow(branch.task));
+    branch.session->Abandon();
+  }
+  EXPECT_EQ(outlived, !binary_log) << "MariaDB has changed: perhaps it can be committed in one phase now";
 }
 
 INSTANTIATE_TEST_SUITE_P(, OnePhaseTest, testing::Bool(), [](const testing::TestParamInfo<bool>& info) {
