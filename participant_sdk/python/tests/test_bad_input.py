@@ -306,7 +306,8 @@ def test_what_cannot_be_an_address_is_refused_at_once(make):
 @pytest.mark.parametrize(
     ("gtrid", "reason"),
     [
-        ("py-01ARZ3NDEKTSV4RRFFQ69G5FAV", assent.Reason.GLOBAL_NOT_FOUND),
+        ("py-of-the-callers-choice", assent.Reason.GLOBAL_NOT_FOUND),
+        ("py-01ARZ3NDEKTSV4RRFFQ69G5FAV", assent.Reason.OUTCOME_IN_DOUBT),  # Older than the store.
         ("other-01ARZ3NDEKTSV4RRFFQ69G5FAV", assent.Reason.INVALID_GTRID),  # Its own cluster may have committed it.
     ],
 )
