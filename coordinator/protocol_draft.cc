@@ -165,12 +165,14 @@ Step Refuse(absl::Status why) {
 
 absl::Status GlobalNotFound(const Event& event) {
   if (!event.fence.ok()) return event.fence;
-  return MakeError(Reason::GLOBAL_NOT_FOUND,
-                   absl::StrCat("there is no record of global transaction '", event.gtrid,
-                                "': it was never created here, or it has ended long ago and its record was deleted; "
-                                "its branches must be rolled "
-                                "back, should any still be there"),
-                   {{"gtrid", event.gtrid}});
+  return MakeError(
+      Reason::GLOBAL_NOT_FOUND,
+      absl::StrCat("there is no record of global transaction '", event.gtrid,
+                   "': it was never created here, or it has ended long ago and its record was deleted. It "
+                   "has not been decided COMMIT: what is still prepared of it must be rolled back. But one "
+                   "that was to be committed in one phase is on record only afterwards: look at its rows "
+                   "before you do it again"),
+      {{"gtrid", event.gtrid}});
 }
 
 absl::Status BranchNotFound(const Global& global, absl::string_view bqual) {

@@ -169,6 +169,9 @@ func (tx *Global) votesNow(ctx context.Context) ([]*v1.Vote, *Error) {
 	if err := ctx.Err(); err != nil {
 		return nil, tx.rollBackBecause("the context ended before the vote: "+err.Error(), err)
 	}
+	if tx.client.coordinator.isClosed() && !awaitsDecision(tx.branches) { // Nobody could decide on what is prepared now.
+		return nil, tx.rollBackBecause("the client has been closed", nil)
+	}
 	tx.ended = true
 	votes := prepareAll(tx.branches)
 	for _, unused := range tx.created { // Nobody opened them: they have done nothing.

@@ -57,6 +57,11 @@ std::string Progress(const Global& global) {
   }
 }
 
+// A record that only keeps out a late call: of branches that were found prepared, of which nobody had told.
+bool IsBuried(const Global& global) {
+  return global.cause() == v1::DECISION_CAUSE_PRESUMED_ABORT && global.branches().empty();
+}
+
 std::string DecidedBy(const Global& global) {
   const std::string from = global.decided_by().empty() ? "" : absl::StrCat(" from ", global.decided_by());
   switch (global.cause()) {
@@ -65,7 +70,9 @@ std::string DecidedBy(const Global& global) {
     case v1::DECISION_CAUSE_ALL_PREPARED: return absl::StrCat("the last expected vote", from);
     case v1::DECISION_CAUSE_BRANCH_FAILED: return absl::StrCat("a branch that failed, reported", from);
     case v1::DECISION_CAUSE_DEADLINE: return "the coordinator: the deadline had passed";
-    case v1::DECISION_CAUSE_PRESUMED_ABORT: return "the coordinator, when it started";
+    case v1::DECISION_CAUSE_PRESUMED_ABORT:
+      return IsBuried(global) ? "the coordinator, which found a branch prepared of what nobody had created"
+                              : "the coordinator, when it started";
     case v1::DECISION_CAUSE_ONE_PHASE:
       return absl::StrCat("its database: ", global.decision() == v1::DECISION_COMMIT ? "" : "not ",
                           "committed in one phase; reported", from);
@@ -97,6 +104,7 @@ std::string OutcomeText(const v1::GetGlobalResponse& response) {
     case v1::OUTCOME_COMMITTED:
       return absl::StrCat("committed: every branch is proven committed", ExceptDeclared(global));
     case v1::OUTCOME_ROLLED_BACK:
+      if (IsBuried(global)) return "rolled back: it can never commit; what is found prepared of it is rolled back";
       return absl::StrCat("rolled back: every branch is proven rolled back", ExceptDeclared(global));
     case v1::OUTCOME_UNSPECIFIED: return "none yet: undecided";
     default: break;

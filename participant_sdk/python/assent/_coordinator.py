@@ -22,7 +22,7 @@ from assent._core.calls import (
     says_away,
 )
 from assent._core.effects import Call
-from assent.errors import CoordinatorUnreachable, from_rpc_error
+from assent.errors import CLIENT_CLOSED, CoordinatorUnreachable, from_rpc_error
 
 
 class CoordinatorConnection:
@@ -44,7 +44,7 @@ class CoordinatorConnection:
             return method
         with self._lock:
             if self._closed:
-                raise CoordinatorUnreachable("the client has been closed")
+                raise CoordinatorUnreachable(CLIENT_CLOSED)
             if self._owner != os.getpid():
                 self._owner = os.getpid()
                 self._channels = {}

@@ -134,6 +134,7 @@ class Client:
         that still wait for their decision then are left to the coordinator, and their connections closed.
         """
         self._runner.wait_for_background(FLUSH_PATIENCE)
+        self._reservation.close()
         self._reporter.close()
         self._connection.close()
         self._runner.wait_for_background(FLUSH_PATIENCE)  # To close their connections.

@@ -369,6 +369,10 @@ def from_rpc_error(error: grpc.RpcError) -> AssentError:
     return class_of(None, code)(error.details() or code.name, code=code)
 
 
+CLIENT_CLOSED = "the client has been closed"
+
+
 def is_retryable(error: BaseException) -> bool:
     """Tell whether repeating the very same call may help."""
-    return isinstance(error, AssentError) and error.retry is Retry.SAME_CALL
+    is_closed = isinstance(error, CoordinatorUnreachable) and error.message == CLIENT_CLOSED
+    return isinstance(error, AssentError) and error.retry is Retry.SAME_CALL and not is_closed

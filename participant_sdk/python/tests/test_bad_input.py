@@ -525,3 +525,27 @@ def test_a_dead_connection_is_no_reason_to_commit_without_its_branch(rig, client
             tx.branch("payments", pair[1]).execute(take())
     assert not pair[1].open
     assert rig.taken("orders") == 0
+
+
+@pytest.mark.parametrize("sole", [True, False])
+def test_a_client_that_was_closed_before_the_commit(rig, pair, sole):
+    """Nothing is prepared that nobody could decide, and nobody waits."""
+    client = assent.Client(rig.coordinator.address)
+    begun = time.monotonic()
+    with pytest.raises(assent.CoordinatorUnreachable, match="the client has been closed"):  # noqa: SIM117
+        with client.transaction(sole_participant=sole) as tx:
+            tx.branch("orders", pair[0]).execute(take())
+            tx.branch("payments", pair[1]).execute(take())
+            client.close()
+    assert time.monotonic() - begun < 10
+    assert rig.nothing_prepared()
+    assert rig.taken("orders") + rig.taken("payments") == 0
+
+
+def test_ddl_in_a_branch_says_what_to_do(rig, client, pair):
+    tx = client.transaction(sole_participant=True)
+    branch = tx.branch("orders", pair[0])
+    branch.execute(take())
+    with pytest.raises(assent.DatabaseFailed, match="leave it out of the branch"):
+        branch.execute("CREATE TABLE bank.other (id INT)")
+    tx.close()

@@ -6,6 +6,7 @@ share what they know.
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from typing import Any
 from assent.errors import AssentError, Code, CoordinatorUnreachable, Reason, from_rpc_status, is_retryable, make_error
 from assent.v1 import coordinator_service_pb2 as pb
 from assent.v1 import global_pb2 as gpb
+
+logger = logging.getLogger("assent")
 
 ATTEMPT = 20.0
 """Seconds of one attempt; a waiting call answers well before (the server's limit for one wait is 60 s)."""
@@ -120,6 +123,10 @@ class Attempt:
     wait_for_ready: bool
 
 
+_WORTH_A_WORD = 5.0
+"""Whoever would wait longer is told so in the log."""
+
+
 class CallLoop:
     """The attempts of one call."""
 
@@ -148,6 +155,8 @@ class CallLoop:
             raise error
         if is_away(error):
             self._instances.leave(self._instance)
+        if self._attempts == 1 and self._give_up - now > _WORTH_A_WORD:
+            logger.warning("the coordinator does not answer (%s); asking for %.0f s more", error, self._give_up - now)
         count = len(self._instances.addresses)
         # The others are asked at once; after that, half the pause to all of it, so that callers do not come together.
         wait = 0.0 if self._attempts < count else self._pause * random.uniform(0.5, 1.0)

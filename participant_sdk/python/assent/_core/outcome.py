@@ -197,7 +197,17 @@ def statement_error(error: DbError, doing: str) -> AssentError:
         reason = Reason.DATABASE_UNREACHABLE
     elif error.code == SESSION_RESET_CODE:
         reason = Reason.SESSION_RESET
-    return make_error(reason, describe(doing, error), metadata_of(error), error.exception)
+    return make_error(reason, describe(doing, error) + _hint_at(error), metadata_of(error), error.exception)
+
+
+def _hint_at(error: DbError) -> str:
+    """What to do about errors that people meet when they are new to branches."""
+    if error.code == 1399:
+        return (
+            ". A branch refuses BEGIN, COMMIT, ROLLBACK and every statement with an implicit commit (DDL): leave it out "
+            "of the branch"
+        )
+    return ". Leave it out of the branch, or do it on another connection" if error.sqlstate == "0A000" else ""
 
 
 def verb_error(verb: Verb, result: XaResult) -> AssentError:

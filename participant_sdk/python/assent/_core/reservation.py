@@ -29,6 +29,11 @@ class Reservation:
         self._owner = 0
         self._until = 0.0
         self._terms: dict[str, pb.BranchTerms] = {}
+        self.is_closed = False
+
+    def close(self) -> None:
+        """The client is closed: nothing can be asked any more."""
+        self.is_closed = True
 
     def _is_valid(self) -> bool:
         # A forked process must not hand out its parent's ids again.

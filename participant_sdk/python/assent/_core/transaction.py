@@ -12,6 +12,7 @@ from assent._core.reservation import AGE_HOLDS, Reservation, terms_of
 from assent._core.session import Session, State, WitnessTable, wrong_server
 from assent._core.verdict import Verdict, verdict_of
 from assent.errors import (
+    CLIENT_CLOSED,
     Aborted,
     AssentError,
     BranchEnded,
@@ -247,6 +248,8 @@ class TransactionCore:
     def _begin_end(self) -> Core[None]:
         """From now on nothing is added; or raise that what was to be done could not even begin."""
         self._check_owner()
+        if self._reservation.is_closed and not two_phase.awaits_decision(self.branches):
+            yield from self.rollback(CLIENT_CLOSED)  # Before anything is prepared that nobody could decide. Raises.
         for resource, error in self._refused.items():
             yield from self._roll_back_because(f"no branch could be opened on '{resource}': {error.message}", error)
         self._ended = True
@@ -276,6 +279,7 @@ class TransactionCore:
 
     def _commit_call(self, votes: list[pb.Vote]) -> Core[gpb.GlobalStatus]:
         give_up = time.monotonic() + self._options.decision_patience
+        told = False
         while True:
             request = self._finalize_with(_COMMIT)
             request.votes.extend(votes)
@@ -288,6 +292,15 @@ class TransactionCore:
             except AssentError as error:
                 if not self._sole or not is_retryable(error) or time.monotonic() >= give_up:
                     raise
+                if not told:
+                    told = True
+                    logger.warning(
+                        "gtrid=%s is prepared and holds its locks, and the coordinator does not answer; asking for "
+                        "%.0f s more: %s",
+                        self.gtrid,
+                        give_up - time.monotonic(),
+                        error,
+                    )
 
     def _send_votes(self, sending: Core[gpb.GlobalStatus]) -> Core[gpb.GlobalStatus | AssentError]:
         """Send them; results in what is known of the decision. Raises that they were not counted."""
