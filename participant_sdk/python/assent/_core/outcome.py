@@ -204,8 +204,8 @@ def _hint_at(error: DbError) -> str:
     """What to do about errors that people meet when they are new to branches."""
     if error.code == 1399:
         return (
-            ". A branch refuses BEGIN, COMMIT, ROLLBACK and every statement with an implicit commit (DDL): leave it out "
-            "of the branch"
+            ". A branch refuses BEGIN, COMMIT, ROLLBACK and every statement with an implicit commit (DDL): leave it "
+            "out of the branch"
         )
     return ". Leave it out of the branch, or do it on another connection" if error.sqlstate == "0A000" else ""
 
