@@ -155,7 +155,7 @@ TEST_F(BadInputTest, UnknownTransactionsAreNotFoundAndThatMeansRollBack) {
   EXPECT_EQ(Refusal(stubs_->Finalize(FinalizeOf("test-nobody", v1::DECISION_COMMIT))), "GLOBAL_NOT_FOUND");
   EXPECT_EQ(Refusal(stubs_->Finalize(FinalizeOf("test-nobody", v1::DECISION_ROLLBACK))), "GLOBAL_NOT_FOUND");
   EXPECT_EQ(ReasonName(Complete("test-nobody", "a", v1::Completion::RESULT_COMMITTED)), "GLOBAL_NOT_FOUND");
-  EXPECT_THAT(Words(stubs_->Get("test-nobody")), HasSubstr("its branches must be rolled back"));
+  EXPECT_THAT(Words(stubs_->Get("test-nobody")), HasSubstr("what is still prepared of it must be rolled back"));
 }
 
 // What is not on record here may be committed there: whoever rolled back would break it.
