@@ -78,7 +78,15 @@ class Server:
 
     def restart(self) -> None:
         self.kill9()
-        self.start()
+        # PostgreSQL's children outlive it for a moment, and it does not start beside them.
+        for left in reversed(range(50)):
+            try:
+                self.start()
+                return
+            except RuntimeError:
+                if not left:
+                    raise
+                time.sleep(0.1)
 
     def destroy(self) -> None:
         self.kill9()

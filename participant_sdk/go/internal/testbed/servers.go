@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	_ "github.com/go-sql-driver/mysql" // The drivers that the tests use.
 	_ "github.com/jackc/pgx/v5/stdlib"
@@ -79,10 +80,15 @@ func (s *Server) answers() error {
 // Restart kills it if it runs, and starts it again over the same data.
 func (s *Server) Restart() error {
 	s.Kill9()
-	if err := s.start(); err != nil {
-		return err
+	// PostgreSQL's children outlive it for a moment, and it does not start beside them.
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		if err := s.start(); err != nil {
+			return err
+		}
+		if err := s.until(s.answers); err == nil || s.Running() || time.Now().After(deadline) {
+			return err
+		}
 	}
-	return s.until(s.answers)
 }
 
 // program finds a program of a server's.
