@@ -120,8 +120,8 @@ struct Event {
   absl::Time born = absl::InfiniteFuture();  // Its gtrid; nothing of it is older. InfinitePast: nobody knows.
   absl::Status problem;                      // Why it must not be decided COMMIT, whatever the votes say.
   bool must_be_first = false;  // It makes a record only if there certainly never was one; the store knows (law S8).
-  absl::Status
-      fence;  // Without a record: that there may have been one. Then nothing is decided, or presumed, any more.
+  // Without a record: that there may have been one. Then nothing is decided, or presumed, any more.
+  absl::Status fence;
   // kComplete, kEvidence, kResolve
   std::string bqual;
   // kComplete

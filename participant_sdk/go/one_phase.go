@@ -17,7 +17,7 @@ type onePhaser interface {
 	// commitsInOnePhase: an OK to commitOnePhase outlives a crash of the server.
 	commitsInOnePhase() bool
 	// commitOnePhase commits, and leaves the branch's witness (witnessOf) with it. Any failure that is not unsent, nor
-	// provesNothingDone, leaves it committed or rolled back: once the session is gone, the witness tells.
+	// didNotCommit, leaves it committed or rolled back: once the session is gone, the witness tells.
 	commitOnePhase(ctx context.Context) xaResult
 }
 

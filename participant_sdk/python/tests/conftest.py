@@ -93,6 +93,16 @@ def client(rig):
         yield made
 
 
+@pytest.fixture
+def pair(rig):
+    """A connection to orders and one to payments."""
+    mine, yours = rig.orders.connect(), rig.payments.connect()
+    yield mine, yours
+    for connection in (mine, yours):
+        if connection.open:
+            connection.close()
+
+
 def take(account: int = 1, amount: int = 1) -> str:
     """Take from an account."""
     return f"UPDATE bank.accounts SET balance = balance - {amount} WHERE id = {account}"

@@ -19,15 +19,6 @@ from assent.v1 import global_pb2 as gpb
 from assent.xid import Xid
 
 
-@pytest.fixture
-def pair(rig):
-    mine, yours = rig.orders.connect(), rig.payments.connect()
-    yield mine, yours
-    for connection in (mine, yours):
-        if connection.open:
-            connection.close()
-
-
 @pytest.mark.parametrize("connect", ["autocommit off", "BEGIN"])
 def test_a_connection_in_a_transaction_is_refused_and_usable_afterwards(rig, client, connect):
     connection = rig.payments.connect(autocommit=connect == "BEGIN")

@@ -22,15 +22,6 @@ pytestmark = needs_mariadb
 READ = "SELECT balance FROM bank.accounts WHERE id = 3"
 
 
-@pytest.fixture
-def pair(rig):
-    writer, reader = rig.orders.connect(), rig.payments.connect()
-    yield writer, reader
-    for connection in (writer, reader):
-        if connection.open:
-            connection.close()
-
-
 def work(tx, pair):
     """Take one from orders, and read on payments."""
     tx.branch("orders", pair[0]).execute(take())
