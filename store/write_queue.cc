@@ -14,6 +14,8 @@ constexpr std::chrono::milliseconds kIdleDelay(200);
 // Up to this many the writing thread tells by itself if nothing waits.
 constexpr size_t kSmallGroup = 8;
 
+bool IsForced(const PendingTransition& pending) { return pending.transition.durability == Durability::kForced; }
+
 }  // namespace
 
 WriteQueue::WriteQueue(Limits limits, Work work) : limits_(limits), work_(std::move(work)) {
@@ -49,8 +51,9 @@ void WriteQueue::Submit(Transition transition, Store::Done done) {
     return;
   }
   ++unwritten_;
+  if (IsForced(item.pending)) ++queued_forced_;
   queue_.push_back(std::move(item));
-  if (writer_waits_) work_arrived_.NotifyOne();
+  if (writer_waits_ && queued_forced_ >= awaited_) work_arrived_.NotifyOne();
 }
 
 void WriteQueue::RunBlocking(const std::function<void()>& job) {
@@ -67,6 +70,7 @@ void WriteQueue::RunBlocking(const std::function<void()>& job) {
   };
   {
     MutexLock lock(&mu_);
+    ++queued_jobs_;
     queue_.push_back(std::move(item));
     if (writer_waits_) work_arrived_.NotifyOne();
   }
@@ -97,21 +101,42 @@ bool WriteQueue::WaitForWork() {
   return true;
 }
 
+void WriteQueue::Gather() {
+  if (last_forced_ < limits_.busy) return;
+  const auto until = std::chrono::steady_clock::now() + limits_.gather;
+  writer_waits_ = true;
+  awaited_ = limits_.company;
+  bool in_time = true;
+  while (in_time && queued_forced_ < limits_.company && queued_jobs_ == 0 && !stopping_) {
+    in_time = work_arrived_.WaitUntil(&mu_, until);
+  }
+  writer_waits_ = false;
+  awaited_ = 0;
+}
+
 std::vector<WriteQueue::Item> WriteQueue::TakeGroup() {
   std::vector<Item> items;
+  last_forced_ = 0;
   while (!queue_.empty() && items.size() < static_cast<size_t>(limits_.group)) {
     const bool is_job = queue_.front().job != nullptr;
     if (is_job && !items.empty()) break;
+    if (is_job) {
+      --queued_jobs_;
+    } else if (IsForced(queue_.front().pending)) {
+      ++last_forced_;
+    }
     items.push_back(std::move(queue_.front()));
     queue_.pop_front();
     if (is_job) break;
   }
+  queued_forced_ -= last_forced_;
   return items;
 }
 
 void WriteQueue::WriteLoop() {
   mu_.Lock();
   while (WaitForWork()) {
+    Gather();
     std::vector<Item> items = TakeGroup();
     mu_.Unlock();
     if (items.front().job != nullptr) {
