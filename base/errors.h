@@ -120,6 +120,10 @@ absl::optional<Reason> ReasonOf(const absl::Status& status);
 std::map<std::string, std::string> MetadataOf(const absl::Status& status);
 // For logs and people: `CODE REASON: message`, without the payloads' bytes. "OK" if it is.
 std::string ToText(const absl::Status& status);
+// What repeating helps after this status: its reason's advice, but kNever instead of kWholeTransaction where the
+// metadata says that the same work fails again (a key or data that does not fit, a right that is missing, …). Without a
+// reason: kSameCall for UNAVAILABLE, else kNever. OK: kNever.
+Retry RetryOf(const absl::Status& status);
 // True if the request itself was refused, without a look at anything that is stored: no attempt of the same call is
 // ever carried out.
 bool IsRefusedByItself(Reason reason);

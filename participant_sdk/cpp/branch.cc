@@ -1,6 +1,7 @@
 #include "participant_sdk/cpp/branch.h"
 
 #include <algorithm>
+#include <map>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -29,10 +30,12 @@ absl::Status Branch::CheckUsable() const {
         {{"gtrid", xid_.gtrid}, {"bqual", xid_.bqual}});
   }
   if (!poison_.ok()) {
+    std::map<std::string, std::string> metadata = {{"gtrid", xid_.gtrid}, {"bqual", xid_.bqual}};
+    metadata.merge(MetadataOf(poison_));
     return MakeError(Reason::BRANCH_POISONED,
                      absl::StrCat("branch '", xid_.bqual, "' cannot commit any more after: ", poison_.message(),
                                   "; roll the global transaction back and begin a new one"),
-                     {{"gtrid", xid_.gtrid}, {"bqual", xid_.bqual}});
+                     metadata);
   }
   return absl::OkStatus();
 }

@@ -175,7 +175,8 @@ absl::Status GlobalTransaction::Decide(Ask ask, Scope scope, absl::Duration pati
   if (one_phase_ != nullptr) return AwaitOnePhase();
   if (!refused_.empty()) {
     return RollBackBecause(absl::StrCat("no branch could be opened on '", refused_.begin()->first,
-                                        "': ", refused_.begin()->second.message()));
+                                        "': ", refused_.begin()->second.message()),
+                           refused_.begin()->second);
   }
   ended_ = true;
   const std::vector<Branch*> branches = Branches();
@@ -203,7 +204,8 @@ absl::Status GlobalTransaction::Decide(Ask ask, Scope scope, absl::Duration pati
     // Nothing of this call was counted, so what voted in it for the first time may still be rolled back. A vote that an
     // earlier call may have brought stays out.
     TwoPhase::UnmarkVoted(fresh);
-    return reason == Reason::WRONG_SERVER ? RollBackBecause(answer.status().message()) : answer.status();
+    return reason == Reason::WRONG_SERVER ? RollBackBecause(answer.status().message(), answer.status())
+                                          : answer.status();
   }
   if (sole_ && reason && IsRefusedByItself(*reason)) {
     // No attempt of such a call is ever carried out: it has not been decided, and never will be.
@@ -344,11 +346,13 @@ absl::StatusOr<v1::GlobalStatus> GlobalTransaction::SendFailed(const std::vector
   return client_->connection.Prepared(request, give_up);
 }
 
-absl::Status GlobalTransaction::RollBackBecause(absl::string_view why) {
+absl::Status GlobalTransaction::RollBackBecause(absl::string_view why, const absl::Status& cause) {
   const std::string reason(why);
+  std::map<std::string, std::string> metadata = {{"gtrid", gtrid_},
+                                                 {"cause", v1::DecisionCause_Name(v1::DECISION_CAUSE_FINALIZE)}};
+  if (const auto because = ReasonOf(cause)) metadata["because"] = std::string(InfoOf(*because).name);
   if (absl::Status status = Rollback(reason); !status.ok()) return status;
-  result_ = MakeError(Reason::GLOBAL_ROLLED_BACK, absl::StrCat("rolled back: ", reason),
-                      {{"gtrid", gtrid_}, {"cause", v1::DecisionCause_Name(v1::DECISION_CAUSE_FINALIZE)}});
+  result_ = MakeError(Reason::GLOBAL_ROLLED_BACK, absl::StrCat("rolled back: ", reason), metadata);
   return result_;
 }
 
@@ -372,7 +376,7 @@ absl::Status GlobalTransaction::FailedToPrepare(const std::vector<v1::Vote>& vot
   for (const std::unique_ptr<Branch>& branch : branches_) {
     if (result_.ok()) result_ = branch->poison();
   }
-  // Whatever the database's error was: the transaction is rolled back, and may be tried again as a whole.
+  // Whatever the database's error was, the transaction is rolled back.
   if (!absl::IsAborted(result_)) {
     result_ =
         MakeError(Reason::GLOBAL_ROLLED_BACK, absl::StrCat("rolled back: ", result_.message()), MetadataOf(result_));

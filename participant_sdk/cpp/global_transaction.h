@@ -7,6 +7,7 @@
 // There are three outcomes, and no fourth:
 //   OK                          committed, proven on every branch
 //   ABORTED                     rolled back (reason GLOBAL_ROLLED_BACK, or why a branch could not go on): do it again
+//                               if RetryOf (base/errors.h) says that it helps
 //   UNKNOWN (OUTCOME_IN_DOUBT)  decided or perhaps decided, not proven; the coordinator goes on with it. Metadata
 //                               `cause` SESSION_RESET: a connection was reset while it held a branch
 // Every other error comes before any decision; the transaction is still open, and is rolled back when it leaves scope.
@@ -130,7 +131,7 @@ class GlobalTransaction {
   absl::StatusOr<v1::GlobalStatus> SendFinalize(const std::vector<v1::Vote>& votes, absl::Time give_up);
   absl::StatusOr<v1::GlobalStatus> SendFailed(const std::vector<v1::Vote>& votes, absl::Time give_up);
   // What was wanted cannot be committed: rolls back, and says why.
-  absl::Status RollBackBecause(absl::string_view why);
+  absl::Status RollBackBecause(absl::string_view why, const absl::Status& cause);
   // Some vote is FAILED: rolls the others back, tells the coordinator, answers the error behind the failed vote.
   absl::Status FailedToPrepare(const std::vector<v1::Vote>& votes);
   // Finishes the branches as decided, reports, and answers the outcome.

@@ -3,7 +3,9 @@
 #include <google/protobuf/struct.pb.h>
 #include <google/protobuf/util/json_util.h>
 
+#include <algorithm>
 #include <fstream>
+#include <map>
 #include <sstream>
 
 #include "absl/strings/escaping.h"
@@ -96,6 +98,23 @@ TEST(VectorsTest, Defaults) {
   EXPECT_EQ(Get(defaults, "one_phase_commit").bool_value(), begin.one_phase_commit);
   EXPECT_EQ(Number(defaults, "completions_per_call"), static_cast<int64_t>(CompletionReporter::kMaxBatch));
   EXPECT_EQ(Number(defaults, "completions_waiting"), static_cast<int64_t>(CompletionReporter::kMaxWaiting));
+}
+
+TEST(VectorsTest, WhetherDoingItAgainHelps) {
+  const std::map<std::string, Retry> advice = {
+      {"never", Retry::kNever}, {"same call", Retry::kSameCall}, {"whole transaction", Retry::kWholeTransaction}};
+  const std::vector<Struct> rows = All(Get(Vectors(), "retry_advice"));
+  ASSERT_FALSE(rows.empty());
+  for (const Struct& row : rows) {
+    const auto info = std::find_if(AllReasons().begin(), AllReasons().end(),
+                                   [&](const ReasonInfo& each) { return each.name == Text(row, "reason"); });
+    ASSERT_NE(info, AllReasons().end()) << row.DebugString();
+    std::map<std::string, std::string> metadata;
+    for (const auto& field : Get(row, "metadata").struct_value().fields()) {
+      metadata[field.first] = field.second.string_value();
+    }
+    EXPECT_EQ(RetryOf(MakeError(info->reason, "words", metadata)), advice.at(Text(row, "retry"))) << row.DebugString();
+  }
 }
 
 TEST(VectorsTest, Ids) {

@@ -89,6 +89,11 @@ func (b *Branch) usable() *Error {
 			"' has ended; begin a new global transaction", ids)
 	}
 	if b.poison != nil {
+		for name, value := range b.poison.Metadata {
+			if ids[name] == "" {
+				ids[name] = value
+			}
+		}
 		return newError(BranchPoisoned, "branch '"+b.branch.bqual+"' cannot commit any more after: "+b.poison.Message+
 			"; roll the global transaction back and begin a new one", ids).because(b.poison)
 	}

@@ -352,8 +352,11 @@ func (tx *Global) rollBackBecause(why string, cause error) *Error {
 	if failed := tx.rollback(why); failed != nil {
 		return failed
 	}
-	tx.result = newError(GlobalRolledBack, "rolled back: "+why, map[string]string{"gtrid": tx.gtrid,
-		"cause": v1.DecisionCause_DECISION_CAUSE_FINALIZE.String()}).because(cause)
+	metadata := map[string]string{"gtrid": tx.gtrid, "cause": v1.DecisionCause_DECISION_CAUSE_FINALIZE.String()}
+	if reason := ReasonOf(cause); reason != "" {
+		metadata["because"] = string(reason)
+	}
+	tx.result = newError(GlobalRolledBack, "rolled back: "+why, metadata).because(cause)
 	return tx.result
 }
 
@@ -383,7 +386,7 @@ func (tx *Global) failedToPrepare(votes []*v1.Vote) *Error {
 			tx.result = b.poison
 		}
 	}
-	// Whatever the database's error was: the transaction is rolled back, and may be tried again as a whole.
+	// Whatever the database's error was, the transaction is rolled back.
 	if tx.result.Code != codes.Aborted {
 		tx.result = newError(GlobalRolledBack, "rolled back: "+tx.result.Message, tx.result.Metadata).because(tx.result)
 	}

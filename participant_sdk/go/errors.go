@@ -17,7 +17,8 @@ const errorDomain = "assent.v1"
 // Sentinels for errors.Is. Nil, ErrRolledBack and ErrInDoubt are the three outcomes of Commit, Prepare and Rollback;
 // any other error of theirs, but for GlobalCommitted, came before any decision, and the transaction is still open.
 var (
-	// ErrRolledBack is every error that means "rolled back, do the whole work again".
+	// ErrRolledBack is every error that means "rolled back: do the whole work again, if the error's Retry says that it
+	// helps".
 	ErrRolledBack = errors.New("rolled back")
 	// ErrInDoubt means: decided or perhaps decided, and not proven. Never do the work again before
 	// `assentctl globals get GTRID` says how it ended.
@@ -80,9 +81,12 @@ func (e *Error) GRPCStatus() *status.Status {
 	return plain
 }
 
-// Retry says what repeating helps.
+// Retry says what repeating helps: the reason's advice, but RetryNever where the metadata says that the same work fails again.
 func (e *Error) Retry() Retry {
 	if info, known := reasonsByName[e.Reason]; known {
+		if info.retry == RetryWholeTransaction && meetsItAgain(e.Metadata) {
+			return RetryNever
+		}
 		return info.retry
 	}
 	if e.Code == codes.Unavailable {

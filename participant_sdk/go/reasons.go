@@ -163,3 +163,20 @@ var reasonsByName = func() map[Reason]reasonInfo {
 	}
 	return byName
 }()
+
+// lastingClasses are those of SQLSTATE that the same work meets again: a feature that is not there, data or a key that
+// does not fit, an account that may not, a database or schema that is not there, a statement that is wrong.
+var lastingClasses = map[string]bool{"0A": true, "22": true, "23": true, "28": true, "3D": true, "3F": true, "42": true}
+
+// meetsItAgain tells whether the same work in a new transaction would get the same error, as far as the metadata tells.
+func meetsItAgain(metadata map[string]string) bool {
+	if state := metadata["sqlstate"]; len(state) == 5 && lastingClasses[state[:2]] {
+		return true
+	}
+	// What MariaDB and MySQL answer to DDL, BEGIN, … in a branch; after a verb, which has an outcome, it means something else.
+	if _, ofVerb := metadata["outcome"]; metadata["error_code"] == "1399" && !ofVerb {
+		return true
+	}
+	because, known := reasonsByName[Reason(metadata["because"])]
+	return known && because.retry == RetryNever
+}

@@ -51,6 +51,10 @@ type vectors struct {
 		Reason, Code, Retry, Verdict, Outcome string
 		RefusedByItself                       bool `json:"refused_by_itself"`
 	}
+	RetryAdvice []struct {
+		Reason, Retry string
+		Metadata      map[string]string
+	} `json:"retry_advice"`
 	Attempts []struct {
 		Code, Reason string
 		Repeat       bool
@@ -182,6 +186,14 @@ func TestVectorsOfErrors(t *testing.T) {
 	v := readVectors(t)
 	if len(v.Reasons) != len(allReasons) || len(v.Attempts) == 0 {
 		t.Fatalf("%d reasons here, %d in the vectors", len(allReasons), len(v.Reasons))
+	}
+	if len(v.RetryAdvice) == 0 {
+		t.Fatal("no advice in the vectors")
+	}
+	for _, want := range v.RetryAdvice {
+		if got := newError(Reason(want.Reason), "words", want.Metadata).Retry(); string(got) != want.Retry {
+			t.Errorf("%v: %s", want, got)
+		}
 	}
 	for i, want := range v.Reasons {
 		info := allReasons[i]

@@ -127,6 +127,24 @@ class Reason(enum.Enum):
         return bool(self._value_[0] < Reason.RESOURCE_NOT_FOUND._value_[0])
 
 
+# Of SQLSTATE, what the same work meets again: a feature that is not there, data or a key that does not fit, an account
+# that may not, a database or schema that is not there, a statement that is wrong.
+_LASTING_CLASSES = frozenset({"0A", "22", "23", "28", "3D", "3F", "42"})
+_REFUSED_IN_A_BRANCH = "1399"
+"""What MariaDB and MySQL answer to DDL, BEGIN, …; after a verb, which has an `outcome`, it means something else."""
+
+
+def _meets_it_again(metadata: Mapping[str, str]) -> bool:
+    """Tell whether the same work in a new transaction would get the same error, as far as the metadata tells."""
+    state = metadata.get("sqlstate", "")
+    if len(state) == 5 and state[:2] in _LASTING_CLASSES:
+        return True
+    if metadata.get("error_code") == _REFUSED_IN_A_BRANCH and "outcome" not in metadata:
+        return True
+    because = Reason.__members__.get(metadata.get("because", ""))
+    return because is not None and because.retry is Retry.NEVER
+
+
 class AssentError(Exception):
     """Base of all errors of Assent.
 
@@ -157,9 +175,10 @@ class AssentError(Exception):
 
     @property
     def retry(self) -> Retry:
-        """What repeating helps."""
+        """What repeating helps: the reason's advice; NEVER where the metadata says that the same work fails again."""
         if self.reason:
-            return self.reason.retry
+            lasts = self.reason.retry is Retry.WHOLE_TRANSACTION and _meets_it_again(self.metadata)
+            return Retry.NEVER if lasts else self.reason.retry
         return Retry.SAME_CALL if self.code is Code.UNAVAILABLE else Retry.NEVER
 
     def __str__(self) -> str:
@@ -192,7 +211,7 @@ class Unavailable(AssentError):
 
 
 class Aborted(AssentError):
-    """The transaction cannot commit, or has been rolled back: do the whole of it again."""
+    """The transaction cannot commit, or has been rolled back: do it all again, if `retry` says that it helps."""
 
 
 class ResourceNotFound(NotFound):

@@ -164,6 +164,12 @@ def test_reasons_and_what_they_mean_for_the_decision():
 
 
 @needs_vectors
+def test_whether_doing_it_again_helps():
+    for each in VECTORS["retry_advice"]:
+        assert make_error(Reason[each["reason"]], "", each["metadata"]).retry.value == each["retry"], each
+
+
+@needs_vectors
 def test_when_a_call_is_repeated():
     from google.rpc import error_details_pb2, status_pb2
 

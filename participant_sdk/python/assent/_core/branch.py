@@ -97,7 +97,7 @@ class BranchCore:
             error = BranchPoisoned(
                 f"branch '{self.xid.bqual}' cannot commit any more after: {self.poison.message}; roll the global "
                 "transaction back and begin a new one",
-                metadata=self._ids(),
+                metadata=self.poison.metadata | self._ids(),
             )
             raise error from self.poison
         if self.stage is Stage.IDLE and self.session.state is not State.NONE:

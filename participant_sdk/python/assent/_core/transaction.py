@@ -426,6 +426,8 @@ class TransactionCore:
         """What was wanted cannot be committed: roll back, and raise why."""
         yield from self.rollback(why)
         metadata = {"gtrid": self.gtrid, "cause": gpb.DecisionCause.Name(gpb.DECISION_CAUSE_FINALIZE)}
+        if cause.reason:
+            metadata["because"] = cause.reason.name
         self._result = make_error(Reason.GLOBAL_ROLLED_BACK, f"rolled back: {why}", metadata, cause)
         raise self._result
 
@@ -448,7 +450,7 @@ class TransactionCore:
             completions += [self._rolled_back(vote.bqual) for vote in votes if vote.rolled_back]
         yield from self._report(completions)
         poison = next(branch.poison for branch in self.branches if branch.poison)
-        # Whatever the database's error was: the transaction is rolled back, and may be tried again as a whole.
+        # Whatever the database's error was, the transaction is rolled back.
         if isinstance(poison, Aborted):
             self._result = poison
         else:
